@@ -1,0 +1,46 @@
+"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined.
+
+The teacher sees observed train episodes and nothing else; the split is the one that prepare uses.
+"""
+
+import argparse
+from pathlib import Path
+
+from worldmodel import numerics, params, stage
+from worldmodel.dreaming import generate_dreams
+from worldmodel.logs import read_logs, require_few_rejects, write_jsonl
+from worldmodel.split import assign
+
+FILE = "dreams.jsonl"
+
+
+def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
+    """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or too few dreams."""
+    device = numerics.settle(settings.train)
+    found = read_logs([logs], settings.prepare.max_gap_s)
+    require_few_rejects(found, settings.prepare.max_rejected_share)
+    splits = assign(found.episodes, settings.prepare)
+    train = [
+        episode
+        for episode, split in zip(found.episodes, splits, strict=True)
+        if split == "train" and episode.source == "observed"
+    ]
+    dreamed = generate_dreams(
+        train, found.action_space, settings.dreams, settings.normalize, settings.train.history, device
+    )
+    write_jsonl(out / FILE, dreamed)
+    frames = sum(episode.length for episode in dreamed)
+    print(f"{len(dreamed)} dreams of {frames} frames, by a teacher fitted on {len(train)} train episodes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fit a teacher on the train split and let it dream.")
+    parser.add_argument("--logs", type=Path, required=True, help="folder of observed logs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for dreams.jsonl")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args()
+    dreams(given.logs, given.out, params.load(given.params, params.DreamsStage))
+
+
+if __name__ == "__main__":
+    stage.run(main)

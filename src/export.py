@@ -1,0 +1,72 @@
+"""artifacts/train, artifacts/normalizer.json -> artifacts/worldmodel/<run-id>: what users take away.
+
+The run-id is made of everything that the bundle depends on, and of no time and no host.
+"""
+
+import argparse
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from worldmodel import params, stage
+from worldmodel.atomic import replacing
+from worldmodel.card import model_card
+from worldmodel.client import ENCODER, PREDICTOR
+from worldmodel.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.graph import encoder_graph, predictor_graph
+from worldmodel.scaler import Scaler
+from worldmodel.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
+
+LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")
+
+
+def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportStage) -> Path:
+    """Write the bundle in place of any earlier one and return its folder.
+
+    Raises ValueError where the weights were trained with other scales than the normalizer's.
+    """
+    found, scaler = read_trained(trained), Scaler.read(normalizer)
+    if found.manifest["data"]["normalizer"] != sha256(normalizer):
+        raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
+    exported = {
+        "params": asdict(settings),
+        "weights": sha256(trained / WEIGHTS),
+        "versions": versions(LIBRARIES),
+        "code": fingerprint(source_hashes(Path(__file__))),
+    }
+    manifest = found.manifest | {"exported": exported}
+    run_id = fingerprint(manifest)[:12]
+    shutil.rmtree(out, ignore_errors=True)
+    bundle = out / run_id
+    bundle.mkdir(parents=True)
+    kind, opset = found.manifest["action_kind"], settings.export.opset
+    files = {
+        ENCODER: encoder_graph(found.model, scaler, kind, opset),
+        PREDICTOR: predictor_graph(found.model, scaler, kind, opset),
+        WEIGHTS: (trained / WEIGHTS).read_bytes(),
+        normalizer.name: normalizer.read_bytes(),
+        "params.yaml": yaml.safe_dump(asdict(settings), sort_keys=False).encode(),
+        "README.md": model_card(run_id, found, settings).encode(),
+    }
+    for name, content in files.items():
+        with replacing(bundle / name) as temporary:
+            temporary.write_bytes(content)
+    write_manifest(bundle / MANIFEST, {"run_id": run_id} | manifest)
+    print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
+    return bundle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Turn a trained model into a bundle with ONNX graphs.")
+    parser.add_argument("--trained", type=Path, required=True, help="folder that train wrote")
+    parser.add_argument("--normalizer", type=Path, required=True, help="scales that normalize wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the bundle's folder")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args()
+    export(given.trained, given.normalizer, given.out, params.load(given.params, params.ExportStage))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,58 @@
+"""prepared episodes -> artifacts/normalizer.json, packed arrays in standardized units.
+
+Scales are fitted on observed train episodes; val, test and dreams are only transformed.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from worldmodel import params, stage
+from worldmodel.atomic import replacing
+from worldmodel.episodes import Prepared, Record, read_prepared
+from worldmodel.packing import sample_of, write_packed
+from worldmodel.scaler import Sample, Scaler, fit
+from worldmodel.windows import Labels
+
+
+def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
+    """Fit scales, write them and the packed arrays. Raises ValueError where no observed train episode is there."""
+    episodes = read_prepared(prepared)
+    fitted_on = [record for record in episodes if (record.source, record.split) == ("observed", "train")]
+    one_hot = episodes.action_space.kind == "discrete"
+    scaler = fit(_samples(episodes, fitted_on), settings.method, settings.min_std, one_hot)
+    with replacing(normalizer) as temporary:
+        temporary.write_text(scaler.to_json(), encoding="utf-8")
+    lengths = [record.frames for record in episodes]
+    write_packed(out, _samples(episodes, episodes.records), lengths, _labels(episodes), episodes.action_space, scaler)
+    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(episodes)} episodes, {sum(lengths)} frames")
+    return scaler
+
+
+def _samples(episodes: Prepared, records: Sequence[Record]) -> Iterator[Sample]:
+    for record in records:
+        arrays = episodes.load(record)
+        yield sample_of(arrays.features, arrays.actions, arrays.rewards, arrays.confidence)
+
+
+def _labels(episodes: Prepared) -> Labels:
+    return Labels(
+        agents=tuple(record.agent_id for record in episodes),
+        names=tuple(record.name for record in episodes),
+        splits=tuple(record.split for record in episodes),
+        sources=tuple(record.source for record in episodes),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fit scales on observed train episodes and pack all episodes.")
+    parser.add_argument("--prepared", type=Path, required=True, help="folder that prepare wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the packed arrays")
+    parser.add_argument("--normalizer", type=Path, required=True, help="file for the scales")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args()
+    normalize(given.prepared, given.out, given.normalizer, params.load(given.params, params.NormalizeStage).normalize)
+
+
+if __name__ == "__main__":
+    stage.run(main)

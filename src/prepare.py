@@ -1,0 +1,70 @@
+"""logs, dreams -> prepared episodes (out/manifest.json, out/episodes/*.npz) and out/rejects.csv.
+
+One rule: a row of the input becomes a frame of an episode or a line of rejects.csv; no transition crosses a hole.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from worldmodel import stage
+from worldmodel.episodes import Prepared, count, write_prepared
+from worldmodel.logs import Logs, log_files, read_logs, require_few_rejects, write_rejects
+from worldmodel.params import Intake, PrepareStage, load
+from worldmodel.schema import Split
+from worldmodel.split import assign
+
+SHOWN_AGENTS = 10
+
+
+def prepare(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Prepared:
+    """Read, check and split everything, write it to `out`, say what was found. `dreams` may be None or an empty folder.
+
+    Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
+    """
+    found, splits = gather(logs, dreams, out, intake)
+    prepared = write_prepared(out, found.episodes, splits, found.action_space)
+    print(summary(prepared, found))
+    return prepared
+
+
+def gather(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> tuple[Logs, list[Split | None]]:
+    """All episodes and the split of each; the rejects are in out/rejects.csv even where there are too many."""
+    sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
+    found = read_logs(sources, intake.max_gap_s)
+    write_rejects(out / "rejects.csv", found.rejects)
+    require_few_rejects(found, intake.max_rejected_share)
+    return found, assign(found.episodes, intake)
+
+
+def summary(prepared: Prepared, found: Logs) -> str:
+    """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
+    agents = count(prepared, lambda record: record.agent_id)
+    lines = _table("", count(prepared, lambda record: f"{record.source}, {record.split}"))
+    lines += _table("agent ", dict(list(agents.items())[:SHOWN_AGENTS]))
+    if len(agents) > SHOWN_AGENTS:
+        lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
+    left_out = len(found.episodes) - len(prepared)
+    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", _rejected(found)])
+
+
+def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
+    return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
+
+
+def _rejected(found: Logs) -> str:
+    return f"rejected: {len(found.rejects)} of {found.rows} rows"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument("--dreams", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args(arguments)
+    prepare(given.logs, given.dreams, given.out, load(given.params, PrepareStage).prepare)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,164 @@
+"""packed arrays, artifacts/normalizer.json -> artifacts/train (weights, manifest), curves of loss and rho.
+
+Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldmodel import learner, numerics, params, stage, timing
+from worldmodel.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.mixing import Mixture, rho_schedule
+from worldmodel.model import Shape, WorldModel
+from worldmodel.packing import PackedData, read_packed
+from worldmodel.scaler import Scaler
+from worldmodel.tables import six_digits, write_csv
+from worldmodel.trained import Trained, write_trained
+from worldmodel.windows import Windows, windows
+
+LIBRARIES = ("numpy", "safetensors", "torch")
+EVALUATIONS = 20  # looks at the val windows
+REFRESH = 25  # steps between two texts of the progress bar
+
+
+def train(
+    normalized: Path, normalizer: Path, out: Path, plots: Path, clock: Path, settings: params.Train
+) -> dict[str, Any]:
+    """Train one model and write it; returns its manifest.
+
+    Raises ValueError where inputs do not belong together, where there is no window, or no dream for rho.
+    """
+    device = numerics.settle(settings)
+    data, scaler = read_packed(normalized), Scaler.read(normalizer)
+    data.require_scales(scaler, normalizer)
+
+    # Windows: what is trained on, what is selected on
+    observed, dreamed, held_out = (
+        windows(data.packed, data.packed.where(split, source), settings.history, settings.horizon)
+        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
+    )
+    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+    weigh = settings.dream_weighting == "confidence"
+    mixture = Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh)
+
+    # From ridge to the selected, calibrated weights
+    model = learner.new_model(_shape(data, settings), data.packed, data.packed.where("train"), settings.seed, device)
+    run = fit(model, mixture, learner.thinned(held_out), settings, device)
+    learner.calibrate(model, learner.thinned(held_out), device)
+
+    # What is kept
+    manifest = {
+        "arguments": asdict(settings),
+        "shape": model.shape.to_dict(),
+        "action_kind": data.action_space.kind,
+        "data": {"arrays": data.digests, "normalizer": sha256(normalizer)},
+        "windows": {"observed": len(observed), "dream": len(dreamed), "val": len(held_out)},
+        "dreams_drawn": mixture.dreams_by(settings.steps),
+        "selected": {"step": run.selected_step, "val_mse": run.selected_error},
+        "versions": versions(LIBRARIES),
+        "code": fingerprint(source_hashes(Path(__file__))),
+    }
+    write_trained(out, Trained(model.cpu().eval(), manifest))
+    write_csv(plots / "loss.csv", ("step", "train_mse", "val_mse"), run.losses)
+    write_csv(plots / "rho.csv", ("step", "wanted", "drawn"), _shares(mixture))
+    timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
+    return manifest
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training run leaves beside the weights."""
+
+    losses: list[tuple[int, float, float | None]]  # step, mean train error since the step before, val error
+    selected_step: int
+    selected_error: float | None  # on val windows, None without them
+    steps: int
+    seconds: float  # spent on steps alone
+
+    def speed(self, batch_size: int) -> dict[str, float]:
+        per_step = self.seconds / self.steps
+        return {"ms_per_batch": 1e3 * per_step, "samples_per_s": batch_size / per_step}
+
+
+def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params.Train, device: torch.device) -> Run:
+    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
+    optimizer = learner.new_optimizer(model)
+    best = learner.Selected.at(model, held_out, 0, device)
+    losses: list[tuple[int, float, float | None]] = []
+    total, since, spent = torch.zeros((), device=device), 0, 0.0
+    due = max(1, settings.steps // EVALUATIONS)
+    with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
+        for t in range(settings.steps):
+            begin = time.perf_counter()
+            batch = learner.to_device(mixture.batch(t), device)
+            parts = learner.update(model, optimizer, batch, learner.learning_rate(t, settings.steps, settings.lr))
+            total, since = total + parts["mse"], since + 1
+            spent += time.perf_counter() - begin
+            if (t + 1) % REFRESH == 0:
+                rate = settings.batch_size * (t + 1) / spent
+                progress.set_postfix_str(f"mse {float(total) / since:.4f}, {rate:.0f} samples/s", refresh=False)
+            if (t + 1) % due == 0 or t + 1 == settings.steps:
+                now = learner.Selected.at(model, held_out, t + 1, device)
+                best = best.or_better(now)
+                losses.append((t + 1, float(total) / since, _known(now.error)))
+                total, since = torch.zeros((), device=device), 0
+            progress.update()
+    model.load_state_dict(best.weights)
+    return Run(losses, best.step, _known(best.error), settings.steps, spent)
+
+
+def _known(error: float) -> float | None:
+    return six_digits(error) if math.isfinite(error) else None
+
+
+def _shape(data: PackedData, settings: params.Train) -> Shape:
+    return Shape(
+        features=data.packed.features.shape[1],
+        actions=data.packed.actions.shape[1],
+        rewards=data.packed.rewards is not None,
+        history=settings.history,
+        horizon=settings.horizon,
+        z_dim=settings.z_dim,
+        hidden_dim=settings.hidden_dim,
+        encoder=settings.encoder,
+    )
+
+
+def _shares(mixture: Mixture) -> list[tuple[int, float, float]]:
+    """step, rho as scheduled, share of dreams in the batches since the step before."""
+    steps = len(mixture.rho)
+    marks = np.unique(np.linspace(0, steps, min(steps, 100) + 1).astype(int))
+    return [
+        (
+            int(end),
+            float(mixture.rho[begin:end].mean()),
+            (mixture.dreams_by(end) - mixture.dreams_by(begin)) / ((end - begin) * mixture.batch_size),
+        )
+        for begin, end in pairwise(marks)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train one world model on packed episodes.")
+    parser.add_argument("--normalized", type=Path, required=True, help="folder of packed arrays")
+    parser.add_argument("--normalizer", type=Path, required=True, help="scales that normalize wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights and manifest")
+    parser.add_argument("--plots", type=Path, required=True, help="folder for loss.csv and rho.csv")
+    parser.add_argument("--timing", type=Path, required=True, help="file for what the clock says")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args()
+    settings = params.load(given.params, params.TrainStage).train
+    train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings)
+
+
+if __name__ == "__main__":
+    stage.run(main)

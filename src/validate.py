@@ -1,0 +1,103 @@
+"""bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
+
+Runs the ONNX files as `control` does, on observed test episodes, beside the floors. It measures and never judges.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from worldmodel import curves, equivalence, latency, metrics, numerics, params, stage, timing
+from worldmodel.atomic import replacing
+from worldmodel.client import WorldModel
+from worldmodel.floors import Ridge, fit_ridge
+from worldmodel.packing import PackedData, read_packed
+from worldmodel.scaler import Scaler
+from worldmodel.scoring import Predictors, score
+from worldmodel.tables import rounded
+from worldmodel.trained import read_compute, read_trained
+from worldmodel.windows import Windows, windows
+
+
+def validate(
+    bundles: Path, normalized: Path, out: Path, plots: Path, clock: Path, settings: params.Validate
+) -> dict[str, Any]:
+    """Measure the bundle and write metrics, plots and timing; returns the metrics.
+
+    Raises ValueError where the inputs do not belong together or no test episode is long enough.
+    """
+    model = WorldModel.load(bundles)
+    bundle = bundles / model.run_id
+    numerics.settle(read_compute(bundle))
+    trained, scaler, data = read_trained(bundle), Scaler.read(bundle / "normalizer.json"), read_packed(normalized)
+    data.require_scales(scaler, bundle / "normalizer.json")
+    held_out = _test_windows(data, model, settings.horizon)
+
+    # Errors of model and floors on held-out windows
+    predictors = Predictors(model, scaler, _ridge(data))
+    scores = score(predictors, held_out)
+    by_agent = metrics.agents(scores, data.packed.labels)
+    difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
+    found = metrics.quality(scores, by_agent) | {
+        "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
+        "dreams": {"share": trained.dream_share},
+    }
+    with replacing(out) as temporary:
+        temporary.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    # Plots and the clock
+    curves.write_horizon(plots / "horizon.csv", scores)
+    curves.write_agents(plots / "agents.csv", by_agent)
+    curves.write_trajectories(plots / "predicted.csv", predictors, data.packed, scores)
+    timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
+    print(summary(found, bundle))
+    return found
+
+
+def summary(found: dict[str, Any], bundle: Path) -> str:
+    """What a user wants to know first."""
+    error, floors, skill = found["mse"]["mean"], found["baseline"], found["skill"]
+    onnx = "equals torch" if found["onnx"]["equivalent"] else "DIFFERS FROM TORCH"
+    return (
+        f"error {error:.4f} on held-out episodes (standardized units squared, mean over the horizon)\n"
+        f"ridge {floors['linear']['mse']:.4f}: the model explains {skill['vs_linear']:.1%} of its error\n"
+        f"hold-last {floors['persistence']['mse']:.4f}: {skill['vs_persistence']:.1%}\n"
+        f"90 % intervals hold {found['coverage']['p90']:.1%}\n"
+        f"ONNX {onnx} within {found['onnx']['max_abs_diff']:.0e}\n"
+        f"bundle: {bundle}"
+    )
+
+
+def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
+    if horizon > model.horizon:
+        raise ValueError(f"validate.horizon is {horizon}, the bundle predicts {model.horizon} frames (train.horizon)")
+    held_out = windows(data.packed, data.packed.where("test"), model.history, horizon)
+    if not len(held_out):
+        raise ValueError(
+            f"no observed test episode has more than {model.history} frames: log longer ones, "
+            "raise prepare.test_share, or mark some with meta.split = test"
+        )
+    return held_out
+
+
+def _ridge(data: PackedData) -> Ridge:
+    rows = [data.packed.rows(episode) for episode in data.packed.where("train")]
+    return fit_ridge((data.packed.features[row] for row in rows), (data.packed.actions[row] for row in rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure a bundle on observed test episodes.")
+    parser.add_argument("--bundles", type=Path, required=True, help="folder that export wrote")
+    parser.add_argument("--normalized", type=Path, required=True, help="folder of packed arrays")
+    parser.add_argument("--out", type=Path, required=True, help="file for the metrics")
+    parser.add_argument("--plots", type=Path, required=True, help="folder for horizon.csv, agents.csv, predicted.csv")
+    parser.add_argument("--timing", type=Path, required=True, help="file for what the clock says")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    given = parser.parse_args()
+    settings = params.load(given.params, params.ValidateStage).validate
+    validate(given.bundles, given.normalized, given.out, given.plots, given.timing, settings)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,1 @@
+"""The library that the stages in src/ share: data contract, model, export and evaluation."""

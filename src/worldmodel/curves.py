@@ -1,0 +1,70 @@
+"""The CSV files behind validate's plots."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from worldmodel.metrics import Agent, Scores
+from worldmodel.scoring import Predictors, predict_raw, raw_inputs
+from worldmodel.tables import write_csv
+from worldmodel.windows import Packed, windows
+
+Item = TypeVar("Item")
+Row = tuple[object, ...]
+
+
+def write_horizon(path: Path, scores: Scores) -> None:
+    """Mean squared error at each frame of the horizon, of the model and of both floors."""
+    errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
+    rows = [
+        (frame, name, float(error))
+        for name, values in errors.items()
+        for frame, error in enumerate(scores.by_frame(values), start=1)
+    ]
+    write_csv(path, ("frame", "predictor", "mse"), rows)
+
+
+def write_agents(path: Path, agents: Sequence[Agent]) -> None:
+    """One row an agent and predictor, worst agent first; what each column means stands at metrics.Agent."""
+    rows = [
+        (agent.agent_id, agent.episodes, name, error, agent.worst_name, agent.worst)
+        for agent in agents
+        for name, error in (("model", agent.model), ("ridge", agent.linear), ("hold-last", agent.persistence))
+    ]
+    write_csv(path, ("agent", "episodes", "predictor", "mse", "worst_episode", "worst_mse"), rows)
+
+
+def write_trajectories(path: Path, predictors: Predictors, packed: Packed, scores: Scores) -> None:
+    """Real and predicted features, raw units, of the hardest, a middling and the easiest test episode.
+
+    Each prediction is open loop over one horizon and begins anew where the one before ends.
+    """
+    error = scores.by_episode(scores.model)
+    chosen = _hard_middling_easy(sorted(error, key=lambda episode: -error[episode]))
+    rows = [row for episode in chosen for row in _trajectory(predictors, packed, episode, scores.model.shape[1])]
+    write_csv(path, ("episode", "feature", "frame", "series", "value"), rows)
+
+
+def _trajectory(predictors: Predictors, packed: Packed, episode: int, horizon: int) -> Iterator[Row]:
+    history = predictors.model.history
+    every = windows(packed, np.array([episode]), history, horizon).every(horizon)
+    batch = every.take(np.arange(len(every)))
+    inputs = raw_inputs(batch, predictors.scaler)
+    predicted = predict_raw(predictors.model, *inputs).features
+    real = predictors.scaler.features.inverse(batch.features)
+    exists = batch.weight > 0
+    frames = (every.first - packed.starts[episode])[:, None] + np.arange(history, history + horizon)
+    wrong = (np.abs(predicted - real) / predictors.scaler.features.scale)[exists].mean(axis=0)
+    name = f"{packed.labels.agents[episode]} {packed.labels.names[episode]}"
+    for feature in _hard_middling_easy([int(index) for index in np.argsort(-wrong)]):
+        for series, values in (("real", real), ("predicted", predicted)):
+            for frame, value in zip(frames[exists], values[exists][:, feature], strict=True):
+                yield name, f"feature {feature}", int(frame), series, float(value)
+
+
+def _hard_middling_easy(hardest_first: list[Item]) -> list[Item]:
+    """The first, the middle and the last, as far as they differ."""
+    places = sorted({0, len(hardest_first) // 2, len(hardest_first) - 1})
+    return [hardest_first[place] for place in places]

@@ -1,0 +1,162 @@
+"""Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
+
+A dream is one window: H frames of real history (with a little noise) and up to `length` frames that the teacher
+predicted. Its actions are those logged after its start, or after another start of the train split, with noise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from worldmodel.model import Floats, Shape
+from worldmodel.packing import pack, sample_of
+from worldmodel.params import Dreams, Normalize
+from worldmodel.scaler import Scaler, fit
+from worldmodel.schema import ActionSpace, Episode
+from worldmodel.teacher import Rollout, Teacher, fit_teacher
+from worldmodel.windows import Batch, Ints, Windows, windows
+
+CHUNK = 256  # dreams rolled out at once; each chunk has its own random stream
+PATIENCE = 10  # starts tried for each dream asked for
+BORROWED_SHARE = 0.5  # of dreams take their actions from another start
+
+
+def generate_dreams(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    dreams: Dreams,
+    normalize: Normalize,
+    history: int,
+    device: torch.device,
+) -> list[Episode]:
+    """Fit the teacher on observed train episodes and let it dream; raw units.
+
+    Raises ValueError where no episode is longer than the history, or where too many dreams end at their first frame.
+    """
+    if not dreams.episodes:
+        return []
+    samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
+    scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
+    packed = pack(samples, scaler)
+    shape = Shape(
+        features=packed.features.shape[1],
+        actions=packed.actions.shape[1],
+        rewards=packed.rewards is not None,
+        history=history,
+        # One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
+        horizon=dreams.length + 1,
+        z_dim=dreams.teacher.z_dim,
+        hidden_dim=dreams.teacher.hidden_dim,
+        encoder="gru",
+    )
+    everything = np.arange(len(train))
+    teacher = fit_teacher(packed, everything, shape, dreams.teacher, dreams.seed, device)
+    starts = windows(packed, everything, history, shape.horizon)
+    dreamer = Dreamer(teacher, starts, train, action_space, scaler, dreams)
+    return dreamer.dream()
+
+
+@dataclass(frozen=True)
+class Dreamer:
+    teacher: Teacher
+    starts: Windows
+    train: Sequence[Episode]  # numbered as in starts.episode
+    action_space: ActionSpace
+    scaler: Scaler
+    params: Dreams
+
+    def dream(self) -> list[Episode]:
+        """As many dreams as asked for, numbered."""
+        found: list[Episode] = []
+        tried = 0
+        for chunk in self._chunks():
+            tried += CHUNK
+            found.extend(chunk)
+            if len(found) >= self.params.episodes:
+                break
+        else:
+            raise ValueError(
+                f"of {tried} dreams only {len(found)} outlived their first frame, dreams.episodes asks for "
+                f"{self.params.episodes}: raise dreams.max_disagreement ({self.params.max_disagreement:g}) or "
+                "dreams.teacher.steps, or log more episodes"
+            )
+        return [
+            replace(dream, name=f"dream-{number:06d}") for number, dream in enumerate(found[: self.params.episodes])
+        ]
+
+    def _chunks(self) -> Iterator[list[Episode]]:
+        for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
+            rng = np.random.default_rng([self.params.seed, number])
+            chosen = rng.integers(len(self.starts), size=CHUNK)
+            batch = self.imagine(chosen, rng)
+            rollout = self.teacher.rollout(batch)
+            kept = self._kept(rollout)
+            yield [
+                self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]))
+                for row in range(CHUNK)
+                if kept[row]
+            ]
+
+    def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
+        """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
+        batch = self.starts.take(chosen)
+        other = self.starts.take(rng.integers(len(self.starts), size=len(chosen)))
+        borrowed = rng.random(len(chosen)) < BORROWED_SHARE
+        plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
+        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * self.starts.packed.features.std(axis=0)
+        return replace(
+            batch,
+            history=batch.history + np.float32(self.params.start_noise) * noise,
+            planned_actions=self._disturbed(plans, rng),
+        )
+
+    def _disturbed(self, plans: Floats, rng: np.random.Generator) -> Floats:
+        """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
+        logged = self.starts.packed.actions
+        if self.action_space.kind == "discrete":
+            redrawn = rng.random(plans.shape[:2]) < self.params.action_noise
+            return np.where(redrawn[..., None], logged[rng.integers(len(logged), size=plans.shape[:2])], plans)
+        noise = rng.standard_normal(plans.shape).astype(np.float32) * logged.std(axis=0)
+        disturbed: Floats = np.clip(
+            plans + np.float32(self.params.action_noise) * noise, logged.min(axis=0), logged.max(axis=0)
+        )
+        return disturbed
+
+    def _kept(self, rollout: Rollout) -> Ints:
+        """Predicted frames before the disagreement exceeds its limit, [B]."""
+        agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
+        return agreed
+
+    def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int) -> Episode:
+        """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
+        source, history, scaler = self.train[self.starts.episode[start]], self.starts.history, self.scaler
+        begin = int(self.starts.first[start] - self.starts.packed.starts[self.starts.episode[start]])
+        frames = slice(begin, begin + history)
+        predicted, planned = rollout.features[row, :kept], batch.planned_actions[row, : kept + 1]
+        step = float(np.median(np.diff(source.timestamps)))
+        actions = np.concatenate([batch.past_actions[row], planned])
+        return Episode(
+            agent_id=source.agent_id,
+            name="dream",
+            timestamps=np.concatenate(
+                [source.timestamps[frames], source.timestamps[frames][-1] + step * np.arange(1, kept + 1)]
+            ),
+            features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
+            actions=self.action_space.decode(scaler.actions.inverse(actions)),
+            rewards=self._rewards(source, frames, rollout, row, kept),
+            confidence=np.concatenate([np.ones(history), np.exp(-rollout.disagreement[row, :kept])]).astype(np.float32),
+            source="dream",
+            provenance={
+                "teacher": f"{len(self.teacher.members)} world models of {self.params.teacher.steps} steps",
+                "seed": self.params.seed,
+                "start": {"agent_id": source.agent_id, "episode": source.name, "frame": begin},
+            },
+        )
+
+    def _rewards(self, source: Episode, frames: slice, rollout: Rollout, row: int, kept: int) -> Floats | None:
+        if source.rewards is None or rollout.rewards is None or self.scaler.rewards is None:
+            return None
+        earned = self.scaler.rewards.inverse(rollout.rewards[row, : kept + 1, None])[:, 0]
+        return np.concatenate([source.rewards[frames][:-1], earned])

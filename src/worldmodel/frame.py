@@ -1,0 +1,188 @@
+"""Frame: one logged moment, and what makes it valid.
+
+Shapes: F features, A actions. Understood keys of a frame's meta (any other is free):
+  episode          text or integer: frames of one agent that share it are one episode
+  episode_segment  integer: this frame begins that piece of its episode, with a hole before it (first frame)
+  source, split    observed | dream; train | val | test (first frame)
+  terminal         bool: nothing follows this frame
+  confidence       0..1, of a dreamed frame
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+MAX_ACTIONS = 4096  # a one-hot wider than this is more likely an identifier, and would exhaust memory
+FLOAT32_MAX = float(str(np.finfo(np.float32).max))  # the shortest text of the largest, a hair above it
+FLOAT64_MAX = float(np.finfo(np.float64).max)
+
+
+def wrong(where: str, found: object, expected: str) -> ValueError:
+    """The reason why a value is refused, in the one form that all of them have."""
+    return ValueError(f"{where}: found {_shown(found)}, expected {expected}")
+
+
+def _shown(found: object) -> str:
+    if isinstance(found, Mapping):
+        return "an object"
+    if isinstance(found, list | tuple):
+        return f"a list of {len(found)}"
+    text = json.dumps(found, default=repr)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_text(found: object) -> bool:
+    """Text with at least one character and none that UTF-8 cannot hold (a lone surrogate)."""
+    return isinstance(found, str) and found != "" and found.encode("utf-8", "ignore").decode() == found
+
+
+def is_number(found: object, least: float, most: float) -> bool:
+    """A number (bool is none) from least to most; NaN is never between them."""
+    return type(found) in (int, float) and least <= cast(float, found) <= most
+
+
+class SameData:
+    """Equality that compares arrays by type, shape and value."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        names = [item.name for item in fields(self)]  # type: ignore[arg-type]
+        return all(_same(getattr(self, name), getattr(other, name)) for name in names)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(left: object, right: object) -> bool:
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    return type(left) is type(right) and bool(left == right)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame(SameData):
+    """One logged moment: a state, and the action taken in it, whose effect shows in the next frame."""
+
+    agent_id: str
+    timestamp: float  # seconds
+    features: Float32  # [F]
+    action: int | Float32 | None = None  # 0..MAX_ACTIONS-1 (discrete) or [A] (continuous)
+    reward: float | None = None  # exactly a float32
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for array in (self.features, self.action):
+            if isinstance(array, np.ndarray):
+                assert array.dtype == np.float32, array.dtype
+                assert array.ndim == 1, array.shape
+                assert array.size, array
+                assert np.isfinite(array).all(), array
+
+    @classmethod
+    def parse(cls, found: object) -> Self:
+        """A frame from decoded JSON. Raises ValueError that names the field, what was found and what was expected."""
+        if not isinstance(found, dict):
+            raise wrong("frame", found, "an object")
+        for key in found:
+            if key not in _PARSERS:
+                raise ValueError(f"{key}: unknown field, expected only {', '.join(_PARSERS)}")
+        for key in ("agent_id", "timestamp", "features"):
+            if key not in found:
+                raise ValueError(f"{key}: missing, expected {_EXPECTED[key]}")
+        return cls(**{key: _PARSERS[key](value) for key, value in found.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """The frame as JSON values in canonical order; parse gives back an equal frame."""
+        found: dict[str, Any] = {
+            "agent_id": self.agent_id,
+            "timestamp": self.timestamp,
+            "features": shortest(self.features),
+        }
+        if self.action is not None:
+            found["action"] = shortest(self.action) if isinstance(self.action, np.ndarray) else self.action
+        if self.reward is not None:
+            found["reward"] = shortest([np.float32(self.reward)])[0]
+        return found | ({"meta": dict(self.meta)} if self.meta else {})
+
+
+def shortest(values: Float32 | Sequence[np.float32]) -> list[float]:
+    """Floats whose text has the fewest digits that still name the same float32."""
+    return [float(str(value)) for value in values]
+
+
+_EXPECTED = {
+    "agent_id": "non-empty text",
+    "timestamp": "finite seconds",
+    "features": "a non-empty list of finite float32 numbers",
+    "action": f"an integer from 0 to {MAX_ACTIONS - 1} or a non-empty list of finite float32 numbers, or no such key",
+    "reward": "a finite float32 number, or no such key",
+    "meta": "an object, or no such key",
+}
+_META: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "episode": (lambda found: type(found) is int or is_text(found), "non-empty text or an integer"),
+    "episode_segment": (lambda found: type(found) is int and found >= 0, "an integer >= 0"),
+    "source": (lambda found: found in ("observed", "dream"), "observed or dream"),
+    "split": (lambda found: found in ("train", "val", "test"), "train, val or test"),
+    "terminal": (lambda found: type(found) is bool, "true or false"),
+}
+META_KEYS = frozenset({*_META, "confidence"})
+
+
+def _parse_agent(found: object) -> str:
+    if not is_text(found):
+        raise wrong("agent_id", found, _EXPECTED["agent_id"])
+    return cast(str, found)
+
+
+def _parse_timestamp(found: object) -> float:
+    if not is_number(found, -FLOAT64_MAX, FLOAT64_MAX):
+        raise wrong("timestamp", found, _EXPECTED["timestamp"])
+    return float(cast(float, found))
+
+
+def _parse_vector(where: str, found: object) -> Float32:
+    if type(found) is not list or not found:
+        raise wrong(where, found, _EXPECTED[where])
+    for index, value in enumerate(found):
+        if not is_number(value, -FLOAT32_MAX, FLOAT32_MAX):
+            raise wrong(f"{where}[{index}]", value, "a finite float32 number")
+    return np.array(found, np.float32)
+
+
+def _parse_action(found: object) -> int | Float32:
+    if type(found) is int and 0 <= found < MAX_ACTIONS:
+        return found
+    return _parse_vector("action", found)
+
+
+def _parse_reward(found: object) -> float:
+    if not is_number(found, -FLOAT32_MAX, FLOAT32_MAX):
+        raise wrong("reward", found, _EXPECTED["reward"])
+    return float(np.float32(cast(float, found)))
+
+
+def parse_meta(found: object) -> dict[str, Any]:
+    """Free keys pass; an understood key with a wrong value raises ValueError, and so does a held-out dream."""
+    if type(found) is not dict:
+        raise wrong("meta", found, _EXPECTED["meta"])
+    for key, (accepts, expected) in _META.items():
+        if key in found and not accepts(found[key]):
+            raise wrong(f"meta.{key}", found[key], expected)
+    if found.get("source") == "dream" and found.get("split", "train") != "train":
+        raise wrong("meta.split", found["split"], "train: a dream is never held out")
+    return found
+
+
+_PARSERS: dict[str, Callable[[object], Any]] = {
+    "agent_id": _parse_agent,
+    "timestamp": _parse_timestamp,
+    "features": lambda found: _parse_vector("features", found),
+    "action": _parse_action,
+    "reward": _parse_reward,
+    "meta": parse_meta,
+}

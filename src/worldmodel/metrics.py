@@ -1,0 +1,113 @@
+"""Metrics of open-loop predictions on held-out windows: error, likelihood, coverage, skill, discrepancy by agent.
+
+All errors in standardized units. Dimension key: W windows, K horizon, F features.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.windows import Labels
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+QUANTILE_95 = 1.6448536269514722  # half width of a normal 90 % interval, in std
+
+
+def squared_error(predicted: Floats, real: Floats) -> Doubles:
+    """[W, K, F] -> mean over features [W, K]"""
+    squared: Doubles = np.square(predicted.astype(np.float64) - real).mean(axis=2)
+    return squared
+
+
+def log_likelihood(predicted: Floats, std: Floats, real: Floats) -> Doubles:
+    """Of independent normals: [W, K, F] -> nats a feature [W, K]"""
+    wide = std.astype(np.float64)
+    nats = -0.5 * np.square((predicted - real) / wide) - np.log(wide) - 0.5 * math.log(2 * math.pi)
+    mean: Doubles = nats.mean(axis=2)
+    return mean
+
+
+def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
+    """Share of features within the central 90 % interval: [W, K, F] -> [W, K]"""
+    inside: Doubles = (np.abs(predicted - real) <= QUANTILE_95 * std).mean(axis=2, dtype=np.float64)
+    return inside
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of each held-out window."""
+
+    model: Doubles  # [W, K] squared error
+    persistence: Doubles  # [W, K]
+    linear: Doubles  # [W, K]
+    log_likelihood: Doubles  # [W, K]
+    covered: Doubles  # [W, K]
+    weight: Floats  # [W, K] 1 where the frame exists
+    episode: NDArray[np.int64]  # [W]
+
+    def mean(self, values: Doubles) -> float:
+        return float((values * self.weight).sum() / self.weight.sum())
+
+    def by_frame(self, values: Doubles) -> Doubles:
+        """Mean over windows for each frame of the horizon, [K]."""
+        means: Doubles = (values * self.weight).sum(axis=0) / self.weight.sum(axis=0)
+        return means
+
+    def by_episode(self, values: Doubles) -> dict[int, float]:
+        """Mean over the windows of each episode."""
+        count = int(self.episode.max()) + 1
+        total = np.bincount(self.episode, (values * self.weight).sum(axis=1), count)
+        weight = np.bincount(self.episode, self.weight.sum(axis=1), count)
+        return {int(episode): float(total[episode] / weight[episode]) for episode in np.unique(self.episode)}
+
+
+@dataclass(frozen=True)
+class Agent:
+    """How far predictions are from what one agent really saw: its mean over episodes, and its worst episode."""
+
+    agent_id: str
+    episodes: int
+    model: float
+    persistence: float
+    linear: float
+    worst_name: str
+    worst: float
+
+
+def agents(scores: Scores, labels: Labels) -> list[Agent]:
+    """One row an agent with held-out windows, worst first."""
+    errors = [scores.by_episode(values) for values in (scores.model, scores.persistence, scores.linear)]
+    rows = []
+    for agent_id in sorted({labels.agents[episode] for episode in errors[0]}):
+        own = [episode for episode in errors[0] if labels.agents[episode] == agent_id]
+        model, persistence, linear = (float(np.mean([error[episode] for episode in own])) for error in errors)
+        worst = max(own, key=errors[0].__getitem__)
+        rows.append(Agent(agent_id, len(own), model, persistence, linear, labels.names[worst], errors[0][worst]))
+    return sorted(rows, key=lambda row: -row.model)
+
+
+def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
+    """The part of metrics.json that says how well the model predicts."""
+    model, persistence, linear = (scores.mean(values) for values in (scores.model, scores.persistence, scores.linear))
+    return {
+        "mse": {"mean": model} | dict(_marks(scores.by_frame(scores.model))),
+        "baseline": {"persistence": {"mse": persistence}, "linear": {"mse": linear}},
+        "skill": {"vs_linear": 1 - model / linear, "vs_persistence": 1 - model / persistence},
+        "log_likelihood": scores.mean(scores.log_likelihood),
+        "coverage": {"p90": scores.mean(scores.covered)},
+        "discrepancy": {
+            "mean": float(np.mean([agent.model for agent in by_agent])),
+            "worst": max(agent.model for agent in by_agent),
+        },
+    }
+
+
+def _marks(by_frame: Doubles) -> Iterator[tuple[str, float]]:
+    """h1, h4, h8, h16, h32, ... as far as the horizon goes."""
+    marks = [1, *(2**power for power in range(2, len(by_frame).bit_length()))]
+    return ((f"h{frame}", float(by_frame[frame - 1])) for frame in marks if frame <= len(by_frame))

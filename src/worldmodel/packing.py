@@ -1,0 +1,119 @@
+"""Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodel.atomic import replacing
+from worldmodel.fingerprint import sha256
+from worldmodel.scaler import Floats, Sample, Scaler
+from worldmodel.schema import ActionSpace
+from worldmodel.windows import Labels, Packed
+
+MANIFEST = "manifest.json"
+
+NewArray = Callable[[str, tuple[int, ...]], Floats]
+
+
+@dataclass(frozen=True)
+class PackedData:
+    """What normalize hands on: the arrays, and what they are of."""
+
+    packed: Packed
+    action_space: ActionSpace
+    digests: dict[str, str]  # sha256 of each array's file
+    fitted_on: str  # Scaler.fitted_on of the scales that were applied
+
+    def require_scales(self, scaler: Scaler, path: Path) -> None:
+        """Raises ValueError where the arrays were made with other scales."""
+        if scaler.fitted_on != self.fitted_on:
+            raise ValueError(f"{path}: fitted on other episodes than the packed arrays; run `dvc repro normalize`")
+
+
+def sample_of(
+    features: Floats, actions: Floats | None, rewards: Floats | None = None, confidence: Floats | None = None
+) -> Sample:
+    """One episode for the scaler and the arrays; no actions become [T, 0]."""
+    moves = np.empty((len(features), 0), np.float32) if actions is None else actions
+    return Sample(features, moves, rewards, confidence)
+
+
+def pack(samples: Sequence[Sample], scaler: Scaler) -> Packed:
+    """Observed train episodes in memory."""
+    labels = Labels(*(tuple(word for _ in samples) for word in ("", "", "train", "observed")))
+    lengths = [len(sample.features) for sample in samples]
+    return _fill(lambda name, shape: np.empty(shape, np.float32), samples, lengths, labels, scaler)
+
+
+def write_packed(
+    folder: Path, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, space: ActionSpace, scaler: Scaler
+) -> None:
+    """Write the arrays one episode at a time, the manifest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def on_disk(name: str, shape: tuple[int, ...]) -> Floats:
+        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+
+    packed = _fill(on_disk, samples, lengths, labels, scaler)
+    for array in (packed.features, packed.actions, packed.rewards, packed.confidence):
+        if isinstance(array, np.memmap):
+            array.flush()
+    body = {
+        "action": {"kind": space.kind, "size": space.size},
+        "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
+        "fitted_on": scaler.fitted_on,
+        "episodes": [
+            {"agent_id": agent, "name": name, "split": split, "source": source, "frames": int(frames)}
+            for agent, name, split, source, frames in zip(
+                labels.agents, labels.names, labels.splits, labels.sources, lengths, strict=True
+            )
+        ],
+    }
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_packed(folder: Path) -> PackedData:
+    """Map the arrays into memory. Raises ValueError where the folder is not what normalize wrote."""
+    try:
+        body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in body["arrays"]}
+        packed = Packed(
+            features=arrays["features"],
+            actions=arrays["actions"],
+            rewards=arrays.get("rewards"),
+            confidence=arrays["confidence"],
+            lengths=np.array([episode["frames"] for episode in body["episodes"]], np.int64),
+            labels=_labels(body["episodes"]),
+        )
+        return PackedData(
+            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["fitted_on"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
+
+
+def _fill(new: NewArray, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, scaler: Scaler) -> Packed:
+    frames = int(sum(lengths))
+    features = new("features", (frames, len(scaler.features.center)))
+    actions = new("actions", (frames, len(scaler.actions.center)))
+    rewards = None if scaler.rewards is None else new("rewards", (frames,))
+    confidence = new("confidence", (frames,))
+    end = 0
+    for sample in samples:
+        begin, end = end, end + len(sample.features)
+        features[begin:end] = scaler.features.transform(sample.features)
+        actions[begin:end] = scaler.actions.transform(sample.actions)
+        confidence[begin:end] = 1 if sample.confidence is None else sample.confidence
+        if rewards is not None and scaler.rewards is not None and sample.rewards is not None:
+            rewards[begin:end] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+    return Packed(features, actions, rewards, confidence, np.asarray(lengths, np.int64), labels)
+
+
+def _labels(episodes: list[dict[str, Any]]) -> Labels:
+    columns = ("agent_id", "name", "split", "source")
+    return Labels(*(tuple(str(episode[column]) for episode in episodes) for column in columns))

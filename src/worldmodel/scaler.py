@@ -1,0 +1,141 @@
+"""Scales: raw units <-> standardized units. The only file that knows them; fitted on observed train episodes alone."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Method = Literal["standard", "minmax"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """standardized = (raw - center) / scale, elementwise; arrays [D]."""
+
+    center: Floats
+    scale: Floats
+
+    def transform(self, raw: Floats) -> Floats:
+        """[..., D] raw units -> [..., D] standardized, float32."""
+        return ((raw - self.center) / self.scale).astype(np.float32)
+
+    def inverse(self, standardized: Floats) -> Floats:
+        """[..., D] standardized -> [..., D] raw units, float32."""
+        return (standardized * self.scale + self.center).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The arrays of one episode, raw units."""
+
+    features: Floats  # [T, F]
+    actions: Floats  # [T, A], A = 0 without actions
+    rewards: Floats | None = None  # [T]
+    confidence: Floats | None = None  # [T], dreams only
+
+
+@dataclass(frozen=True)
+class Scaler:
+    method: Method
+    features: Affine  # [F]
+    actions: Affine  # [A]; the identity where actions are one-hot
+    rewards: Affine | None  # [1]
+    change_std: Floats  # [F] spread of the one-step change, standardized units; 0 where a feature never changes
+    fitted_on: str  # sha256 of the arrays
+
+    def to_json(self) -> str:
+        body = {
+            "method": self.method,
+            "features": _columns(self.features),
+            "actions": _columns(self.actions),
+            "rewards": None if self.rewards is None else _columns(self.rewards),
+            "change_std": _numbers(self.change_std),
+            "fitted_on": {"sha256": self.fitted_on},
+        }
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> "Scaler":
+        """Raises ValueError where the file is missing or is no normalizer."""
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            return Scaler(
+                method=body["method"],
+                features=_affine(body["features"]),
+                actions=_affine(body["actions"]),
+                rewards=None if body["rewards"] is None else _affine(body["rewards"]),
+                change_std=np.asarray(body["change_std"], np.float32),
+                fitted_on=body["fitted_on"]["sha256"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not a normalizer ({error}); make it with `dvc repro normalize`") from None
+
+
+def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
+    """Fit on observed train episodes.
+
+    A feature whose raw standard deviation is below min_std counts as constant: it is centered and keeps its unit.
+    Raises ValueError without samples.
+    """
+    given = list(samples)
+    if not given:
+        raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
+    features = np.concatenate([sample.features for sample in given])
+    actions = np.concatenate([sample.actions for sample in given])
+    scaled = _fit(features, method, min_std)
+    change = np.concatenate([np.diff(scaled.transform(sample.features), axis=0) for sample in given])
+    return Scaler(
+        method=method,
+        features=scaled,
+        actions=_identity(actions.shape[1]) if one_hot else _fit(actions, method, min_std),
+        rewards=_fit_rewards(given, method, min_std),
+        change_std=_change_spread(change, features.shape[1]),
+        fitted_on=_digest(given),
+    )
+
+
+def _fit(values: Floats, method: Method, min_std: float) -> Affine:
+    wide = values.astype(np.float64)
+    low, high, std = wide.min(axis=0), wide.max(axis=0), wide.std(axis=0)
+    center, scale = (wide.mean(axis=0), std) if method == "standard" else ((high + low) / 2, (high - low) / 2)
+    return Affine(center.astype(np.float32), np.where(std < min_std, 1.0, scale).astype(np.float32))
+
+
+def _fit_rewards(samples: list[Sample], method: Method, min_std: float) -> Affine | None:
+    rewards = [sample.rewards for sample in samples if sample.rewards is not None]
+    return _fit(np.concatenate(rewards)[:, None], method, min_std) if rewards else None
+
+
+def _change_spread(change: Floats, width: int) -> Floats:
+    return change.astype(np.float64).std(axis=0).astype(np.float32) if len(change) else np.zeros(width, np.float32)
+
+
+def _identity(width: int) -> Affine:
+    return Affine(np.zeros(width, np.float32), np.ones(width, np.float32))
+
+
+def _digest(samples: list[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        for array in (sample.features, sample.actions, sample.rewards):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _columns(affine: Affine) -> dict[str, list[float]]:
+    return {"center": _numbers(affine.center), "scale": _numbers(affine.scale)}
+
+
+def _numbers(values: Floats) -> list[float]:
+    """float32 as the shortest decimals that read back to the same float32."""
+    return [float(str(value)) for value in values]
+
+
+def _affine(columns: dict[str, Any]) -> Affine:
+    return Affine(np.asarray(columns["center"], np.float32), np.asarray(columns["scale"], np.float32))

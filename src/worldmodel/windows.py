@@ -1,0 +1,124 @@
+"""Packed episodes, windows as index arithmetic, and batches with exact shares of dreams.
+
+A window is H frames of history and K frames to predict, within one episode. An episode shorter than H + K frames but
+longer than H has one window, whose missing frames have weight 0. Dimension key: N frames, E episodes, W windows,
+B batch, H history, K horizon, F features, A actions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each episode, [E] each."""
+
+    agents: tuple[str, ...]
+    names: tuple[str, ...]
+    splits: tuple[str, ...]  # train | val | test
+    sources: tuple[str, ...]  # observed | dream
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Episodes end to end, in standardized units; the arrays may be memory maps."""
+
+    features: Floats  # [N, F]
+    actions: Floats  # [N, A]
+    rewards: Floats | None  # [N]
+    confidence: Floats  # [N], 1 for observed frames
+    lengths: Ints  # [E]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        frames = int(self.lengths.sum())
+        arrays = [self.features, self.actions, self.confidence] + ([] if self.rewards is None else [self.rewards])
+        if any(len(array) != frames for array in arrays) or len(self.labels.agents) != len(self.lengths):
+            raise ValueError(
+                f"packed arrays hold {[len(array) for array in arrays]} frames, the episode index {frames}; "
+                "run `dvc repro normalize`"
+            )
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First row of each episode, [E]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    def where(self, split: str, source: str = "observed") -> Ints:
+        """Indices of the episodes of a split and a source."""
+        pairs = zip(self.labels.splits, self.labels.sources, strict=True)
+        return np.array([index for index, pair in enumerate(pairs) if pair == (split, source)], np.int64)
+
+    def rows(self, episode: int) -> slice:
+        return slice(int(self.starts[episode]), int(self.starts[episode] + self.lengths[episode]))
+
+
+@dataclass(frozen=True)
+class Batch:
+    history: Floats  # [B, H, F]
+    past_actions: Floats  # [B, H-1, A], between the frames of the history
+    planned_actions: Floats  # [B, K, A], the first one is applied at the last frame of the history
+    features: Floats  # [B, K, F], the frames that the planned actions lead to
+    rewards: Floats | None  # [B, K], what each planned action earned
+    weight: Floats  # [B, K], 0 where the episode has ended
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All windows of some episodes."""
+
+    packed: Packed
+    history: int
+    horizon: int
+    first: Ints  # [W] row of the window's first frame
+    end: Ints  # [W] row after the episode's last frame
+    episode: Ints  # [W]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, chosen: Ints, confidence: bool = False) -> Batch:
+        """The windows numbered `chosen`; with `confidence`, frames are weighted by it."""
+        packed, history = self.packed, self.history
+        rows = self.first[chosen, None] + np.arange(history + self.horizon)
+        exists = rows[:, history:] < self.end[chosen, None]
+        rows = np.minimum(rows, self.end[chosen, None] - 1)
+        features, moves = packed.features[rows], packed.actions[rows[:, :-1]]
+        weight = exists.astype(np.float32)
+        return Batch(
+            history=features[:, :history],
+            past_actions=moves[:, : history - 1],
+            planned_actions=moves[:, history - 1 :],
+            features=features[:, history:],
+            rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
+            weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
+        )
+
+    def every(self, stride: int) -> "Windows":
+        return replace(self, first=self.first[::stride], end=self.end[::stride], episode=self.episode[::stride])
+
+
+def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windows:
+    """Every window of the given episodes; episodes of at most `history` frames have none."""
+    lengths = packed.lengths[episodes]
+    counts = np.where(lengths > history, np.maximum(lengths - history - horizon, 0) + 1, 0)
+    which = np.repeat(np.arange(len(episodes)), counts)
+    offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begin = packed.starts[episodes][which]
+    return Windows(packed, history, horizon, begin + offset, begin + lengths[which], episodes[which])
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    def column(name: str) -> Floats:
+        return np.concatenate([getattr(batch, name) for batch in batches])
+
+    rewards = None if batches[0].rewards is None else column("rewards")
+    names = ("history", "past_actions", "planned_actions", "features", "weight")
+    return Batch(rewards=rewards, **{name: column(name) for name in names})

@@ -1,0 +1,37 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class InputState(_message.Message):
+    __slots__ = ("agent_id", "history", "feature_count", "action_count", "features", "actions")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    agent_id: str
+    history: int
+    feature_count: int
+    action_count: int
+    features: bytes
+    actions: bytes
+    def __init__(
+        self,
+        agent_id: _Optional[str] = ...,
+        history: _Optional[int] = ...,
+        feature_count: _Optional[int] = ...,
+        action_count: _Optional[int] = ...,
+        features: _Optional[bytes] = ...,
+        actions: _Optional[bytes] = ...,
+    ) -> None: ...
+
+class LatentZ(_message.Message):
+    __slots__ = ("z", "run_id")
+    Z_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    z: bytes
+    run_id: str
+    def __init__(self, z: _Optional[bytes] = ..., run_id: _Optional[str] = ...) -> None: ...
