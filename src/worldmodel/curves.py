@@ -1,6 +1,7 @@
 """The CSV files behind validate's plots."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,23 +18,15 @@ Row = tuple[object, ...]
 
 def write_horizon(path: Path, scores: Scores) -> None:
     """Mean squared error at each frame of the horizon, of the model and of both floors."""
-    errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
-    rows = [
-        (frame, name, float(error))
-        for name, values in errors.items()
-        for frame, error in enumerate(scores.by_frame(values), start=1)
-    ]
-    write_csv(path, ("frame", "predictor", "mse"), rows)
+    columns = [scores.by_frame(values).tolist() for values in (scores.model, scores.linear, scores.persistence)]
+    rows = [(frame, *errors) for frame, errors in enumerate(zip(*columns, strict=True), start=1)]
+    write_csv(path, ("frame", "model", "ridge", "hold-last"), rows)
 
 
 def write_agents(path: Path, agents: Sequence[Agent]) -> None:
-    """One row an agent and predictor, worst agent first; what each column means stands at metrics.Agent."""
-    rows = [
-        (agent.agent_id, agent.episodes, name, error, agent.worst_name, agent.worst)
-        for agent in agents
-        for name, error in (("model", agent.model), ("ridge", agent.linear), ("hold-last", agent.persistence))
-    ]
-    write_csv(path, ("agent", "episodes", "predictor", "mse", "worst_episode", "worst_mse"), rows)
+    """One row an agent, worst first."""
+    header = ("agent", "episodes", "model", "ridge", "hold-last", "worst_episode", "worst_episode_model")
+    write_csv(path, header, (astuple(agent) for agent in agents))
 
 
 def write_trajectories(path: Path, predictors: Predictors, packed: Packed, scores: Scores) -> None:

@@ -73,21 +73,21 @@ class Agent:
     agent_id: str
     episodes: int
     model: float
-    persistence: float
     linear: float
+    persistence: float
     worst_name: str
     worst: float
 
 
 def agents(scores: Scores, labels: Labels) -> list[Agent]:
     """One row an agent with held-out windows, worst first."""
-    errors = [scores.by_episode(values) for values in (scores.model, scores.persistence, scores.linear)]
+    errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
     rows = []
     for agent_id in sorted({labels.agents[episode] for episode in errors[0]}):
         own = [episode for episode in errors[0] if labels.agents[episode] == agent_id]
-        model, persistence, linear = (float(np.mean([error[episode] for episode in own])) for error in errors)
+        model, linear, persistence = (float(np.mean([error[episode] for episode in own])) for error in errors)
         worst = max(own, key=errors[0].__getitem__)
-        rows.append(Agent(agent_id, len(own), model, persistence, linear, labels.names[worst], errors[0][worst]))
+        rows.append(Agent(agent_id, len(own), model, linear, persistence, labels.names[worst], errors[0][worst]))
     return sorted(rows, key=lambda row: -row.model)
 
 

@@ -176,7 +176,14 @@ def load(path: Path, stage: type[Stage]) -> Stage:
         whole = TypeAdapter(Params).validate_python(_read(path))
     except ValidationError as error:
         raise ValueError("\n".join(f"{path}: {mistake}" for mistake in _mistakes(error))) from None
-    return _part(whole, stage)
+    return part(whole, stage)
+
+
+def part(whole: Any, cls: type[Stage]) -> Stage:
+    """The view of `whole` that has the fields of `cls` and no others."""
+    hints = get_type_hints(cls)
+    values = {item.name: getattr(whole, item.name) for item in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: part(value, hints[name]) if is_dataclass(value) else value for name, value in values.items()})
 
 
 def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
@@ -186,13 +193,6 @@ def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
             yield from leaves(kind, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _part(whole: Any, cls: type[Stage]) -> Stage:
-    """The view of `whole` that has the fields of `cls` and no others."""
-    hints = get_type_hints(cls)
-    values = {item.name: getattr(whole, item.name) for item in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{name: _part(value, hints[name]) if is_dataclass(value) else value for name, value in values.items()})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+# Every target works on a fresh clone: it makes its own virtual environment first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.PHONY: help repro data train export validate test check smoke proto clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+repro: $(VENV)/runtime  ## run what changed of the pipeline, show metrics and the bundle
+	$(RUN) dvc repro
+	$(RUN) dvc metrics show artifacts/metrics.json
+	@echo "bundle: $$(ls -d artifacts/worldmodel/*/)"
+
+data: $(VENV)/runtime  ## dreams, prepare, normalize
+	$(RUN) dvc repro normalize
+
+train: $(VENV)/runtime  ## the pipeline up to the trained model
+	$(RUN) dvc repro train
+
+export: $(VENV)/runtime  ## the pipeline up to the ONNX bundle
+	$(RUN) dvc repro export
+
+validate: $(VENV)/runtime  ## the pipeline up to the metrics
+	$(RUN) dvc repro validate
+
+test: $(VENV)/dev  ## the whole test suite
+	$(RUN) pytest
+
+check: $(VENV)/dev  ## lint, format, types, generated code
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) scripts/generate_proto.sh --check
+
+smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
+	$(RUN) scripts/smoke.sh
+
+proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
+	$(RUN) scripts/generate_proto.sh
+
+clean:  ## remove the virtual environment and tool caches, keep data and artifacts
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/runtime: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Generate src/worldmodel/worldmodel_pb2.py(i); with --check, only compare with what is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+python -m grpc_tools.protoc -Iproto --python_out="$fresh" --pyi_out="$fresh" proto/worldmodel.proto
+for file in worldmodel_pb2.py worldmodel_pb2.pyi; do
+    if [ "${1:-}" = --check ]; then
+        cmp -s "$fresh/$file" "src/worldmodel/$file" || {
+            echo "error: src/worldmodel/$file does not belong to proto/worldmodel.proto; run make proto" >&2
+            exit 1
+        }
+    else
+        cp "$fresh/$file" "src/worldmodel/$file"
+    fi
+done

@@ -1,0 +1,36 @@
+"""Raw log lines, good and bad, and short ways to say what was read from them."""
+
+import json
+
+from worldmodel.logs import read_logs
+
+GAP = 60.0  # seconds
+
+
+def frame(t, agent="a", **fields):
+    return {"agent_id": agent, "timestamp": t, "features": [float(t), 0.5]} | fields
+
+
+def named(t, episode, agent="a", **meta):
+    return frame(t, agent, meta={"episode": episode, **meta})
+
+
+def log(tmp_path, *lines, name="log.jsonl"):
+    """A folder with one log of these objects (text stands as it is)."""
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (tmp_path / name).write_text("".join(text + "\n" for text in texts), encoding="utf-8")
+    return tmp_path
+
+
+def read(folder):
+    logs = read_logs([folder], GAP)
+    assert logs.rows == len(logs.rejects) + sum(episode.length for episode in logs.episodes), "a row was lost"
+    return logs
+
+
+def times(logs):
+    return [(episode.agent_id, episode.name, episode.segment, episode.timestamps.tolist()) for episode in logs.episodes]
+
+
+def reasons(logs):
+    return [str(reject) for reject in logs.rejects]

@@ -1,0 +1,153 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from factories import make_episodes
+
+from worldmodel.episodes import count, read_prepared, write_prepared
+from worldmodel.schema import ActionSpace
+
+SPACES = {
+    "none": ActionSpace("none", 0),
+    "discrete": ActionSpace("discrete", 3),
+    "continuous": ActionSpace("continuous", 3),
+}
+CONTINUOUS = SPACES["continuous"]
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize("rewards", [True, False])
+def test_what_is_written_is_read_back(tmp_path, kind, rewards):
+    episodes = make_episodes(4, 5, kind=kind, rewards=rewards, terminal=True)
+    episodes += make_episodes(2, 6, kind=kind, rewards=rewards, source="dream", provenance={"teacher": "t"})
+    write_prepared(tmp_path, episodes, ["train", "val", "test", "train", "train", "train"], SPACES[kind])
+    prepared = read_prepared(tmp_path)
+    assert (prepared.feature_count, prepared.action_space, prepared.has_rewards) == (2, SPACES[kind], rewards)
+    by_key = {(episode.source, episode.name): episode for episode in episodes}
+    assert len(prepared) == len(by_key)
+    for record in prepared:
+        episode, arrays = by_key[record.source, record.name], prepared.load(record)
+        assert (record.agent_id, record.segment, record.frames) == (episode.agent_id, episode.segment, episode.length)
+        assert (record.terminal, record.provenance) == (episode.terminal, episode.provenance)
+        assert record.identity == episode.identity
+        for name in ("timestamps", "features", "rewards", "confidence"):
+            np.testing.assert_equal(getattr(arrays, name), getattr(episode, name))
+        np.testing.assert_equal(arrays.actions, SPACES[kind].encode(episode.actions))
+
+
+def test_one_npz_holds_little_endian_arrays_and_no_pickle(tmp_path):
+    prepared = write_prepared(tmp_path, make_episodes(1, 5, source="dream"), ["train"], CONTINUOUS)
+    with np.load(tmp_path / "episodes" / prepared.records[0].file, allow_pickle=False) as file:
+        kinds = {name: file[name].dtype.str for name in file.files}
+    vectors = dict.fromkeys(["features", "actions", "rewards", "confidence"], "<f4")
+    assert kinds == {"timestamps": "<f8", **vectors}
+
+
+def test_order_and_bytes_do_not_depend_on_folder_or_order_of_episodes(tmp_path):
+    episodes = make_episodes(5, 4) + make_episodes(2, 4, source="dream")
+    for folder, order in (("a", episodes), ("b/c", episodes[::-1])):
+        write_prepared(tmp_path / folder, order, ["train"] * 7, CONTINUOUS)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b/c")
+    keys = [(record.source, record.agent_id, record.name) for record in read_prepared(tmp_path / "a")]
+    assert keys == sorted(keys, key=lambda key: (key[0] == "dream", key[1], key[2]))
+
+
+def test_file_names_stay_when_episodes_are_added(tmp_path):
+    few = write_prepared(tmp_path / "few", make_episodes(3, 4), ["train"] * 3, CONTINUOUS)
+    many = write_prepared(tmp_path / "many", make_episodes(9, 4), ["train"] * 9, CONTINUOUS)
+    assert {record.file for record in few} < {record.file for record in many}
+
+
+def test_names_in_the_logs_never_reach_the_file_system(tmp_path):
+    episodes = [replace(make_episodes(1, 4)[0], agent_id="../../etc", name="/passwd")]
+    prepared = write_prepared(tmp_path / "out", episodes, ["train"], CONTINUOUS)
+    assert prepared.records[0].agent_id == "../../etc"
+    assert sorted(contents(tmp_path)) == [f"out/episodes/{prepared.records[0].file}", "out/manifest.json"]
+    assert len(prepared.records[0].file.removesuffix(".npz")) == 16
+
+
+def test_left_out_episodes_are_not_written(tmp_path):
+    prepared = write_prepared(tmp_path, make_episodes(3, 4), ["train", None, "test"], CONTINUOUS)
+    assert [record.name for record in prepared] == ["observed-0", "observed-2"]
+    assert len(list((tmp_path / "episodes").iterdir())) == 2
+
+
+def test_writing_again_leaves_nothing_of_before(tmp_path):
+    write_prepared(tmp_path, make_episodes(5, 4), ["train"] * 5, CONTINUOUS)
+    write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS)
+    assert len(list((tmp_path / "episodes").iterdir())) == 2
+
+
+def test_the_manifest_counts_episodes_and_frames(tmp_path):
+    episodes = make_episodes(3, 4) + make_episodes(1, 6, source="dream")
+    prepared = write_prepared(tmp_path, episodes, ["train", "val", "train", "train"], CONTINUOUS)
+    counts = json.loads((tmp_path / "manifest.json").read_text())["counts"]
+    assert counts["source"] == {"dream": {"episodes": 1, "frames": 6}, "observed": {"episodes": 3, "frames": 12}}
+    assert counts["split"] == {"train": {"episodes": 3, "frames": 14}, "val": {"episodes": 1, "frames": 4}}
+    assert counts["agent"] == count(prepared, lambda record: record.agent_id)
+
+
+def test_two_episodes_with_one_key_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"2 episodes would be .* expected distinct segments"):
+        write_prepared(tmp_path, make_episodes(1, 4) * 2, ["train"] * 2, CONTINUOUS)
+
+
+def test_nothing_to_write_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no episode to write"):
+        write_prepared(tmp_path, make_episodes(1, 4), [None], CONTINUOUS)
+
+
+def prepared_in(folder):
+    return write_prepared(folder, make_episodes(2, 4), ["train"] * 2, CONTINUOUS)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no such file; expected prepared episodes, run dvc repro prepare"),
+        ("{", "not a manifest of prepared episodes"),
+        ("{}", "not a manifest of prepared episodes .*feature_count"),
+        ("[]", "not a manifest of prepared episodes"),
+    ],
+)
+def test_a_missing_or_broken_manifest_is_named(tmp_path, text, reason):
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"manifest\.json: {reason}"):
+        read_prepared(tmp_path)
+
+
+def test_a_manifest_that_points_elsewhere_is_refused(tmp_path):
+    file = prepared_in(tmp_path).records[0].file
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(file, "../../secret.npz"))
+    with pytest.raises(ValueError, match=r"secret.*expected 16 hex digits"):
+        read_prepared(tmp_path)
+
+
+def test_a_missing_episode_file_is_named(tmp_path):
+    file = prepared_in(tmp_path).records[1].file
+    (tmp_path / "episodes" / file).unlink()
+    with pytest.raises(ValueError, match=f"1 of 2 files that manifest.json lists are missing, {file} first"):
+        read_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off"])
+def test_an_episode_file_that_is_no_npz_is_named(tmp_path, content):
+    prepared = prepared_in(tmp_path)
+    (tmp_path / "episodes" / prepared.records[0].file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{prepared.records[0].file}: not a readable NPZ"):
+        prepared.load(prepared.records[0])
+
+
+def test_an_episode_file_with_other_arrays_is_named(tmp_path):
+    prepared = prepared_in(tmp_path)
+    record = prepared.records[0]
+    np.savez(tmp_path / "episodes" / record.file, features=np.zeros((4, 2)))
+    with pytest.raises(ValueError, match=rf"{record.file}: holds .*<f8.*expected .*<f4.*run dvc repro prepare"):
+        prepared.load(record)

@@ -1,0 +1,136 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lines import frame, log, named, read, reasons, times
+
+
+def test_both_kinds_of_line_stand_in_one_file(tmp_path):
+    inner = [{"timestamp": t, "features": [t, 0.5]} for t in (7, 8)]
+    logs = read(log(tmp_path, named(1, "x"), {"agent_id": "a", "episode": inner}, named(2, "x"), named(3, "y")))
+    assert times(logs) == [("a", "x", 0, [1, 2]), ("a", "@7.0", 0, [7, 8]), ("a", "y", 0, [3])]
+
+
+def test_an_episode_line_is_one_episode_whatever_its_gaps(tmp_path):
+    logs = read(log(tmp_path, {"agent_id": "a", "episode": [frame(0), frame(1000)]}))
+    assert times(logs) == [("a", "@0.0", 0, [0, 1000])]
+
+
+def test_agents_interleave(tmp_path):
+    lines = [frame(t, agent) for t in range(3) for agent in "ba"]
+    assert times(read(log(tmp_path, *lines))) == [("b", "@0.0", 0, [0, 1, 2]), ("a", "@0.0", 0, [0, 1, 2])]
+
+
+def test_without_a_name_a_gap_or_time_running_backwards_begins_an_episode(tmp_path):
+    logs = read(log(tmp_path, *[frame(t) for t in (0, 60, 121, 5, 6)]))
+    assert [each for *_, each in times(logs)] == [[0, 60], [121], [5, 6]]
+
+
+def test_with_a_name_a_gap_begins_nothing(tmp_path):
+    assert times(read(log(tmp_path, named(0, 3), named(1000, "3")))) == [("a", "3", 0, [0, 1000])]
+
+
+def test_a_terminal_frame_ends_its_episode(tmp_path):
+    over = frame(1, meta={"terminal": True})
+    logs = read(log(tmp_path, frame(0), over, frame(2), frame(3)))
+    assert times(logs) == [("a", "@0.0", 0, [0, 1]), ("a", "@2.0", 0, [2, 3])]
+    assert [episode.terminal for episode in logs.episodes] == [True, False]
+
+
+def test_action_t_is_read_with_features_t(tmp_path):
+    episode = read(log(tmp_path, *[frame(t, action=t % 3, reward=t / 2) for t in range(5)])).episodes[0]
+    assert episode.features[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert episode.actions.tolist() == [0, 1, 2, 0, 1]
+    assert episode.rewards.tolist() == [0, 0.5, 1, 1.5, 2]
+
+
+def test_dreams_say_where_they_come_from(tmp_path):
+    first = named(0, "d", source="dream", confidence=0.5, teacher="t", seed=3)
+    dream = read(log(tmp_path, first, named(1, "d", source="dream", confidence=0.25))).episodes[0]
+    assert dream.source == "dream"
+    assert dream.provenance == {"teacher": "t", "seed": 3}
+    assert dream.confidence.tolist() == [0.5, 0.25]
+
+
+def test_a_dream_marked_in_its_first_frame_alone_stays_a_dream_even_behind_a_hole(tmp_path):
+    first = named(0, "d", source="dream", teacher="t")
+    for lines in ([first, named(1, "d"), "?", named(2, "d")], [first | {"features": []}, named(1, "d"), named(2, "d")]):
+        logs = read(log(tmp_path, *lines))
+        assert {episode.source for episode in logs.episodes} == {"dream"}
+        assert all(episode.provenance == {"teacher": "t"} for episode in logs.episodes)
+
+
+def test_time_that_runs_backwards_within_a_named_episode_is_refused(tmp_path):
+    logs = read(log(tmp_path, named(5, "x"), named(4, "x"), named(6, "x")))
+    assert times(logs) == [("a", "x", 0, [5]), ("a", "x", 1, [6])]
+    assert reasons(logs) == ["log.jsonl:2: timestamp: found 4.0, expected more than 5.0, the time of the frame before"]
+
+
+def test_a_hole_cuts_the_episode_of_its_agent_alone(tmp_path):
+    bad = named(2, "x") | {"features": [1]}
+    lines = [named(1, "x"), named(1, "x", "b"), bad, named(3, "x"), named(3, "x", "b")]
+    logs = read(log(tmp_path, *lines))
+    assert times(logs) == [("a", "x", 0, [1]), ("b", "x", 0, [1, 3]), ("a", "x", 1, [3])]
+
+
+def test_a_hole_of_an_unknown_agent_cuts_every_open_episode(tmp_path):
+    logs = read(log(tmp_path, frame(1), frame(1, "b"), "?", "?", frame(2), frame(2, "b")))
+    assert times(logs) == [("a", "@1.0", 0, [1]), ("b", "@1.0", 0, [1]), ("a", "@1.0", 1, [2]), ("b", "@1.0", 1, [2])]
+
+
+def test_a_hole_in_an_episode_line_cuts_it(tmp_path):
+    logs = read(log(tmp_path, {"agent_id": "a", "episode": [frame(0), frame(1), {}, frame(3)]}))
+    assert times(logs) == [("a", "@0.0", 0, [0, 1]), ("a", "@0.0", 1, [3])]
+
+
+def test_a_hole_leaves_a_fixed_split_with_both_halves(tmp_path):
+    for lines in (
+        [named(0, "x", split="test"), "?", named(1, "x")],
+        [named(0, "x", split="test") | {"y": 1}, named(1, "x")],
+    ):
+        assert {episode.split for episode in read(log(tmp_path, *lines)).episodes} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"confidence": 2}, "meta.confidence: found 2, expected a number from 0 to 1"),
+        ({}, "meta.confidence: expected in every frame of a dream, or in none"),
+    ],
+)
+def test_a_dream_frame_without_proper_confidence_is_refused(tmp_path, meta, reason):
+    first = named(0, "d", source="dream", confidence=1)
+    logs = read(log(tmp_path, first, named(1, "d", source="dream", **meta)))
+    assert reasons(logs)[0].startswith(f"log.jsonl:2: {reason}")
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.lists(st.sampled_from("ab?xyst"), min_size=1, max_size=12))
+def test_no_row_is_lost_and_no_transition_crosses_a_hole(tmp_path_factory, choices):
+    """Frames carry their line as time and feature: within a piece, an agent's lines must be neighbours."""
+    make = {
+        "a": lambda t: frame(t),
+        "b": lambda t: frame(t, "b"),
+        "?": lambda t: "?",
+        "x": lambda t: named(t, "x"),
+        "y": lambda t: frame(t, features=[None]),
+        "s": lambda t: frame(0),
+        "t": lambda t: named(t, "x", "b", terminal=True),
+    }
+    lines = [make[choice](t) for t, choice in enumerate(choices, 1)]
+    logs = read(log(tmp_path_factory.mktemp("logs"), *lines))
+    holes = {reject.line for reject in logs.rejects}
+    owner = [line["agent_id"] if isinstance(line, dict) else None for line in lines]
+    for episode in logs.episodes:
+        for t, after in itertools.pairwise(episode.timestamps.astype(int)):
+            if t > 0:
+                between = range(t + 1, after)
+                assert not [line for line in between if line in holes and owner[line - 1] in (None, episode.agent_id)]
+    keys = [(episode.identity, episode.segment) for episode in logs.episodes]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_first_frame_names_the_split_of_all_pieces(tmp_path):
+    logs = read(log(tmp_path, named(0, "x", split="test"), "?", named(1, "x", split="train")))
+    assert [episode.split for episode in logs.episodes] == ["test", "test"]

@@ -1,0 +1,208 @@
+"""dvc.yaml against the code, and the pipeline under DVC: what reruns, what is a cache hit, what stays the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from factories import make_episodes, write_logs
+from worldmodel import params
+from worldmodel.fingerprint import import_closure
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = {
+    "dreams": params.DreamsStage,
+    "prepare": params.PrepareStage,
+    "normalize": params.NormalizeStage,
+    "train": params.TrainStage,
+    "export": params.ExportStage,
+    "validate": params.ValidateStage,
+}
+TINY = {
+    "dreams": {"episodes": 12, "length": 4, "max_disagreement": 1000.0},
+    "dreams.teacher": {"members": 2, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8},
+    "train": {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 8, "batch_size": 4, "steps": 12},
+    "prepare": {"val_share": 0.2, "test_share": 0.2},
+    "validate": {"horizon": 4, "latency_calls": 3},
+}
+
+
+def test_the_stages_are_the_six_in_their_order():
+    assert list(PIPELINE["stages"]) == list(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_every_file_it_imports_and_no_other(stage):
+    imported = {path.relative_to(ROOT).as_posix() for path in import_closure(ROOT / "src" / f"{stage}.py")}
+    named = {dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith("src/")}
+    assert named == imported
+
+
+@pytest.mark.parametrize(("stage", "declared"), STAGES.items())
+def test_a_stage_lists_the_params_that_it_can_read(stage, declared):
+    assert PIPELINE["stages"][stage]["params"] == list(params.leaves(declared))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_its_own_file_and_says_what_it_does(stage):
+    entry = PIPELINE["stages"][stage]
+    assert entry["cmd"].startswith(f"python src/{stage}.py ")
+    assert not set(entry["cmd"]) & set("|&;<>$`")
+    assert entry["desc"]
+
+
+def test_every_param_is_read_by_some_stage():
+    listed = {leaf for entry in PIPELINE["stages"].values() for leaf in entry["params"]}
+    assert listed == set(params.leaves(params.Params))
+
+
+def test_no_out_switches_the_run_cache_off():
+    for entry in PIPELINE["stages"].values():
+        assert all(isinstance(out, str) for out in entry.get("outs", []))
+
+
+class Copy:
+    """The project in another folder, with tiny logs and params, under git and DVC."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("src", ".dvc", "data", "artifacts"):
+            (folder / name).mkdir(parents=True)
+        shutil.copytree(ROOT / "src", folder / "src", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
+        for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
+        write_logs(folder / "data/worldmodel/offline", make_episodes(30, 20, agents=3))
+        self.run("git", "init", "--quiet")
+        self.commit()
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def repro(self, *arguments: str) -> tuple[set[str], set[str]]:
+        """The stages that ran, and those that came from the run cache."""
+        lines = self.run("dvc", "repro", *arguments).splitlines()
+        ran = {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+        cached = {line.split("'")[1] for line in lines if "is cached - skipping run" in line}
+        return ran, cached
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def set_rho(self, rho: float) -> None:
+        changed = yaml.safe_load(self.read("params.yaml"))
+        changed["train"]["rho"] = rho
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+
+
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+}
+
+
+def tiny_params() -> dict:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for path, changes in TINY.items():
+        section = values
+        for key in path.split("."):
+            section = section[key]
+        assert set(changes) <= set(section)
+        section.update(changes)
+    return values
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Copy:
+    """Run once from scratch and committed."""
+    made = Copy(tmp_path_factory.mktemp("pipeline") / "project")
+    assert made.repro() == (set(STAGES), set())
+    made.commit()
+    return made
+
+
+def test_the_first_run_leaves_a_bundle_and_finite_metrics(copy):
+    bundles = list((copy.folder / "artifacts/worldmodel").iterdir())
+    assert [len(bundle.name) for bundle in bundles] == [12]
+    assert {path.name for path in bundles[0].iterdir()} == {
+        "README.md",
+        "encoder.onnx",
+        "manifest.yaml",
+        "normalizer.json",
+        "params.yaml",
+        "predictor.onnx",
+        "weights.safetensors",
+    }
+    metrics = json.loads(copy.read("artifacts/metrics.json"))
+    assert metrics["onnx"]["equivalent"] == 1
+    assert metrics["dreams"]["share"] == 0.5
+
+
+def test_a_second_run_runs_nothing(copy):
+    assert copy.repro() == (set(), set())
+    assert "up to date" in copy.run("dvc", "status")
+
+
+def test_another_rho_reruns_three_stages_and_going_back_none(copy):
+    metrics = copy.read("artifacts/metrics.json")
+    copy.set_rho(0.25)
+    assert copy.repro() == ({"train", "export", "validate"}, set())
+    diff = json.loads(copy.run("dvc", "metrics", "diff", "--json"))
+    assert diff["artifacts/metrics.json"]["dreams.share"] == {"old": 0.5, "new": 0.25, "diff": -0.25}
+    copy.set_rho(0.5)
+    assert copy.repro() == (set(), {"train", "export", "validate"})
+    assert copy.read("artifacts/metrics.json") == metrics
+
+
+def test_a_forced_run_leaves_the_lock_as_it_is(copy):
+    lock = copy.read("dvc.lock")
+    assert copy.repro("--force") == (set(STAGES), set())
+    assert copy.read("dvc.lock") == lock
+
+
+def test_an_experiment_changes_what_it_is_told_to(copy):
+    ran = copy.run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.00001")
+    assert {line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")} == {
+        "train",
+        "export",
+        "validate",
+    }
+    shown = json.loads(copy.run("dvc", "exp", "show", "--json"))
+    experiment = shown[1]["experiments"][0]["revs"][0]
+    assert float(experiment["data"]["params"]["params.yaml"]["data"]["train"]["lr"]) == 1e-05
+
+
+def test_nothing_that_is_cached_names_this_machine(copy):
+    # A host name of a few letters is found in any random bytes.
+    names = [str(copy.folder), str(Path.home()), os.uname().nodename]
+    for folder in ("data", "artifacts"):
+        for path in sorted((copy.folder / folder).rglob("*")):
+            if path.is_file():
+                found = [name for name in names if len(name) > 4 and name.encode() in path.read_bytes()]
+                assert not found, f"{path} holds {found}"
+
+
+def test_a_stage_with_bad_params_says_which_key_and_what_is_expected(copy):
+    text = copy.read("params.yaml")
+    (copy.folder / "params.yaml").write_text(text.replace("rho_schedule: constant", "rho_schedule: constnat"), "utf-8")
+    command = ["dvc", "repro"]
+    done = subprocess.run(command, cwd=copy.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    (copy.folder / "params.yaml").write_text(text, encoding="utf-8")
+    assert done.returncode != 0
+    assert "train.rho_schedule: found 'constnat', expected 'constant', 'linear' or 'cosine'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,152 @@
+from collections import Counter
+
+import pytest
+from factories import make_episodes, make_intake
+
+from worldmodel.split import assign, hashed_share
+
+
+def splits(episodes, intake):
+    return dict(zip([episode.identity for episode in episodes], assign(episodes, intake), strict=True))
+
+
+def dream_from(**start):
+    return make_episodes(1, 3, source="dream", provenance={"start": start})[0]
+
+
+def test_shares_are_about_what_was_asked_for():
+    counts = Counter(assign(make_episodes(2000, 1), make_intake(val_share=0.1, test_share=0.3)))
+    assert counts["test"] == pytest.approx(600, abs=60)
+    assert counts["val"] == pytest.approx(200, abs=40)
+
+
+def test_more_episodes_leave_the_split_of_the_others_alone():
+    episodes = make_episodes(200, 1)
+    before, after = (splits(episodes[:count], make_intake()) for count in (60, 200))
+    assert before.items() <= after.items()
+
+
+def test_the_order_of_episodes_decides_nothing():
+    episodes = make_episodes(50, 1)
+    assert splits(episodes, make_intake()) == splits(episodes[::-1], make_intake())
+
+
+def test_the_seed_changes_the_split():
+    episodes = make_episodes(50, 1)
+    assert splits(episodes, make_intake(seed=1)) != splits(episodes, make_intake(seed=2))
+
+
+def test_the_hash_is_the_one_that_earlier_runs_used():
+    assert hashed_share(1, '["a","b"]') == 0.8189994635421567
+
+
+def test_pieces_of_one_episode_share_its_split():
+    pieces = [piece for segment in range(3) for piece in make_episodes(40, 1, segment=segment)]
+    found = assign(pieces, make_intake())
+    assert found[:40] == found[40:80] == found[80:]
+
+
+def test_by_agent_all_episodes_of_an_agent_share_a_split():
+    episodes = make_episodes(200, 1, agents=40)
+    found = assign(episodes, make_intake(split_by="agent"))
+    assert len({(episode.agent_id, split) for episode, split in zip(episodes, found, strict=True)}) == 40
+    assert set(found) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_meta_split_overrides_the_hash(split):
+    fixed = make_episodes(30, 1, split=split)
+    others = make_episodes(40, 1, agent_id="other")
+    found = assign(fixed + others, make_intake())
+    assert set(found[:30]) == {split}
+    assert found[30:] == assign(others, make_intake())
+
+
+def test_an_override_in_one_piece_holds_for_all():
+    pieces = make_episodes(1, 1, split="test") + make_episodes(1, 1, segment=1)
+    assert assign(pieces + make_episodes(40, 1, agent_id="other"), make_intake())[:2] == ["test", "test"]
+
+
+def test_contradicting_overrides_are_refused():
+    pieces = make_episodes(1, 1, split="test") + make_episodes(1, 1, segment=1, split="train")
+    with pytest.raises(ValueError, match=r"found meta.split test and train, expected one"):
+        assign(pieces, make_intake())
+
+
+@pytest.mark.parametrize("split_by", ["episode", "agent"])
+def test_train_episodes_keeps_nested_subsets_and_nothing_else_moves(split_by):
+    episodes = make_episodes(120, 1, agents=30)
+    whole = splits(episodes, make_intake(split_by=split_by))
+    kept = {}
+    for count in (5, 20, 40):
+        found = splits(episodes, make_intake(split_by=split_by, train_episodes=count))
+        kept[count] = {identity for identity, split in found.items() if split == "train"}
+        assert len(kept[count]) == count
+        assert all(found[identity] in (split, None) for identity, split in whole.items())
+        assert all(found[identity] == split for identity, split in whole.items() if split != "train")
+    assert kept[5] < kept[20] < kept[40]
+
+
+def test_a_larger_val_share_takes_the_episodes_that_train_episodes_leaves_out():
+    episodes = make_episodes(120, 1)
+    small, large = (splits(episodes, make_intake(val_share=share, train_episodes=20)) for share in (0.1, 0.4))
+    train = [{identity for identity, split in found.items() if split == "train"} for found in (small, large)]
+    assert train[0] == train[1]
+
+
+def test_train_episodes_counts_episodes_rather_than_pieces():
+    pieces = make_episodes(40, 1) + make_episodes(40, 1, segment=1)
+    assert Counter(assign(pieces, make_intake(train_episodes=4)))["train"] == 8
+
+
+def test_more_train_episodes_than_there_are_keeps_all():
+    episodes = make_episodes(40, 1)
+    assert assign(episodes, make_intake(train_episodes=1000)) == assign(episodes, make_intake())
+
+
+def test_dreams_are_train_and_are_not_counted():
+    observed, dreams = make_episodes(40, 1), make_episodes(40, 3, source="dream")
+    found = assign(observed + dreams, make_intake(train_episodes=3))
+    assert found[40:] == ["train"] * 40
+    assert found[:40].count("train") == 3
+
+
+def test_a_dream_may_start_from_a_train_episode():
+    observed = make_episodes(40, 1)
+    start = next(e for e, split in zip(observed, assign(observed, make_intake()), strict=True) if split == "train")
+    dream = dream_from(agent_id=start.agent_id, episode=start.name)
+    assert assign([*observed, dream], make_intake())[-1] == "train"
+
+
+@pytest.mark.parametrize("held", ["val", "test"])
+def test_a_dream_that_starts_from_a_held_out_episode_is_refused(held):
+    observed = make_episodes(40, 1)
+    start = next(e for e, split in zip(observed, assign(observed, make_intake()), strict=True) if split == held)
+    dream = dream_from(agent_id=start.agent_id, episode=start.name)
+    with pytest.raises(ValueError, match=f"dream 'dream-0'.* starts from .* which is {held}, expected one that is tr"):
+        assign([*observed, dream], make_intake())
+
+
+def test_a_dream_that_starts_from_nowhere_or_says_so_badly_is_refused():
+    observed = make_episodes(40, 1)
+    with pytest.raises(ValueError, match="which is not in the logs or left out"):
+        assign([*observed, dream_from(agent_id="agent-0", episode="gone")], make_intake())
+    with pytest.raises(ValueError, match="expected an object with agent_id and episode"):
+        assign([*observed, dream_from(agent_id="agent-0")], make_intake())
+
+
+@pytest.mark.parametrize(
+    ("split", "shares"), [("val", {"val_share": 0.01}), ("test", {"test_share": 0.01}), ("train", {"val_share": 0.79})]
+)
+def test_an_empty_split_is_refused_with_counts_and_advice(split, shares):
+    with pytest.raises(ValueError, match=rf"no observed episode is {split}.*found train \d, val \d, test \d.*add logs"):
+        assign(make_episodes(4, 1), make_intake(**shares))
+
+
+def test_a_split_with_no_share_may_be_empty():
+    assert set(assign(make_episodes(4, 1), make_intake(val_share=0, test_share=0))) == {"train"}
+
+
+def test_dreams_alone_are_no_data_set():
+    with pytest.raises(ValueError, match="no observed episode is train"):
+        assign(make_episodes(4, 3, source="dream"), make_intake())
