@@ -1,6 +1,6 @@
 """Record any Gymnasium environment as a frame log: eight agents of different habits, one JSON object a line.
 
-    python examples/collect_gymnasium.py HalfCheetah-v5 --episodes 96 --out data/worldmodel/offline/halfcheetah.jsonl.gz
+    python examples/collect_gymnasium.py Walker2d-v5 --episodes 96 --out my-logs/walker.jsonl.gz
 
 Frame t holds features[t], the action[t] applied there and the reward which that action earned; features[t+1] is what it
 led to. The observation after an episode's last action is not logged.
@@ -45,7 +45,7 @@ class CannotRecord(ValueError):
 @dataclass(frozen=True)
 class Agent:
     name: str
-    habit: Habit
+    habit: Habit  # what the agent does blindly
     feedback: float = 0.0  # weight of the agent's reaction to what it observes
 
 
@@ -58,8 +58,8 @@ class Recording:
     decimals: int  # of features, actions and rewards
     env_kwargs: dict[str, Any]
 
-
-# Habits: what an agent would do blindly, frame by frame
+    def stream(self, purpose: int, index: int) -> Generator:
+        return default_rng([self.seed, purpose, index])
 
 
 def uniform(traits: Generator, chances: Generator, size: int) -> Iterator[Vector]:
@@ -72,8 +72,7 @@ def uniform(traits: Generator, chances: Generator, size: int) -> Iterator[Vector
 def smooth(traits: Generator, chances: Generator, size: int) -> Iterator[Vector]:
     """Ornstein-Uhlenbeck noise around a centre of the episode's own."""
     pull, spread = traits.uniform(0.08, 0.12), chances.uniform(0.4, 0.7)
-    centre = chances.normal(0, 0.2, size)
-    command = centre
+    command = centre = chances.normal(0, 0.2, size)
     while True:
         command = command + pull * (centre - command) + spread * np.sqrt(2 * pull) * chances.normal(size=size)
         yield command
@@ -127,19 +126,12 @@ AGENTS = (
 )
 
 
-# From habit to action
-
-
-def stream(recording: Recording, purpose: int, index: int) -> Generator:
-    return default_rng([recording.seed, purpose, index])
-
-
 def behave(recording: Recording, episode: int, actions: int, features: int) -> Callable[[Vector], Vector]:
     """An episode's agent, as observation -> command: its habit plus proportional feedback."""
     number = episode % len(AGENTS)
-    traits, agent = stream(recording, TRAITS, number), AGENTS[number]
+    traits, agent = recording.stream(TRAITS, number), AGENTS[number]
     gain = agent.feedback * traits.normal(size=(actions, features)) / np.sqrt(features)
-    habit = agent.habit(traits, stream(recording, CHANCES, episode), actions)
+    habit = agent.habit(traits, recording.stream(CHANCES, episode), actions)
     return lambda observation: next(habit) + gain @ np.tanh(observation)
 
 
@@ -150,16 +142,12 @@ def choose(space: Actions, command: Vector, decimals: int) -> Action:
     low = np.where(np.isfinite(space.low), space.low, np.where(np.isfinite(space.high), space.high - 2.0, -1.0))
     high = np.where(np.isfinite(space.high), space.high, low + 2.0)
     action = low + (np.clip(command, -1, 1) + 1) / 2 * (high - low)
-    chosen: list[float] = (np.clip(action.round(decimals), low, high) + 0.0).tolist()  # + 0.0 turns -0.0 into 0.0
-    return chosen
+    return [float(value) + 0.0 for value in np.clip(action.round(decimals), low, high)]  # + 0.0 turns -0.0 into 0.0
 
 
 def applied(space: Actions, action: Any) -> Any:
     """The logged action as the environment takes it, so that what is logged is what acted."""
     return np.asarray(action, space.dtype) if isinstance(space, Box) else space.start + action
-
-
-# Recording
 
 
 def make(recording: Recording) -> Env:
@@ -189,7 +177,7 @@ def play(env: Env, recording: Recording, episode: int, clock: Iterator[float]) -
     space, agent, decimals = env.action_space, AGENTS[episode % len(AGENTS)].name, recording.decimals
     assert isinstance(space, Box | Discrete)
     meta = {"env": recording.env, "episode": f"{agent}-{recording.seed}-{episode // len(AGENTS):04d}"}
-    seen, _ = env.reset(seed=int(stream(recording, RESET, episode).integers(2**31)))
+    seen, _ = env.reset(seed=int(recording.stream(RESET, episode).integers(2**31)))
     act = behave(recording, episode, int(space.n) if isinstance(space, Discrete) else len(space.low), len(seen))
     for _ in range(recording.steps):
         features = finite(seen, f"features in {meta['episode']}")
@@ -211,7 +199,7 @@ def record(env: Env, recording: Recording) -> Iterator[str]:
     """All episodes line by line, on one clock, so that no two overlap."""
     dt = float(getattr(env.unwrapped, "dt", 1.0))
     clock = (round(EPOCH + frame * dt, 6) for frame in count())
-    for episode in tqdm(range(recording.episodes), unit="episode", desc=recording.env):
+    for episode in tqdm(range(recording.episodes), unit="episode", desc=recording.env, disable=None):
         for frame in play(env, recording, episode, clock):
             yield json.dumps(frame, separators=(",", ":")) + "\n"
 

@@ -39,6 +39,11 @@ class Shape:
         """S, the part of z for the last frame: the frame itself where it fits into 3/4 of z, else projections of it."""
         return min(self.features, max(1, self.z_dim * 3 // 4))
 
+    @property
+    def encoder_dim(self) -> int:
+        """Hidden units of the encoder; a wider one predicts no better (docs/results.md)."""
+        return max(1, self.hidden_dim // 2)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -76,7 +81,7 @@ class WorldModel(nn.Module):
         self.register_buffer("change_std", torch.ones(state))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.encoder = ENCODERS[shape.encoder](
-            shape.features + shape.actions, shape.history, hidden, shape.z_dim - state
+            shape.features + shape.actions, shape.history, shape.encoder_dim, shape.z_dim - state
         )
         self.compress = nn.Linear(shape.features, state, bias=False) if state < shape.features else nn.Identity()
         self.expand = nn.Linear(state, shape.features, bias=False) if state < shape.features else nn.Identity()
