@@ -4,6 +4,7 @@ The run-id is made of everything that the bundle depends on, and of no time and 
 """
 
 import argparse
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from worldmodel.graph import encoder_graph, predictor_graph
 from worldmodel.scaler import Scaler
 from worldmodel.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
 
+RUN_ID = re.compile(r"[0-9a-f]{12}")
 LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")
 
 
@@ -38,24 +40,30 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
     }
     manifest = found.manifest | {"exported": exported}
     run_id = fingerprint(manifest)[:12]
-    shutil.rmtree(out, ignore_errors=True)
     bundle = out / run_id
-    bundle.mkdir(parents=True)
     kind, opset = found.manifest["action_kind"], settings.export.opset
     files = {
         ENCODER: encoder_graph(found.model, scaler, kind, opset),
         PREDICTOR: predictor_graph(found.model, scaler, kind, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
-        normalizer.name: normalizer.read_bytes(),
+        "normalizer.json": normalizer.read_bytes(),
         "params.yaml": yaml.safe_dump(asdict(settings), sort_keys=False).encode(),
         "README.md": model_card(run_id, found, settings).encode(),
     }
+    _remove_earlier(out)
     for name, content in files.items():
         with replacing(bundle / name) as temporary:
             temporary.write_bytes(content)
     write_manifest(bundle / MANIFEST, {"run_id": run_id} | manifest)
     print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
     return bundle
+
+
+def _remove_earlier(out: Path) -> None:
+    """Bundles and nothing else: the folder may hold what is not ours."""
+    for earlier in out.glob("*"):
+        if RUN_ID.fullmatch(earlier.name):
+            shutil.rmtree(earlier)
 
 
 def main() -> None:

@@ -1,14 +1,19 @@
-"""Tiny episodes of a linear system, and logs of them, for every test that needs data."""
+"""Tiny episodes of a linear system, their logs and packed arrays, and small settings: what every test starts from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from worldmodel import params, scaler
 from worldmodel.logs import write_jsonl
+from worldmodel.packing import pack, sample_of
 from worldmodel.params import Intake
+from worldmodel.scaler import Sample, Scaler
 from worldmodel.schema import ActionSpace, Episode, Kind, Source
+from worldmodel.windows import Labels, Packed
 
 START = 1_690_000_000.0  # seconds
 
@@ -92,3 +97,88 @@ def make_intake(**fields: Any) -> Intake:
         "max_rejected_share": 0.0,
     }
     return Intake(**(defaults | fields))
+
+
+def make_train(**fields: Any) -> params.Train:
+    """The smallest training that still learns something."""
+    defaults = {
+        "seed": 0,
+        "rho": 0.5,
+        "rho_start": 0.5,
+        "rho_schedule": "constant",
+        "dream_weighting": "none",
+        "encoder": "mlp",
+        "history": 3,
+        "horizon": 4,
+        "z_dim": 8,
+        "hidden_dim": 16,
+        "batch_size": 8,
+        "lr": 0.003,
+        "steps": 12,
+        "threads": 1,
+        "numerics": "portable",
+        "device": "cpu",
+    }
+    return params.Train(**(defaults | fields))
+
+
+def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.Dreams:
+    """A few short dreams of a small teacher; `teacher` overrides its fields."""
+    small = {"members": 2, "steps": 4, "batch_size": 8, "lr": 0.003, "z_dim": 8, "hidden_dim": 16}
+    defaults = {
+        "seed": 7,
+        "episodes": 6,
+        "length": 4,
+        "action_noise": 0.1,
+        "start_noise": 0.02,
+        "max_disagreement": 1e6,
+        "teacher": params.Teacher(**(small | (teacher or {}))),
+    }
+    return params.Dreams(**(defaults | fields))
+
+
+def make_normalize(**fields: Any) -> params.Normalize:
+    return params.Normalize(**({"method": "standard", "min_std": 1e-6} | fields))
+
+
+def space_of(episodes: Sequence[Episode]) -> ActionSpace:
+    """The action space that these episodes show."""
+    taken = [episode.actions for episode in episodes if episode.actions is not None]
+    if not taken:
+        return ActionSpace("none", 0)
+    if taken[0].ndim == 1:
+        return ActionSpace("discrete", 1 + max(int(actions.max()) for actions in taken))
+    return ActionSpace("continuous", taken[0].shape[1])
+
+
+def make_samples(episodes: Sequence[Episode]) -> list[Sample]:
+    space = space_of(episodes)
+    return [
+        sample_of(episode.features, space.encode(episode.actions), episode.rewards, episode.confidence)
+        for episode in episodes
+    ]
+
+
+def make_scaler(episodes: Sequence[Episode], **fields: Any) -> Scaler:
+    """Scales fitted on all that is given."""
+    settings = make_normalize(**fields)
+    one_hot = space_of(episodes).kind == "discrete"
+    return scaler.fit(make_samples(episodes), settings.method, settings.min_std, one_hot)
+
+
+def make_labels(episodes: Sequence[Episode], splits: Sequence[str] | None = None) -> Labels:
+    """All train unless told otherwise."""
+    return Labels(
+        agents=tuple(episode.agent_id for episode in episodes),
+        names=tuple(episode.name for episode in episodes),
+        splits=tuple(splits or ["train"] * len(episodes)),
+        sources=tuple(episode.source for episode in episodes),
+    )
+
+
+def make_packed(
+    episodes: Sequence[Episode], splits: Sequence[str] | None = None, scales: Scaler | None = None
+) -> Packed:
+    """Episodes end to end in standardized units of their own, or in those of `scales`."""
+    packed = pack(make_samples(episodes), scales or make_scaler(episodes))
+    return replace(packed, labels=make_labels(episodes, splits))

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import make_episodes
 
+from factories import make_episodes
 from worldmodel.episodes import count, read_prepared, write_prepared
 from worldmodel.schema import ActionSpace
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import make_episodes, write_logs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lines import GAP, frame, log, named, read, times
 
+from factories import make_episodes, write_logs
+from lines import GAP, frame, log, named, read, times
 from worldmodel.logs import read_logs, require_few_rejects, write_jsonl, write_rejects
 from worldmodel.schema import ActionSpace
 

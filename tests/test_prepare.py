@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from factories import make_episodes, make_intake, write_logs
-from test_episodes import contents
 
+from factories import make_episodes, make_intake, write_logs
 from prepare import prepare
+from test_episodes import contents
 from worldmodel.episodes import read_prepared
 
 ROOT = Path(__file__).parents[1]

@@ -3,11 +3,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import prepare
 from factories import make_episodes, write_logs
 from prepare_worldmodel_dataset import main
 from test_episodes import contents
-
-import prepare
 from worldmodel.episodes import read_prepared
 from worldmodel.logs import read_logs
 from worldmodel.params import PrepareStage, load

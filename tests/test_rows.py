@@ -2,6 +2,7 @@ import gzip
 import json
 
 import pytest
+
 from lines import frame, log, named, read, reasons
 
 

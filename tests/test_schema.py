@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import make_episodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factories import make_episodes
 from worldmodel.schema import ActionSpace, Episode, Frame, identity_of
 
 GOOD = {"agent_id": "a", "timestamp": 1690000000, "features": [0.1, 2]}

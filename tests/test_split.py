@@ -1,8 +1,8 @@
 from collections import Counter
 
 import pytest
-from factories import make_episodes, make_intake
 
+from factories import make_episodes, make_intake
 from worldmodel.split import assign, hashed_share
 
 

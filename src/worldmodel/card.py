@@ -13,7 +13,7 @@ Predicts what an agent will see: `encoder.onnx` turns the last {history} frames 
 | encoder.onnx | {encoder_inputs} | z [batch, {z_dim}] |
 | predictor.onnx | {predictor_inputs} | {outputs} |
 
-`std` is the standard deviation of each prediction, scaled so that 90 % intervals held 90 % of the validation windows.
+`std` is the standard deviation of each prediction, {spread}.
 {actions}
 ## Use
 
@@ -29,7 +29,7 @@ future = model.predict({predict_call})
 
 - Trained for {steps} steps of {batch_size} windows, {observed} observed and {dream} dreamed windows to draw from;
   {share:.1%} of what was drawn were dreams ({schedule} rho, ending at {rho:g}).
-- Encoder {encoder}, seed {seed}. Weights of step {step} were kept: they do best on the validation windows.
+- Encoder {encoder}, seed {seed}. Weights of step {step} were kept: {choice}.
 - `manifest.yaml` has all arguments, hashes of data and code, and library versions; `params.yaml` the params.
 
 ## Limits
@@ -46,6 +46,7 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
     plan = f"actions [batch, {shape.horizon}, {shape.actions}]" if shape.actions else ""
     frames = f"[batch, {shape.horizon}, {shape.features}]"
     reward = f", reward [batch, {shape.horizon}]" if shape.rewards else ""
+    spread, choice = SELECTED if manifest["windows"]["val"] else UNSELECTED
     return CARD.format(
         run_id=run_id,
         history=shape.history,
@@ -68,8 +69,19 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
         encoder=train.encoder,
         seed=train.seed,
         step=manifest["selected"]["step"],
+        spread=spread,
+        choice=choice,
     )
 
+
+SELECTED = (
+    "scaled so that 90 % intervals held 90 % of the validation windows",
+    "they do best on the validation windows",
+)
+UNSELECTED = (
+    "as trained, for there was no validation episode to scale it on",
+    "the last ones, for there was no validation episode to choose on",
+)
 
 ACTIONS = {
     "none": "",

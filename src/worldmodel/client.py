@@ -78,19 +78,24 @@ class WorldModel:
         """
         latent, single = _batched(z, 2, "z")
         self._expect("z", latent, (self.z_dim,))
-        length = self.horizon
-        given = {"z": latent}
-        if actions is not None:
-            length = np.asarray(actions).shape[0 if single else 1]
-            if not 1 <= length <= self.horizon:
-                raise ValueError(f"a plan of {length} actions, expected 1 to {self.horizon} (the model's horizon)")
-        given |= self._moves(actions, len(latent), length)
+        length = self.horizon if actions is None else self._plan_length(actions, single)
+        given = {"z": latent, **self._moves(actions, len(latent), length)}
         if "actions" in given:
             # A frame depends on the actions up to it alone, so a short plan may be filled up and its answer cut.
             given["actions"] = np.pad(given["actions"], ((0, 0), (0, self.horizon - length), (0, 0)))
         answers = [answer[:, :length] for answer in self.predictor.run(None, given)]
         features, std, *reward = [answer[0] for answer in answers] if single else answers
         return Future(features, std, reward[0] if reward else None)
+
+    def _plan_length(self, actions: ArrayLike, single: bool) -> int:
+        shape, axis = np.shape(actions), 0 if single else 1
+        if len(shape) <= axis:
+            wanted = "a plan" if single else "one plan for each z"
+            raise ValueError(f"actions has shape {list(shape)}, expected {wanted}")
+        length = int(shape[axis])
+        if not 1 <= length <= self.horizon:
+            raise ValueError(f"a plan of {length} actions, expected 1 to {self.horizon} (the model's horizon)")
+        return length
 
     def _moves(self, actions: ArrayLike | None, batch: int, length: int) -> Mapping[str, Floats]:
         """{"actions": [batch, length, A]}, or nothing where the model knows no actions."""

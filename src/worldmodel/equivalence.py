@@ -25,14 +25,14 @@ def largest_difference(
     Rounded up to one digit: the last bits of a difference are another processor's to choose.
     """
     torch_encoder, torch_predictor = RawEncoder(model, scaler).eval(), RawPredictor(model, scaler).eval()
-    largest = 0.0
+    differences = []
     for inputs in _inputs(model.shape, scaler, held_out, seed):
         future = predict_raw(client, *inputs)
         with torch.no_grad():
             history, past, planned = (torch.from_numpy(array) for array in inputs)
             answers = torch_predictor(torch_encoder(history, past), planned)
-        largest = max(largest, _difference(future, answers, scaler))
-    return _rounded_up(largest)
+        differences.append(_difference(future, answers, scaler))
+    return _rounded_up(float(np.max(differences)))  # NaN where any is
 
 
 def _inputs(shape: torch_model.Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[Inputs]:
@@ -59,11 +59,11 @@ def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scale
         float((np.abs(onnx - answer.numpy()[:, : onnx.shape[1]]) / scale).max())
         for onnx, answer, scale in zip(found, answers, scales, strict=True)
     ]
-    return max(differences)
+    return float(np.max(differences))
 
 
 def _rounded_up(value: float) -> float:
-    if value == 0:
-        return 0.0
+    if value == 0 or not math.isfinite(value):
+        return value
     unit = 10.0 ** math.floor(math.log10(value))
     return float(f"{math.ceil(value / unit) * unit:.1g}")

@@ -63,9 +63,8 @@ def to_input_state(agent_id: str, features: Floats, actions: Floats | None = Non
 def from_input_state(message: InputState) -> tuple[Floats, Floats | None]:
     """InputState -> features [H, F], actions [H-1, A] or None. Raises ValueError where sizes and bytes differ."""
     features = _array(message.features, "features", (message.history, message.feature_count))
-    if not message.action_count:
-        return features, None
-    return features, _array(message.actions, "actions", (message.history - 1, message.action_count))
+    actions = _array(message.actions, "actions", (message.history - 1, message.action_count))
+    return features, actions if message.action_count else None
 
 
 def _array(data: bytes, name: str, shape: tuple[int, int]) -> Floats:

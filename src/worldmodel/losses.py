@@ -2,15 +2,16 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from worldmodel.model import Prediction
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of values [B, K, ...] under weight [B, K]; frames of weight 0 do not exist."""
+    """Mean of values [B, K, ...] under weight [B, K]; frames of weight 0 do not exist, and the mean of none is 0."""
     per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
-    return (per_frame * weight).sum() / weight.sum()
+    return (per_frame * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def squared_error(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:

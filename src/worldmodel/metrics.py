@@ -54,8 +54,9 @@ class Scores:
         return float((values * self.weight).sum() / self.weight.sum())
 
     def by_frame(self, values: Doubles) -> Doubles:
-        """Mean over windows for each frame of the horizon, [K]."""
-        means: Doubles = (values * self.weight).sum(axis=0) / self.weight.sum(axis=0)
+        """Mean over windows for each frame of the horizon that any of them reaches, [K] or fewer."""
+        reached = int((self.weight.sum(axis=0) > 0).sum())
+        means: Doubles = (values * self.weight)[:, :reached].sum(axis=0) / self.weight[:, :reached].sum(axis=0)
         return means
 
     def by_episode(self, values: Doubles) -> dict[int, float]:
@@ -97,7 +98,7 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
     return {
         "mse": {"mean": model} | dict(_marks(scores.by_frame(scores.model))),
         "baseline": {"persistence": {"mse": persistence}, "linear": {"mse": linear}},
-        "skill": {"vs_linear": 1 - model / linear, "vs_persistence": 1 - model / persistence},
+        "skill": {"vs_linear": _skill(model, linear), "vs_persistence": _skill(model, persistence)},
         "log_likelihood": scores.mean(scores.log_likelihood),
         "coverage": {"p90": scores.mean(scores.covered)},
         "discrepancy": {
@@ -105,6 +106,11 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
             "worst": max(agent.model for agent in by_agent),
         },
     }
+
+
+def _skill(model: float, floor: float) -> float:
+    """Share of the floor's error that the model explains; 0 where there is nothing to explain."""
+    return 1 - model / floor if floor else 0.0
 
 
 def _marks(by_frame: Doubles) -> Iterator[tuple[str, float]]:

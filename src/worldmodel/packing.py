@@ -26,12 +26,12 @@ class PackedData:
     packed: Packed
     action_space: ActionSpace
     digests: dict[str, str]  # sha256 of each array's file
-    fitted_on: str  # Scaler.fitted_on of the scales that were applied
+    scales: str  # Scaler.sha256 of the scales that were applied
 
     def require_scales(self, scaler: Scaler, path: Path) -> None:
         """Raises ValueError where the arrays were made with other scales."""
-        if scaler.fitted_on != self.fitted_on:
-            raise ValueError(f"{path}: fitted on other episodes than the packed arrays; run `dvc repro normalize`")
+        if scaler.sha256 != self.scales:
+            raise ValueError(f"{path}: other scales than those of the packed arrays; run `dvc repro normalize`")
 
 
 def sample_of(
@@ -52,8 +52,8 @@ def pack(samples: Sequence[Sample], scaler: Scaler) -> Packed:
 def write_packed(
     folder: Path, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, space: ActionSpace, scaler: Scaler
 ) -> None:
-    """Write the arrays one episode at a time, the manifest last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last."""
+    _remove_earlier(folder)
 
     def on_disk(name: str, shape: tuple[int, ...]) -> Floats:
         return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
@@ -65,7 +65,7 @@ def write_packed(
     body = {
         "action": {"kind": space.kind, "size": space.size},
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
-        "fitted_on": scaler.fitted_on,
+        "scales": scaler.sha256,
         "episodes": [
             {"agent_id": agent, "name": name, "split": split, "source": source, "frames": int(frames)}
             for agent, name, split, source, frames in zip(
@@ -75,6 +75,13 @@ def write_packed(
     }
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Unlink rather than overwrite: the files may be links into a cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / MANIFEST, *folder.glob("*.npy")):
+        path.unlink(missing_ok=True)
 
 
 def read_packed(folder: Path) -> PackedData:
@@ -91,9 +98,9 @@ def read_packed(folder: Path) -> PackedData:
             labels=_labels(body["episodes"]),
         )
         return PackedData(
-            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["fitted_on"]
+            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["scales"]
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
 
 

@@ -49,6 +49,11 @@ class Scaler:
     change_std: Floats  # [F] spread of the one-step change, standardized units; 0 where a feature never changes
     fitted_on: str  # sha256 of the arrays
 
+    @property
+    def sha256(self) -> str:
+        """Of the scales themselves, which differ by method too: the hash of the file that to_json fills."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
     def to_json(self) -> str:
         body = {
             "method": self.method,

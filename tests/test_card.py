@@ -1,0 +1,51 @@
+import re
+
+import pytest
+
+from projects import export_stage
+from worldmodel.card import model_card
+
+
+def card(variant):
+    return (variant.bundle / "README.md").read_text()
+
+
+def test_shapes_are_those_of_the_graphs(variant):
+    model = variant.client()
+    text = card(variant)
+    for name, session in (("encoder", model.encoder), ("predictor", model.predictor)):
+        line = next(line for line in text.splitlines() if line.startswith(f"| {name}.onnx"))
+        told = re.findall(r"(\w+) \[([^\]]*)\]", line)
+        real = [*session.get_inputs(), *session.get_outputs()]
+        assert told == [(node.name, ", ".join(map(str, node.shape))) for node in real]
+
+
+def test_its_example_is_one_that_runs(variant):
+    model = variant.client()
+    calls = re.findall(r"model\.(encode|predict)\((.*)\)", card(variant))
+    past = ["features", "actions"] if model.action_count and model.history > 1 else ["features"]
+    assert dict(calls) == {"encode": ", ".join(past), "predict": "z, plan" if model.action_count else "z"}
+
+
+def test_it_names_the_bundle_and_where_it_comes_from(variant):
+    manifest, text = variant.read_trained().manifest, card(variant)
+    assert text.startswith(f"# World model {variant.bundle.name}\n")
+    assert f"{manifest['windows']['observed']} observed and {manifest['windows']['dream']} dreamed windows" in text
+    assert "50.0% of what was drawn were dreams (constant rho, ending at 0.5)" in text
+    assert f"Weights of step {manifest['selected']['step']} were kept" in text
+
+
+def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
+    trained = project.read_trained()
+    trained.manifest["windows"]["val"] = 0
+    trained.manifest["selected"] = {"step": 12, "val_mse": None}
+    assert "validation windows" not in model_card("abc", trained, export_stage(project.settings))
+
+
+@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
+def test_it_says_how_actions_are_meant(project, kind):
+    trained = project.read_trained()
+    trained.manifest["action_kind"] = kind
+    text = model_card("abc", trained, export_stage(project.settings))
+    assert ("one-hot" in text) == (kind == "discrete")
+    assert ("leads from its frame to the next" in text) == (kind != "none")

@@ -1,0 +1,224 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.client import WorldModel, find_bundle
+from worldmodel.graph import RawEncoder, RawPredictor
+
+SRC = Path(__file__).parents[1] / "src"
+
+
+def inputs(model, batch=4, seed=0, plan=None):
+    """Random histories, past and planned actions, raw units; None where the model takes no actions."""
+    rng = np.random.default_rng(seed)
+
+    def moves(length):
+        if not model.action_count:
+            return None
+        if model.discrete:
+            return np.eye(model.action_count, dtype=np.float32)[rng.integers(model.action_count, size=(batch, length))]
+        return rng.normal(size=(batch, length, model.action_count)).astype(np.float32)
+
+    features = rng.normal(size=(batch, model.history, model.feature_count)).astype(np.float32)
+    return features, moves(model.history - 1), moves(plan or model.horizon)
+
+
+def row(parts, index):
+    return [None if part is None else part[index] for part in parts]
+
+
+def assert_close(one, other):
+    assert (one.reward is None) == (other.reward is None)
+    for left, right in zip(one, other, strict=True):
+        if left is not None:
+            assert left.shape == right.shape
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def model(project):
+    return project.client()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 70])
+def test_onnx_says_what_torch_says(variant, batch):
+    model, trained, scaler = variant.client(), variant.read_trained().model, variant.scaler
+    features, past, planned = inputs(model, batch)
+    tensors = [None if part is None else torch.from_numpy(part) for part in (features, past, planned)]
+    with torch.no_grad():
+        z = RawEncoder(trained, scaler)(*tensors[:2])
+        expected = RawPredictor(trained, scaler)(z, tensors[2])
+    found = model.encode(features, past)
+    np.testing.assert_allclose(found, z.numpy(), rtol=1e-5, atol=1e-5)
+    for one, other in zip([part for part in model.predict(found, planned) if part is not None], expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_are_the_trained_models_in_raw_units(project, model):
+    scaler, trained = project.scaler, project.read_trained().model
+    features, past, planned = inputs(model)
+    scaled = [scaler.features.transform(features), scaler.actions.transform(past), scaler.actions.transform(planned)]
+    with torch.no_grad():
+        expected = trained(*(torch.from_numpy(part) for part in scaled))
+    found = model.predict(model.encode(features, past), planned)
+    np.testing.assert_allclose(found.features, scaler.features.inverse(expected.features.numpy()), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.std, expected.log_std.exp().numpy() * scaler.features.scale, rtol=1e-4, atol=1e-6)
+    earned = expected.rewards.numpy() * scaler.rewards.scale[0] + scaler.rewards.center[0]
+    np.testing.assert_allclose(found.reward, earned, rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_are_those_of_the_trained_model(variant):
+    model, shape = variant.client(), variant.read_trained().model.shape
+    assert (model.history, model.horizon, model.z_dim) == (shape.history, shape.horizon, shape.z_dim)
+    assert (model.feature_count, model.action_count) == (shape.features, shape.actions)
+    assert model.run_id == variant.bundle.name
+    assert model.discrete == (variant.read_trained().manifest["action_kind"] == "discrete")
+
+
+def test_a_single_call_says_what_a_batch_says(variant):
+    model = variant.client()
+    features, past, planned = inputs(model)
+    z = model.encode(features, past)
+    future = model.predict(z, planned)
+    for index in range(len(features)):
+        one_z = model.encode(*row((features, past), index))
+        assert one_z.shape == (model.z_dim,)
+        np.testing.assert_allclose(one_z, z[index], rtol=1e-5, atol=1e-6)
+        one = model.predict(one_z, row([planned], index)[0])
+        assert_close(one, type(future)(*row(future, index)))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_short_plan_gives_the_beginning_of_a_long_one(model, length):
+    features, past, planned = inputs(model)
+    z = model.encode(features, past)
+    long, short = model.predict(z, planned), model.predict(z, planned[:, :length])
+    assert_close(short, type(long)(*(part[:, :length] for part in long)))
+
+
+def test_plain_lists_will_do(model):
+    features, past, planned = inputs(model)
+    z = model.encode(features.tolist(), past.tolist())
+    assert_close(model.predict(z.tolist(), planned.tolist()), model.predict(z, planned))
+
+
+def test_calls_leave_nothing_behind(variant):
+    model = variant.client()
+    first = model.encode(*inputs(model)[:2])
+    model.encode(*inputs(model, seed=1)[:2])
+    np.testing.assert_array_equal(model.encode(*inputs(model)[:2]), first)
+
+
+@pytest.fixture(scope="module")
+def discrete(projects):
+    return projects("gru").client()
+
+
+def test_integers_stand_for_one_hot_actions(discrete):
+    features, past, planned = inputs(discrete)
+    z = discrete.encode(features, past)
+    np.testing.assert_array_equal(discrete.encode(features, past.argmax(-1)), z)
+    np.testing.assert_array_equal(discrete.encode(features[0], past[0].argmax(-1)), z[0])
+    assert_close(discrete.predict(z, planned.argmax(-1)), discrete.predict(z, planned))
+    assert_close(discrete.predict(z[0], planned[0].argmax(-1).tolist()), discrete.predict(z[0], planned[0]))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [(3, r"actions hold \d\.\.3, expected 0\.\.2"), (-1, r"hold -1\.\.\d")])
+def test_an_integer_out_of_range_is_refused(discrete, wrong, message):
+    z = discrete.encode(*inputs(discrete)[:2])
+    plan = inputs(discrete)[2].argmax(-1)
+    plan[1, 1] = wrong
+    with pytest.raises(ValueError, match=message):
+        discrete.predict(z, plan)
+
+
+def array(*shape, at=None, value=np.nan):
+    found = np.zeros(shape, np.float32)
+    if at is not None:
+        found[at] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("features", "actions", "message"),
+    [
+        (array(4, 4, 2), array(4, 2, 3), r"features has shape \[4, 4, 2\], expected \[batch, 3, 2\]"),
+        (array(4, 3, 5), array(4, 2, 3), r"features has shape \[4, 3, 5\], expected \[batch, 3, 2\]"),
+        (array(3), array(2, 3), r"features has 1 axes, expected 3, or 2 for a single one"),
+        (array(1, 4, 3, 2), array(4, 2, 3), r"features has 4 axes"),
+        (array(4, 3, 2), None, r"no actions are given, expected \[4, 2, 3\]"),
+        (array(4, 3, 2), array(4, 3, 3), r"actions has shape \[4, 3, 3\], expected \[4, 2, 3\]"),
+        (array(4, 3, 2), array(4, 2, 2), r"actions has shape \[4, 2, 2\], expected \[4, 2, 3\]"),
+        (array(4, 3, 2), array(3, 2, 3), r"actions has shape \[3, 2, 3\], expected \[4, 2, 3\]"),
+        (array(4, 3, 2), array(4), r"actions has 1 axes, expected 3"),
+        (array(3, 2), array(4, 2, 3), r"actions has shape \[4, 2, 3\], expected \[1, 2, 3\]"),
+        (array(4, 3, 2, at=(1, 1, 1)), array(4, 2, 3), r"features holds NaN or infinity"),
+        (array(4, 3, 2), array(4, 2, 3, at=(0, 0, 0), value=np.inf), r"actions holds NaN or infinity"),
+        ([[0, 0], [0]], None, r"inhomogeneous"),
+        (array(4, 3, 2), np.zeros((4, 2), int), r"actions has shape \[1, 4, 2\], expected \[4, 2, 3\]"),
+    ],
+)
+def test_a_history_that_does_not_fit_is_refused(model, features, actions, message):
+    with pytest.raises(ValueError, match=message):
+        model.encode(features, actions)
+
+
+@pytest.mark.parametrize(
+    ("z", "actions", "message"),
+    [
+        (array(4, 7), array(4, 4, 3), r"z has shape \[4, 7\], expected \[batch, 8\]"),
+        (array(2, 4, 8), array(4, 4, 3), r"z has 3 axes, expected 2"),
+        (array(4, 8, at=(0, 0)), array(4, 4, 3), r"z holds NaN or infinity"),
+        (array(4, 8), None, r"no actions are given, expected \[4, 4, 3\]"),
+        (array(4, 8), array(4, 5, 3), r"a plan of 5 actions, expected 1 to 4 \(the model's horizon\)"),
+        (array(4, 8), array(4, 0, 3), r"a plan of 0 actions"),
+        (array(8), array(5, 3), r"a plan of 5 actions"),
+        (array(4, 8), array(4, 4, 2), r"actions has shape \[4, 4, 2\], expected \[4, 4, 3\]"),
+        (array(4, 8), array(2, 4, 3), r"actions has shape \[2, 4, 3\], expected \[4, 4, 3\]"),
+        (array(4, 8), array(4, 4, 3, at=(3, 3, 2)), r"actions holds NaN or infinity"),
+        (array(4, 8), array(4), r"actions has shape \[4\], expected one plan for each z"),
+        (array(8), 1, r"actions has shape \[\], expected a plan"),
+        (array(8), array(1, 4, 3), r"actions has shape \[1, 4, 3\], expected \[1, 1, 3\]"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(model, z, actions, message):
+    with pytest.raises(ValueError, match=message):
+        model.predict(z, actions)
+
+
+def test_actions_that_nobody_asked_for_are_refused(projects):
+    model = projects("transformer").client()
+    with pytest.raises(ValueError, match="the model takes none here"):
+        model.encode(array(4, 3, 2), array(4, 2, 1))
+    with pytest.raises(ValueError, match="the model takes none here"):
+        model.predict(array(4, 8), array(4, 4, 1))
+
+
+def test_the_only_bundle_of_a_folder_is_found(project):
+    assert find_bundle(project.bundles) == find_bundle(project.bundle) == project.bundle
+    assert WorldModel.load(str(project.bundles)).run_id == WorldModel.load(project.bundle).run_id
+
+
+def test_two_bundles_are_one_too_many(tmp_path, project):
+    for name in ("aaa", "bbb"):
+        shutil.copytree(project.bundle, tmp_path / name)
+    with pytest.raises(ValueError, match=r"holds 2 bundles \(aaa, bbb\), name one of them"):
+        WorldModel.load(tmp_path)
+    assert WorldModel.load(tmp_path / "bbb").run_id == "bbb"
+
+
+@pytest.mark.parametrize("folder", ["", "gone"])
+def test_no_bundle_is_an_error(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"no encoder\.onnx here or one folder below; .*dvc repro export"):
+        WorldModel.load(tmp_path / folder)
+
+
+def test_the_client_needs_no_torch():
+    code = "import sys, worldmodel.client; print(sorted({'torch', 'onnx', 'pydantic', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

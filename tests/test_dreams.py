@@ -1,0 +1,117 @@
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import dreams
+from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs
+from worldmodel import params
+from worldmodel.logs import read_logs
+from worldmodel.split import assign
+
+ROOT = Path(__file__).parents[1]
+INTAKE = make_intake()
+
+
+def settings(**fields):
+    compute = params.Compute(history=3, threads=1, numerics="portable", device="cpu")
+    return params.DreamsStage(make_dreams(**fields), INTAKE, make_normalize(), compute)
+
+
+def run(folder, logged, **fields):
+    """The stage on logs of these episodes; returns the file that it wrote."""
+    dreams.dreams(write_logs(folder / "logs", logged), folder / "out", settings(**fields))
+    return folder / "out" / "dreams.jsonl"
+
+
+def read(path):
+    return read_logs([path], 60.0).episodes
+
+
+def with_marked(splits, by=1e6, count=30):
+    """Episodes; those that INTAKE puts into one of these splits have features that are far off."""
+    episodes = make_episodes(count, 9)
+    return [
+        replace(episode, features=episode.features + np.float32(by)) if split in splits else episode
+        for episode, split in zip(episodes, assign(episodes, INTAKE), strict=True)
+    ]
+
+
+def test_dreams_start_from_train_episodes_and_say_so(tmp_path):
+    episodes = make_episodes(30, 9)
+    split = dict(zip([episode.identity for episode in episodes], assign(episodes, INTAKE), strict=True))
+    assert set(split.values()) == {"train", "val", "test"}
+    found = read(run(tmp_path, episodes, episodes=120))
+    starts = Counter(f'["{s["agent_id"]}","{s["episode"]}"]' for s in (each.provenance["start"] for each in found))
+    assert len(found) == 120
+    assert {split[start] for start in starts} == {"train"}
+    assert len(starts) > 10
+
+
+def test_dreams_are_taken_in_beside_their_logs(tmp_path):
+    episodes = make_episodes(30, 9)
+    found = read(run(tmp_path, episodes))
+    assert assign([*episodes, *found], INTAKE)[30:] == ["train"] * len(found)
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_held_out_episodes_change_no_byte_of_a_dream(tmp_path, held_out):
+    plain = run(tmp_path / "a", make_episodes(30, 9)).read_bytes()
+    assert run(tmp_path / "b", with_marked([held_out])).read_bytes() == plain
+    assert run(tmp_path / "c", with_marked(["train"], by=0.1)).read_bytes() != plain
+
+
+def test_dreams_in_the_logs_do_not_teach(tmp_path):
+    episodes = make_episodes(30, 9)
+    plain = run(tmp_path / "a", episodes).read_bytes()
+    assert run(tmp_path / "b", [*episodes, *make_episodes(5, 9, source="dream")]).read_bytes() == plain
+
+
+def test_the_same_seed_gives_the_same_bytes_in_every_folder(tmp_path):
+    one, same = (run(tmp_path / folder, make_episodes(30, 9)).read_bytes() for folder in ("a", "b/c"))
+    assert one == same
+    assert run(tmp_path / "d", make_episodes(30, 9), seed=8).read_bytes() != one
+
+
+def test_no_dreams_give_an_empty_file(tmp_path):
+    assert run(tmp_path, make_episodes(30, 9), episodes=0).read_bytes() == b""
+
+
+def test_a_file_of_dreams_is_replaced(tmp_path):
+    run(tmp_path, make_episodes(30, 9), episodes=9)
+    shutil.rmtree(tmp_path / "logs")
+    assert len(read(run(tmp_path, make_episodes(30, 9), episodes=2))) == 2
+
+
+def test_too_many_bad_rows_stop_it_before_anything_is_fitted(tmp_path):
+    logs = write_logs(tmp_path / "logs", make_episodes(30, 9))
+    with (logs / "log.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl:271: agent_id: missing"):
+        dreams.dreams(logs, tmp_path / "out", settings())
+    assert not (tmp_path / "out").exists()
+
+
+def test_episodes_that_are_all_too_short_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"a dream needs a train episode of more than train\.history = 3 frames"):
+        run(tmp_path, make_episodes(30, 3))
+
+
+def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys):
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text())
+    whole["dreams"] |= {"episodes": 5, "length": 2}
+    whole["dreams"]["teacher"] |= {"members": 2, "steps": 2, "z_dim": 4, "hidden_dim": 8}
+    whole["train"]["history"] = 2
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+    logs = write_logs(tmp_path / "logs", make_episodes(30, 6))
+    arguments = ["--logs", logs, "--out", tmp_path / "out", "--params", tmp_path / "params.yaml"]
+    monkeypatch.setattr("sys.argv", ["dreams.py", *map(str, arguments)])
+    dreams.main()
+    found = read(tmp_path / "out" / "dreams.jsonl")
+    assert len(found) == 5
+    assert {each.length for each in found} <= {3, 4}
+    assert "5 dreams of " in capsys.readouterr().out

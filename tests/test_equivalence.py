@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.client import Future
+from worldmodel.equivalence import _rounded_up, largest_difference
+
+
+class Wrong:
+    """The bundle, but for one number of its futures."""
+
+    def __init__(self, model, change):
+        self.model, self.change, self.action_count = model, change, model.action_count
+
+    def encode(self, *inputs):
+        return self.model.encode(*inputs)
+
+    def predict(self, *inputs):
+        future = Future(*(part if part is None else np.array(part) for part in self.model.predict(*inputs)))
+        self.change(future)
+        return future
+
+
+def difference(project, client=None):
+    trained = project.read_trained().model
+    return largest_difference(client or project.client(), trained, project.scaler, project.held_out())
+
+
+def test_a_bundle_equals_its_model(variant):
+    assert 0 < difference(variant) < 1e-5
+
+
+def test_one_wrong_number_is_found_in_standardized_units(project):
+    scaler = project.scaler
+
+    def at(part, index, by):
+        def change(future):
+            getattr(future, part)[index] += by
+
+        return Wrong(project.client(), change)
+
+    by = 0.3 * scaler.features.scale
+    assert difference(project, at("features", (-1, -1, 1), by[1])) == pytest.approx(0.4, abs=0.1)
+    assert difference(project, at("std", (0, 0, 0), by[0])) == pytest.approx(0.4, abs=0.1)
+    assert difference(project, at("reward", (3, 2), 0.3 * scaler.rewards.scale[0])) == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("part", ["features", "std", "reward"])
+def test_a_number_that_is_none_is_never_equal(project, part):
+    def change(future):
+        getattr(future, part)[0, 0] = np.nan
+
+    assert np.isnan(difference(project, Wrong(project.client(), change)))
+
+
+def test_other_weights_are_found(project):
+    trained = project.read_trained().model
+    with torch.no_grad():
+        trained.linear.bias += 0.01
+    assert largest_difference(project.client(), trained, project.scaler, project.held_out()) > 1e-3
+
+
+def test_no_held_out_window_is_needed(project):
+    held_out = project.held_out()
+    none = replace(held_out, first=held_out.first[:0], end=held_out.end[:0], episode=held_out.episode[:0])
+    assert largest_difference(project.client(), project.read_trained().model, project.scaler, none) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(0.0, 0.0), (1.2e-7, 2e-7), (9.5e-7, 1e-6), (4.0, 4.0), (12.0, 20.0), (float("inf"), float("inf"))],
+)
+def test_a_difference_is_rounded_up_to_one_digit(value, found):
+    assert _rounded_up(value) == found

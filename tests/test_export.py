@@ -1,0 +1,136 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+import yaml
+
+import export
+from projects import Project, export_stage, make_project, make_train
+from test_episodes import contents
+from worldmodel.fingerprint import fingerprint, sha256
+from worldmodel.trained import read_trained
+
+FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Graphs that cost no time, where the claim is about all else."""
+    for name in ("encoder_graph", "predictor_graph"):
+        monkeypatch.setattr(export, name, lambda model, scaler, kind, opset: f"{kind} {opset}".encode())
+
+
+def run(project, out, settings=None):
+    return export.export(project.trained, project.normalizer, out, settings or export_stage(project.settings))
+
+
+def test_a_bundle_holds_all_that_users_take_away(variant):
+    assert sorted(contents(variant.bundle)) == [*FILES, "weights.safetensors"]
+    assert (variant.bundle / "normalizer.json").read_bytes() == variant.normalizer.read_bytes()
+    assert sha256(variant.bundle / "weights.safetensors") == sha256(variant.trained / "weights.safetensors")
+    assert read_trained(variant.bundle).model.shape == variant.read_trained().model.shape
+
+
+def test_the_same_training_gives_the_same_bundle_in_another_folder(project, tmp_path):
+    copy = Project(tmp_path / "else" / "where", project.settings)
+    shutil.copytree(project.trained, copy.trained)
+    shutil.copy(project.normalizer, copy.normalizer)
+    assert contents(copy.export()) == contents(project.bundle)
+    assert copy.bundle.name == project.bundle.name
+
+
+def test_the_run_id_is_the_fingerprint_of_the_manifest(variant):
+    manifest = yaml.safe_load((variant.bundle / "manifest.yaml").read_text())
+    run_id = manifest.pop("run_id")
+    assert run_id == variant.bundle.name == fingerprint(manifest)[:12]
+    assert manifest["exported"]["weights"] == sha256(variant.bundle / "weights.safetensors")
+    assert manifest["exported"]["params"] == yaml.safe_load((variant.bundle / "params.yaml").read_text())
+    trained = variant.read_trained().manifest
+    assert {name: manifest[name] for name in trained} == trained
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_run_id_depends_on_params_and_on_weights(project, tmp_path):
+    settings = export_stage(project.settings)
+    ids = [
+        run(project, tmp_path, given).name
+        for given in (settings, replace(settings, export=replace(settings.export, opset=21)), settings)
+    ]
+    assert ids[0] == ids[2] != ids[1]
+    other = make_project(tmp_path / "other", seed=1)
+    other.train()
+    assert run(other, tmp_path, settings).name != ids[0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_changed_byte_of_the_weights_changes_the_run_id(project, tmp_path):
+    copy = Project(tmp_path, project.settings)
+    shutil.copytree(project.trained, copy.trained)
+    shutil.copy(project.normalizer, copy.normalizer)
+    before = run(copy, tmp_path / "out").name
+    weights = bytearray((copy.trained / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy.trained / "weights.safetensors").write_bytes(weights)
+    assert run(copy, tmp_path / "out").name != before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_bundle_takes_the_place_of_the_old_one(project, tmp_path):
+    settings = export_stage(project.settings)
+    run(project, tmp_path / "out", replace(settings, export=replace(settings.export, opset=21)))
+    bundle = run(project, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == [bundle]
+    assert (bundle / "encoder.onnx").read_bytes() == b"continuous 20"
+
+
+@pytest.mark.usefixtures("quick")
+def test_scales_of_another_training_are_refused_and_the_old_bundle_stays(project, tmp_path):
+    bundle = run(project, tmp_path / "out")
+    scales = tmp_path / "normalizer.json"
+    scales.write_text(project.normalizer.read_text().replace('"standard"', '"minmax"'))
+    with pytest.raises(ValueError, match=r"trained with other scales than .*normalizer\.json; run `dvc repro train`"):
+        export.export(project.trained, scales, tmp_path / "out", export_stage(make_train()))
+    assert bundle.is_dir()
+
+
+@pytest.mark.usefixtures("quick")
+def test_scales_under_another_name_are_the_bundles_normalizer(project, tmp_path):
+    scales = tmp_path / "scales.json"
+    shutil.copy(project.normalizer, scales)
+    bundle = export.export(project.trained, scales, tmp_path / "out", export_stage(project.settings))
+    assert (bundle / "normalizer.json").read_bytes() == project.normalizer.read_bytes()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_no_bundle_stays_where_it_is(project, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    run(project, tmp_path)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_a_graph_that_fails_leaves_the_old_bundle(project, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(project.bundles, out)
+
+    def fail(*_):
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(export, "predictor_graph", fail)
+    monkeypatch.setattr(export, "encoder_graph", fail)
+    with pytest.raises(RuntimeError, match="no graph"):
+        run(project, out)
+    assert contents(out) == contents(project.bundles)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, request, capsys):
+    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
+    whole["train"], whole["export"]["opset"] = vars(project.settings), 19
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+    arguments = ["--trained", project.trained, "--normalizer", project.normalizer, "--out", tmp_path / "out"]
+    monkeypatch.setattr("sys.argv", ["export.py", *map(str, arguments), "--params", str(tmp_path / "params.yaml")])
+    export.main()
+    (bundle,) = (tmp_path / "out").iterdir()
+    assert (bundle / "encoder.onnx").read_bytes() == b"continuous 19"
+    assert f"{bundle}: encoder.onnx" in capsys.readouterr().out

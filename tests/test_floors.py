@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from factories import make_episodes, make_packed
+from worldmodel.floors import fit_ridge, linear_start, persistence
+
+
+def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):
+    """Episodes of x' = x + W [x, a] + b, and W, b."""
+    rng = np.random.default_rng(0)
+    inner = rng.normal(0, 0.05, (features, features)) - 0.2 * np.eye(features)
+    weight = np.c_[inner, rng.normal(size=(features, actions))]
+    bias = rng.normal(0, 0.1, features)
+    states, moves = [], []
+    for _ in range(count):
+        action = rng.normal(size=(length, actions))
+        x = [rng.normal(size=features)]
+        for a in action[:-1]:
+            x.append(x[-1] + weight @ np.r_[x[-1], a] + bias + noise * rng.normal(size=features))
+        states.append(np.array(x, np.float32))
+        moves.append(action.astype(np.float32))
+    return states, moves, weight, bias
+
+
+def test_ridge_recovers_a_linear_system():
+    states, moves, weight, bias = linear_system()
+    ridge = fit_ridge(states, moves)
+    np.testing.assert_allclose(ridge.weight, weight, atol=0.01)
+    np.testing.assert_allclose(ridge.bias, bias, atol=0.01)
+
+
+def test_ridge_is_least_squares_with_its_penalty():
+    states, moves, *_ = linear_system(noise=0.3)
+    inputs = np.concatenate([np.c_[x[:-1], a[:-1]] for x, a in zip(states, moves, strict=True)]).astype(np.float64)
+    targets = np.concatenate([np.diff(x.astype(np.float64), axis=0) for x in states])
+    centered, mean, n = inputs - inputs.mean(0), targets.mean(0), len(inputs)
+    expected = np.linalg.solve(centered.T @ centered + 1e-3 * n * np.eye(5), centered.T @ (targets - mean)).T
+    ridge = fit_ridge(states, moves)
+    np.testing.assert_allclose(ridge.weight, expected, rtol=1e-6)
+    np.testing.assert_allclose(ridge.bias, mean - expected @ inputs.mean(0), rtol=1e-6)
+
+
+def test_ridge_does_not_learn_from_one_episodes_end_to_the_next_ones_beginning():
+    up = np.arange(10, dtype=np.float32)[:, None]
+    ridge = fit_ridge([up / 10, up / 10 + 50], [np.zeros((10, 0), np.float32)] * 2)
+    assert ridge.rollout(np.array([[0.5]], np.float32), np.zeros((1, 1, 0), np.float32)) == pytest.approx(0.6, abs=0.01)
+
+
+def test_a_rollout_is_a_plain_loop():
+    states, moves, *_ = linear_system(noise=0.1)
+    ridge = fit_ridge(states, moves)
+    last, plan = np.stack([x[3] for x in states]), np.stack([a[3:9] for a in moves])
+    found = ridge.rollout(last, plan)
+    assert found.shape == (8, 6, 3)
+    for row in range(8):
+        x = last[row].astype(np.float64)
+        for t in range(6):
+            x = x + ridge.weight @ np.r_[x, plan[row, t]] + ridge.bias
+            np.testing.assert_allclose(found[row, t], x, rtol=1e-5, atol=1e-6)
+
+
+def test_a_rollout_without_actions_goes_on_by_itself():
+    halves = [np.float32(0.5) ** np.arange(8, dtype=np.float32)[:, None] * k for k in (1, 2, 4)]
+    ridge = fit_ridge(halves, [np.zeros((8, 0), np.float32)] * 3)
+    found = ridge.rollout(np.array([[4.0]], np.float32), np.zeros((1, 3, 0), np.float32))
+    np.testing.assert_allclose(found[0, :, 0], [2, 1, 0.5], rtol=0.05)
+
+
+def test_persistence_holds_the_last_frame():
+    last = np.array([[1, 2], [3, 4]], np.float32)
+    assert persistence(last, 3).tolist() == [[[1, 2]] * 3, [[3, 4]] * 3]
+
+
+def test_episodes_of_one_frame_teach_nothing():
+    ridge = fit_ridge([np.ones((1, 2), np.float32)], [np.ones((1, 1), np.float32)])
+    assert not ridge.weight.any()
+    assert not ridge.bias.any()
+
+
+def test_a_linear_start_of_all_features_is_ridge():
+    packed = make_packed(make_episodes(4, 12))
+    rows = [packed.rows(episode) for episode in range(4)]
+    features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
+    start, ridge = linear_start(features, actions, 2), fit_ridge(features, actions)
+    np.testing.assert_array_equal(start.projection, np.eye(2))
+    np.testing.assert_array_equal(start.weight, ridge.weight.astype(np.float32))
+    np.testing.assert_array_equal(start.bias, ridge.bias.astype(np.float32))
+    changes = np.concatenate([np.diff(each, axis=0) for each in features])
+    np.testing.assert_allclose(start.change_std, changes.std(axis=0), rtol=1e-5)
+
+
+def test_the_sign_of_a_principal_direction_does_not_depend_on_the_data():
+    packed = make_packed(make_episodes(4, 12, features=5))
+    for flipped in (1, -1):
+        start = linear_start([flipped * packed.features], [packed.actions], 2)
+        largest = np.abs(start.projection).argmax(axis=1)
+        assert (start.projection[[0, 1], largest] > 0).all()

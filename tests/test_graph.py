@@ -1,0 +1,107 @@
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from factories import make_episodes, make_scaler
+from projects import Project
+from test_model import SHAPE, random_model
+from worldmodel import graph
+
+ROOT = Path(__file__).parents[1]
+
+
+def graphs(project: Project) -> dict[str, onnx.ModelProto]:
+    return {name: onnx.load(project.bundle / f"{name}.onnx") for name in ("encoder", "predictor")}
+
+
+def shapes(values):
+    return {
+        value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in values
+    }
+
+
+def test_inputs_and_outputs_are_as_promised(variant):
+    encoder, predictor = graphs(variant).values()
+    shape = variant.read_trained().model.shape
+    h, k, f, a, z = shape.history, shape.horizon, shape.features, shape.actions, shape.z_dim
+    past = {"actions": ["batch", h - 1, a]} if a else {}
+    plan = {"actions": ["batch", k, a]} if a else {}
+    reward = {"reward": ["batch", k]} if shape.rewards else {}
+    assert shapes(encoder.graph.input) == {"features": ["batch", h, f], **past}
+    assert shapes(encoder.graph.output) == {"z": ["batch", z]}
+    assert shapes(predictor.graph.input) == {"z": ["batch", z], **plan}
+    assert shapes(predictor.graph.output) == {"features": ["batch", k, f], "std": ["batch", k, f], **reward}
+
+
+def test_the_opset_and_the_kind_of_action_are_written_down(variant):
+    for found in graphs(variant).values():
+        assert {opset.domain: opset.version for opset in found.opset_import}[""] == 20
+        assert {item.key: item.value for item in found.metadata_props} == {
+            "action_kind": variant.read_trained().manifest["action_kind"]
+        }
+
+
+def test_nothing_of_the_machine_is_inside(variant):
+    words = [str(ROOT), str(variant.folder), str(Path.cwd()), sys.prefix, socket.gethostname(), ".py", "site-packages"]
+    for name in ("encoder.onnx", "predictor.onnx"):
+        content = (variant.bundle / name).read_bytes()
+        assert not [word for word in words if word.encode() in content]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_raw_modules_scale_what_goes_in_and_unscale_what_comes_out(train):
+    episodes = make_episodes(4, 9, features=4)
+    scaler, model = make_scaler(episodes), random_model().train(train)
+    rng = np.random.default_rng(0)
+    features, past, planned = (
+        rng.normal(3, 2, size=size).astype(np.float32) for size in ((5, 3, 4), (5, 2, 3), (5, 5, 3))
+    )
+    with torch.no_grad():
+        z = graph.RawEncoder(model, scaler)(torch.from_numpy(features), torch.from_numpy(past))
+        found = graph.RawPredictor(model, scaler)(z, torch.from_numpy(planned))
+        actions = [torch.from_numpy(scaler.actions.transform(part)) for part in (past, planned)]
+        expected = model(torch.from_numpy(scaler.features.transform(features)), *actions)
+    wanted = (
+        scaler.features.inverse(expected.features.numpy()),
+        np.exp(expected.log_std.numpy()) * scaler.features.scale,
+        scaler.rewards.inverse(expected.rewards.numpy()[..., None])[..., 0],
+    )
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-4, atol=1e-5)
+
+
+def test_without_actions_raw_modules_take_none():
+    shape = replace(SHAPE, actions=0)
+    scaler = make_scaler(make_episodes(4, 9, features=4, kind="none", actions=0))
+    model = random_model(shape)
+    features = torch.randn(5, 3, 4)
+    z = graph.RawEncoder(model, scaler)(features)
+    assert z.shape == (5, 8)
+    assert [tuple(part.shape) for part in graph.RawPredictor(model, scaler)(z)] == [(5, 5, 4), (5, 5, 4), (5, 5)]
+
+
+def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project, tmp_path):
+    model, scaler = project.read_trained().model, project.scaler
+    again = graph.predictor_graph(model, scaler, "continuous", 20)
+    assert again == (project.bundle / "predictor.onnx").read_bytes()
+    code = f"""
+from pathlib import Path
+from worldmodel import graph, numerics, trained
+from worldmodel.scaler import Scaler
+numerics.settle(trained.read_compute(Path({str(project.trained)!r})))
+model = trained.read_trained(Path({str(project.trained)!r})).model
+scaler = Scaler.read(Path({str(project.normalizer)!r}))
+Path("encoder.onnx").write_bytes(graph.encoder_graph(model, scaler, "continuous", 20))
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=True
+    )
+    assert (tmp_path / "encoder.onnx").read_bytes() == (project.bundle / "encoder.onnx").read_bytes()

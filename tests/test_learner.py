@@ -1,0 +1,206 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_episodes, make_packed
+from worldmodel import learner
+from worldmodel.mixing import Mixture
+from worldmodel.model import Shape
+from worldmodel.windows import windows
+
+CPU = torch.device("cpu")
+SHAPE = Shape(features=2, actions=1, rewards=False, history=2, horizon=4, z_dim=8, hidden_dim=32, encoder="mlp")
+
+
+def pendulums(count, seed, noise=0.0):
+    """Episodes of a pushed pendulum, whose gravity is no linear function of its angle."""
+    episodes = []
+    for base in make_episodes(count, 30, features=2, actions=1, seed=seed, rewards=False):
+        rng = np.random.default_rng([seed, len(episodes)])
+        x = [rng.uniform(-2.5, 2.5, 2)]
+        for push in base.actions[:-1, 0]:
+            angle, speed = x[-1]
+            speed = 0.98 * speed + 0.3 * (push - 2 * np.sin(angle))
+            x.append(np.array([angle + 0.3 * speed, speed]) + noise * rng.normal(size=2))
+        episodes.append(replace(base, features=np.array(x, np.float32)))
+    return episodes
+
+
+def setup(noise=0.0, train=24, held_out=12):
+    packed = make_packed(pendulums(train, 0, noise) + pendulums(held_out, 1, noise))
+    observed, unseen = np.arange(train), np.arange(train, train + held_out)
+    model = learner.new_model(SHAPE, packed, observed, seed=0, device=CPU)
+    return model, windows(packed, observed, 2, 4), windows(packed, unseen, 2, 4)
+
+
+def trained(model, observed, steps, rate=3e-3):
+    none = windows(observed.packed, np.empty(0, np.int64), 2, 4)
+    mixture = Mixture(observed, none, 32, np.zeros(steps), 0, confidence=False)
+    optimizer = learner.new_optimizer(model)
+    for t in range(steps):
+        learner.update(
+            model, optimizer, learner.to_device(mixture.batch(t), CPU), learner.learning_rate(t, steps, rate)
+        )
+    return model
+
+
+def ratios(model, held_out):
+    """|error| / std and whether the frame exists, [W, K, F] and [W, K]."""
+    (batch, prediction), *none = learner.predictions(model, held_out, CPU)
+    assert not none
+    return ((batch.features - prediction.features).abs() / prediction.log_std.exp()).numpy(), batch.weight.numpy() > 0
+
+
+def test_it_learns_what_ridge_cannot():
+    model, observed, held_out = setup()
+    ridge = learner.mean_error(model, held_out, CPU)
+    assert learner.mean_error(trained(model, observed, 300), held_out, CPU) < ridge / 3
+
+
+def test_the_error_is_a_mean_over_the_frames_that_exist():
+    model, _, _ = setup(train=4)
+    packed = make_packed([replace(e, **cut(e, 4 + n)) for n, e in enumerate(pendulums(3, 2))])
+    short = windows(packed, np.arange(3), 2, 4)
+    errors = []
+    for batch, prediction in learner.predictions(model, short, CPU):
+        squared = (batch.features - prediction.features).square().mean(-1)
+        errors += [float(squared[b, k]) for b, k in zip(*np.nonzero(batch.weight.numpy()), strict=True)]
+    assert len(errors) == 2 + 3 + 4
+    assert learner.mean_error(model, short, CPU) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def cut(episode, length):
+    return {name: getattr(episode, name)[:length] for name in ("timestamps", "features", "actions")}
+
+
+def test_the_size_of_evaluation_batches_does_not_matter(monkeypatch):
+    model, _, held_out = setup(train=4)
+    whole = learner.mean_error(model, held_out, CPU)
+    monkeypatch.setattr(learner, "EVALUATION_BATCH", 7)
+    assert learner.mean_error(model, held_out, CPU) == pytest.approx(whole, rel=1e-6)
+
+
+def test_selection_keeps_the_start_where_training_does_harm():
+    packed = make_packed(make_episodes(8, 12, actions=1, rewards=False))  # linear: the start is all there is to learn
+    model = learner.new_model(SHAPE, packed, np.arange(4), 0, CPU)
+    observed, held_out = (windows(packed, np.arange(first, first + 4), 2, 4) for first in (0, 4))
+    best = learner.Selected.at(model, held_out, 0, CPU)
+    for step in range(1, 6):
+        trained(model, observed, 3, rate=0.5)
+        best = best.or_better(learner.Selected.at(model, held_out, step, CPU))
+    assert learner.mean_error(model, held_out, CPU) > best.error
+    assert best.step == 0
+    model.load_state_dict(best.weights)
+    assert learner.mean_error(model, held_out, CPU) == best.error
+
+
+def test_selection_takes_the_better_and_of_equals_the_later():
+    one, two, same, broken = (
+        learner.Selected(step, error, {}) for step, error in enumerate([2.0, 1.0, 1.0, float("nan")])
+    )
+    assert one.or_better(two) is two
+    assert two.or_better(one) is two
+    assert two.or_better(same) is same
+    assert two.or_better(broken) is two
+
+
+def test_selected_weights_do_not_change_with_the_model():
+    model, observed, held_out = setup(train=2)
+    best = learner.Selected.at(model, held_out, 0, CPU)
+    before = {name: tensor.clone() for name, tensor in best.weights.items()}
+    trained(model, observed, 2)
+    assert all(torch.equal(before[name], best.weights[name]) for name in before)
+
+
+def test_without_held_out_windows_the_latest_weights_are_kept():
+    model, _, held_out = setup(train=2)
+    nothing = windows(held_out.packed, np.empty(0, np.int64), 2, 4)
+    first, second = (learner.Selected.at(model, nothing, step, CPU) for step in (0, 1))
+    assert first.error == math.inf
+    assert first.or_better(second) is second
+    offset = model.log_std_offset.clone()
+    learner.calibrate(model, nothing, CPU)
+    assert torch.equal(model.log_std_offset, offset)
+
+
+def test_calibrated_intervals_hold_nine_tenths_at_every_frame_of_the_horizon():
+    model, observed, held_out = setup(noise=0.05)
+    trained(model, observed, 20)
+    learner.calibrate(model, held_out, CPU)
+    ratio, exists = ratios(model, held_out)
+    assert exists.all()
+    inside = (ratio <= learner.QUANTILE_90).mean(axis=(0, 2))
+    np.testing.assert_allclose(inside, 0.9, atol=0.01)
+
+
+def test_calibration_does_not_look_at_frames_that_do_not_exist():
+    model, observed, _ = setup(noise=0.05, train=6)
+    trained(model, observed, 20)
+    packed = make_packed([replace(e, **cut(e, 4)) for e in pendulums(40, 3, 0.05)])
+    short = windows(packed, np.arange(40), 2, 4)
+    learner.calibrate(model, short, CPU)
+    ratio, exists = ratios(model, short)
+    assert exists.tolist() == [[True, True, False, False]] * 40
+    np.testing.assert_allclose((ratio[:, :2] <= learner.QUANTILE_90).mean(axis=(0, 2)), 0.9, atol=0.03)
+    assert model.log_std_offset[2:].tolist() == [0, 0]
+
+
+def test_calibration_leaves_the_mean_alone():
+    model, _, held_out = setup(train=2)
+    before = learner.mean_error(model, held_out, CPU)
+    learner.calibrate(model, held_out, CPU)
+    assert learner.mean_error(model, held_out, CPU) == before
+
+
+def test_errors_of_zero_keep_the_spread_finite():
+    episodes = [replace(e, features=np.ones((9, 2), np.float32)) for e in make_episodes(2, 9, actions=1, rewards=False)]
+    packed = make_packed(episodes)
+    model = learner.new_model(SHAPE, packed, np.arange(2), 0, CPU)
+    learner.calibrate(model, windows(packed, np.arange(2), 2, 4), CPU)
+    assert torch.isfinite(model.log_std_offset).all()
+
+
+@pytest.mark.parametrize("steps", [10, 300, 5000])
+def test_the_rate_warms_up_and_then_falls_to_nearly_nothing(steps):
+    rates = [learner.learning_rate(t, steps, 0.01) for t in range(steps)]
+    peak = int(np.argmax(rates))
+    assert peak == min(100, max(1, steps // 10)) - 1
+    assert rates[peak] == pytest.approx(0.01, rel=0.03)
+    assert (np.diff(rates[: peak + 1]) > 0).all()
+    assert (np.diff(rates[peak:]) < 0).all()
+    assert 0 < rates[-1] < 0.01 * 3 / steps
+    assert rates[0] == pytest.approx(0.01 / (peak + 1), rel=0.03)
+
+
+def test_one_step_has_a_rate():
+    assert learner.learning_rate(0, 1, 0.01) == 0.01
+
+
+def test_a_gradient_is_cut_to_norm_1():
+    model, observed, _ = setup(train=2)
+    batch = learner.to_device(observed.take(np.arange(8)), CPU)
+    optimizer = learner.new_optimizer(model)
+    learner.update(model, optimizer, batch._replace(features=1e4 * batch.features), 0.0)
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(1, rel=1e-3)
+
+
+def test_an_update_moves_by_its_rate():
+    model, observed, _ = setup(train=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    batch = learner.to_device(observed.take(np.arange(8)), CPU)
+    learner.update(model, learner.new_optimizer(model), batch, 1e-3)
+    moved = max(float((tensor - before[name]).abs().max()) for name, tensor in model.state_dict().items())
+    assert moved == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(5, 5), (1024, 1024), (2047, 2047), (2048, 1024), (10240, 1024)])
+def test_many_windows_are_thinned_evenly(count, kept):
+    _, observed, _ = setup(train=2)
+    many = replace(observed, **{name: np.arange(count) for name in ("first", "end", "episode")})
+    thin = learner.thinned(many)
+    assert len(thin) == kept
+    assert len(set(np.diff(thin.first))) == 1

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch.distributions import Normal
+
+from worldmodel.losses import negative_log_likelihood, squared_error, weighted_mean, world_model_loss
+from worldmodel.model import Prediction
+
+B, K, F = 3, 4, 2
+
+
+def tensor(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+WEIGHT = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [0.5, 0.25, 0, 0]])
+
+
+def test_the_mean_is_over_frames_by_their_weight():
+    values = tensor(B, K, F)
+    rows = [(values[b, k].mean(), WEIGHT[b, k]) for b in range(B) for k in range(K)]
+    expected = sum(value * weight for value, weight in rows) / sum(weight for _, weight in rows)
+    torch.testing.assert_close(weighted_mean(values, WEIGHT), expected)
+    torch.testing.assert_close(weighted_mean(values[..., 0], WEIGHT), (values[..., 0] * WEIGHT).sum() / WEIGHT.sum())
+
+
+def test_squared_error_is_pytorchs_own_where_all_frames_exist():
+    prediction, target = tensor(B, K, F), tensor(B, K, F, seed=1)
+    expected = torch.nn.functional.mse_loss(prediction, target)
+    torch.testing.assert_close(squared_error(prediction, target, torch.ones(B, K)), expected)
+
+
+def test_likelihood_is_the_normal_distributions():
+    error, log_std = tensor(B, K, F), tensor(B, K, F, seed=1)
+    expected = -Normal(torch.zeros(F), log_std.exp()).log_prob(error).mean()
+    torch.testing.assert_close(negative_log_likelihood(error, log_std, torch.ones(B, K)), expected)
+
+
+@pytest.mark.parametrize("loss", [squared_error, negative_log_likelihood])
+def test_frames_of_weight_0_do_not_exist(loss):
+    one, two = tensor(1, K, F), tensor(1, K, F, seed=1)
+    weight = torch.tensor([[1.0, 1, 0, 0]])
+    torch.testing.assert_close(loss(one, two, weight), loss(one[:, :2], two[:, :2], weight[:, :2]))
+
+
+def test_a_batch_that_nobody_trusts_gives_no_loss_and_no_gradient():
+    values = tensor(B, K, F).requires_grad_()
+    loss = squared_error(values, tensor(B, K, F, seed=1), torch.zeros(B, K))
+    loss.backward()
+    assert loss == 0
+    assert (values.grad == 0).all()
+
+
+def prediction(rewards=True):
+    return Prediction(tensor(B, K, F), tensor(B, K, F, seed=1), tensor(B, K, seed=2) if rewards else None)
+
+
+def test_the_loss_is_error_and_likelihood_with_the_reward_as_one_more_feature():
+    features, rewards = tensor(B, K, F, seed=3), tensor(B, K, seed=4)
+    total, parts = world_model_loss(prediction(), features, rewards, WEIGHT)
+    error = squared_error(prediction().features, features, WEIGHT)
+    nats = negative_log_likelihood(features - prediction().features, prediction().log_std, WEIGHT)
+    earned = squared_error(prediction().rewards, rewards, WEIGHT)
+    torch.testing.assert_close(total, error + nats + earned / F)
+    assert parts == {"mse": error, "nll": nats, "reward": earned}
+
+
+def test_without_rewards_there_is_no_reward_loss():
+    features = tensor(B, K, F, seed=3)
+    total, parts = world_model_loss(prediction(rewards=False), features, None, WEIGHT)
+    assert set(parts) == {"mse", "nll"}
+    torch.testing.assert_close(total, parts["mse"] + parts["nll"])
+
+
+def test_the_spread_does_not_pull_on_the_mean():
+    mean, log_std = (tensor(B, K, F, seed=seed).requires_grad_() for seed in (0, 1))
+    target = tensor(B, K, F, seed=2)
+    total, _ = world_model_loss(Prediction(mean, log_std, None), target, None, WEIGHT)
+    found = torch.autograd.grad(total, mean)[0]
+    expected = torch.autograd.grad(squared_error(mean, target, WEIGHT), mean)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_parts_are_for_looking_at():
+    mean = tensor(B, K, F).requires_grad_()
+    _, parts = world_model_loss(Prediction(mean, mean, None), tensor(B, K, F, seed=2), None, WEIGHT)
+    assert not any(part.requires_grad for part in parts.values())

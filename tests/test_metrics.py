@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from worldmodel import metrics
+from worldmodel.metrics import Scores
+from worldmodel.windows import Labels
+
+W, K, F = 3, 4, 2
+LABELS = Labels(("a", "b", "a", "b"), ("one", "two", "three", "four"), ("test",) * 4, ("observed",) * 4)
+
+
+def values(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def scores(model, weight=None, episode=None, **others):
+    model = np.array(model, float)
+    return Scores(
+        model=model,
+        persistence=np.array(others.get("persistence", 4 * np.ones_like(model))),
+        linear=np.array(others.get("linear", 2 * np.ones_like(model))),
+        log_likelihood=np.array(others.get("log_likelihood", -model)),
+        covered=np.array(others.get("covered", np.ones_like(model))),
+        weight=np.ones_like(model, np.float32) if weight is None else np.array(weight, np.float32),
+        episode=np.arange(len(model)) if episode is None else np.array(episode),
+    )
+
+
+# Episode 0 has two windows, episodes 1 and 3 one each; the last frame of episode 3 does not exist
+UNEVEN = scores(
+    [[1.0, 3.0], [3.0, 5.0], [10.0, 10.0], [2.0, 99.0]], weight=[[1, 1], [1, 1], [1, 1], [1, 0]], episode=[0, 0, 1, 3]
+)
+
+
+def test_the_error_of_a_frame_is_the_mean_over_its_features():
+    predicted, real = np.array([[[1.0, 2.0]]], np.float32), np.array([[[0.0, 5.0]]], np.float32)
+    assert metrics.squared_error(predicted, real).tolist() == [[(1 + 9) / 2]]
+
+
+def test_likelihood_is_the_normal_distributions():
+    predicted, real, std = values(W, K, F), values(W, K, F, seed=1), np.exp(values(W, K, F, seed=2))
+    expected = Normal(torch.from_numpy(predicted), torch.from_numpy(std)).log_prob(torch.from_numpy(real)).mean(-1)
+    np.testing.assert_allclose(metrics.log_likelihood(predicted, std, real), expected.numpy(), rtol=1e-4)
+
+
+def test_nine_tenths_of_normal_numbers_are_covered():
+    real = values(2000, 5, 4)
+    zero = np.zeros_like(real)
+    assert metrics.covered(zero, np.ones_like(real), real).mean() == pytest.approx(0.9, abs=0.005)
+    half_width = Normal(0, 1).icdf(torch.tensor(0.95)).item()
+    assert metrics.QUANTILE_95 == pytest.approx(half_width)  # noqa: SIM300
+
+
+def test_covered_counts_features_within_the_interval():
+    real = np.array([[[1.6, 1.7, -1.6, -1.7]]], np.float32)
+    assert metrics.covered(np.zeros_like(real), np.ones_like(real), real).tolist() == [[0.5]]
+
+
+def test_the_mean_is_over_the_frames_that_exist():
+    assert UNEVEN.mean(UNEVEN.model) == pytest.approx((1 + 3 + 3 + 5 + 10 + 10 + 2) / 7)
+
+
+def test_each_frame_of_the_horizon_has_its_own_mean():
+    assert UNEVEN.by_frame(UNEVEN.model).tolist() == [4, 6]
+
+
+def test_frames_that_no_episode_reaches_have_no_mean():
+    found = scores([[1.0, 2.0, 7.0]], weight=[[1, 1, 0]])
+    assert found.by_frame(found.model).tolist() == [1, 2]
+    assert set(metrics.quality(found, metrics.agents(found, LABELS))["mse"]) == {"mean", "h1"}
+
+
+def test_each_episode_has_its_own_mean():
+    assert UNEVEN.by_episode(UNEVEN.model) == {0: 3, 1: 10, 3: 2}
+
+
+def test_an_agent_is_the_mean_over_its_episodes_and_not_over_their_windows():
+    long_and_short = scores([[1.0], [1.0], [1.0], [5.0]], episode=[0, 0, 0, 2])
+    (agent,) = metrics.agents(long_and_short, LABELS)
+    assert (agent.agent_id, agent.episodes, agent.model) == ("a", 2, 3)
+    assert (agent.worst_name, agent.worst) == ("three", 5)
+
+
+def test_agents_stand_worst_first_with_their_floors():
+    found = metrics.agents(UNEVEN, LABELS)
+    assert [(agent.agent_id, agent.model) for agent in found] == [("b", 6), ("a", 3)]
+    assert [(agent.linear, agent.persistence) for agent in found] == [(2, 4), (2, 4)]
+    assert [agent.worst_name for agent in found] == ["two", "one"]
+
+
+def test_quality_is_what_its_parts_say():
+    found = metrics.quality(UNEVEN, metrics.agents(UNEVEN, LABELS))
+    error = 34 / 7
+    assert found == {
+        "mse": {"mean": pytest.approx(error), "h1": 4},
+        "baseline": {"persistence": {"mse": 4}, "linear": {"mse": 2}},
+        "skill": {"vs_linear": pytest.approx(1 - error / 2), "vs_persistence": pytest.approx(1 - error / 4)},
+        "log_likelihood": pytest.approx(-error),
+        "coverage": {"p90": 1},
+        "discrepancy": {"mean": 4.5, "worst": 6},
+    }
+
+
+def test_a_perfect_model_has_error_0_and_skill_1():
+    found = scores(np.zeros((2, 4)))
+    quality = metrics.quality(found, metrics.agents(found, LABELS))
+    assert quality["mse"] == {"mean": 0, "h1": 0, "h4": 0}
+    assert quality["skill"] == {"vs_linear": 1, "vs_persistence": 1}
+    assert quality["discrepancy"] == {"mean": 0, "worst": 0}
+
+
+def test_a_model_as_good_as_its_floor_has_no_skill():
+    found = scores(np.full((2, 4), 2.0))
+    assert metrics.quality(found, metrics.agents(found, LABELS))["skill"]["vs_linear"] == 0
+
+
+def test_skill_is_0_where_there_is_nothing_to_explain():
+    nothing = np.zeros((2, 4))
+    found = scores(nothing, linear=nothing, persistence=nothing)
+    assert metrics.quality(found, metrics.agents(found, LABELS))["skill"] == {"vs_linear": 0, "vs_persistence": 0}
+
+
+@pytest.mark.parametrize(
+    ("horizon", "marks"),
+    [(1, ["h1"]), (3, ["h1"]), (4, ["h1", "h4"]), (9, ["h1", "h4", "h8"]), (33, ["h1", "h4", "h8", "h16", "h32"])],
+)
+def test_errors_are_told_at_1_4_8_16_frames_as_far_as_the_horizon_goes(horizon, marks):
+    found = scores([np.arange(1.0, horizon + 1)])
+    mse = metrics.quality(found, metrics.agents(found, LABELS))["mse"]
+    assert mse == {"mean": (horizon + 1) / 2} | {mark: int(mark[1:]) for mark in marks}
+
+
+def test_all_is_finite_where_a_spread_is_tiny():
+    found = metrics.log_likelihood(np.zeros((1, 1, 1)), np.full((1, 1, 1), 1e-6, np.float32), np.ones((1, 1, 1)))
+    assert math.isfinite(found[0, 0])

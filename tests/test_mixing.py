@@ -1,0 +1,142 @@
+import math
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from test_windows import telling
+from worldmodel.mixing import Mixture, rho_schedule
+from worldmodel.windows import windows
+
+OBSERVED, DREAMED = 11, 5  # windows
+
+
+def sources(observed=True, dreamed=True):
+    """Windows of an observed episode 0 and a dreamed episode 1; their first feature says which window it is."""
+    packed = telling([OBSERVED + 1, DREAMED + 1])
+    given = (np.arange(0, 1 if observed else 0), np.arange(1, 2 if dreamed else 1))
+    return [windows(packed, episodes, 1, 1) for episodes in given]
+
+
+def mixture(rho, batch_size=8, seed=0, confidence=False, **given):
+    return Mixture(*sources(**given), batch_size, np.asarray(rho, float), seed, confidence)
+
+
+def drawn(batch):
+    """The numbers of the observed and of the dreamed windows in a batch."""
+    place = batch.history[:, 0, 0].astype(int)
+    return place[place < 100].tolist(), (place[place >= 100] - 100).tolist()
+
+
+@given(st.integers(0, 1000), st.integers(1, 64), st.integers(1, 60))
+def test_a_constant_rho_is_met_exactly_with_the_fraction_carried_over(thousandths, batch_size, steps):
+    mix = mixture(np.full(steps, thousandths / 1000), batch_size)
+    for t in range(steps + 1):
+        assert mix.dreams_by(t) == math.floor(Fraction(thousandths, 1000) * batch_size * t)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 64))
+def test_any_schedule_is_met_to_less_than_one_dream_at_every_step(rho, batch_size):
+    mix = mixture(rho, batch_size)
+    for t in range(len(rho) + 1):
+        assert -1e-5 < math.fsum(rho[:t]) * batch_size - mix.dreams_by(t) < 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.integers(1, 20))
+def test_a_batch_is_full_and_holds_its_quota(rho, batch_size):
+    mix = mixture(rho, batch_size)
+    for t in range(len(rho)):
+        observed, dreamed = drawn(mix.batch(t))
+        assert len(dreamed) == mix.dreams_by(t + 1) - mix.dreams_by(t)
+        assert len(observed) == batch_size - len(dreamed)
+
+
+def test_each_source_is_drawn_without_replacement_round_after_round():
+    steps = 55  # 8 * 55 * 0.5 = 20 rounds of observed windows and 44 of dreams
+    mix = mixture(np.full(steps, 0.5))
+    batches = [drawn(mix.batch(t)) for t in range(steps)]
+    for source, count in ((0, OBSERVED), (1, DREAMED)):
+        order = [number for batch in batches for number in batch[source]]
+        rounds = [order[begin : begin + count] for begin in range(0, len(order), count)]
+        assert all(sorted(turn) == list(range(count)) for turn in rounds)
+        assert len({tuple(turn) for turn in rounds}) > 1
+
+
+def test_a_batch_larger_than_a_source_goes_through_it_again():
+    observed, dreamed = drawn(mixture([0.5], batch_size=48).batch(0))
+    assert set(Counter(observed).values()) == {2, 3}
+    assert set(Counter(dreamed).values()) == {4, 5}
+
+
+def test_batch_t_depends_on_seed_and_t_alone():
+    rho = np.linspace(0, 1, 20)
+    forward, backward = mixture(rho), mixture(rho)
+    expected = {t: drawn(forward.batch(t)) for t in range(20)}
+    assert {t: drawn(backward.batch(t)) for t in reversed(range(20))} == expected
+    assert drawn(mixture(rho).batch(13)) == expected[13]
+
+
+def test_another_seed_gives_another_order():
+    orders = [[drawn(mixture(np.full(4, 0.5), seed=seed).batch(t)) for t in range(4)] for seed in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_observed_and_dreamed_windows_have_orders_of_their_own():
+    packed = telling([8, 8])
+    one, two = (windows(packed, np.array([episode]), 1, 1) for episode in (0, 1))
+    observed, dreamed = drawn(Mixture(one, two, 14, np.array([0.5]), 0, confidence=False).batch(0))
+    assert sorted(observed) == sorted(dreamed)
+    assert observed != dreamed
+
+
+def test_confidence_weighs_dreams_and_never_observed_frames():
+    plain, weighed = (mixture([0.5], confidence=confidence).batch(0) for confidence in (False, True))
+    dreamed = plain.history[:, 0, 0] >= 100
+    assert (plain.weight == 1).all()
+    assert (weighed.weight[~dreamed] == 1).all()
+    assert ((weighed.weight[dreamed] > 0) & (weighed.weight[dreamed] < 1)).any()
+
+
+def test_constant_ignores_the_start():
+    assert rho_schedule("constant", 0.1, 0.7, 4).tolist() == [0.7] * 4
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.8), (0.9, 0.1)])
+def test_a_schedule_goes_one_way_from_start_to_end(kind, start, end):
+    rho = rho_schedule(kind, start, end, 101)
+    assert rho[[0, -1]] == pytest.approx([start, end])
+    assert rho[50] == pytest.approx((start + end) / 2)
+    assert (np.diff(rho) * np.sign(end - start) >= 0).all()
+
+
+def test_cosine_is_slow_at_both_ends_and_linear_is_even():
+    linear, cosine = (np.diff(rho_schedule(kind, 0, 1, 101)) for kind in ("linear", "cosine"))
+    np.testing.assert_allclose(linear, 0.01)
+    assert cosine[0] < 0.001 > cosine[-1]
+    assert cosine[50] > 0.015
+
+
+def test_one_step_is_a_schedule_too():
+    assert rho_schedule("linear", 0.2, 0.8, 1).tolist() == [0.2]
+
+
+def test_dreams_asked_for_and_not_there_are_an_error():
+    with pytest.raises(ValueError, match=r"train\.rho asks for up to 0\.3 dreams .* set dreams\.episodes above 0"):
+        mixture([0.0, 0.3], dreamed=False)
+
+
+def test_no_dream_is_needed_without_rho():
+    assert drawn(mixture([0.0], dreamed=False).batch(0))[1] == []
+
+
+def test_observed_windows_asked_for_and_not_there_are_an_error():
+    with pytest.raises(ValueError, match=r"no observed train window"):
+        mixture([1.0, 0.9], observed=False)
+
+
+def test_no_observed_window_is_needed_where_all_is_dreamed():
+    assert drawn(mixture([1.0], observed=False).batch(0))[0] == []

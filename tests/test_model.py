@@ -1,0 +1,261 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_episodes, make_packed
+from worldmodel.floors import fit_ridge, linear_start
+from worldmodel.learner import new_model, to_device
+from worldmodel.losses import world_model_loss
+from worldmodel.model import ENCODERS, Prediction, Shape, WorldModel
+from worldmodel.windows import windows
+
+CPU = torch.device("cpu")
+SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")
+
+every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
+
+
+def random_model(shape=SHAPE):
+    """Nothing at zero, so that every path counts."""
+    torch.manual_seed(0)
+    model = WorldModel(shape).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        model.log_std_offset.copy_(torch.linspace(0, 1, shape.horizon))
+    return model
+
+
+def random_inputs(shape=SHAPE, batch=6):
+    source = torch.Generator().manual_seed(1)
+    sizes = [(shape.history, shape.features), (shape.history - 1, shape.actions), (shape.horizon, shape.actions)]
+    return [torch.randn(batch, *size, generator=source) for size in sizes]
+
+
+def assert_equal(found, expected, **tolerances):
+    for one, other in zip(found, expected, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, other, **tolerances)
+
+
+@every_encoder
+@pytest.mark.parametrize("actions", [0, 3])
+@pytest.mark.parametrize(("history", "horizon"), [(3, 5), (1, 1)])
+@pytest.mark.parametrize("rewards", [True, False])
+def test_shapes_are_as_promised(encoder, actions, history, horizon, rewards):
+    shape = replace(SHAPE, encoder=encoder, actions=actions, history=history, horizon=horizon, rewards=rewards)
+    model, (features, past, planned) = random_model(shape), random_inputs(shape)
+    z = model.encode(features, past)
+    prediction = model.predict(z, planned)
+    assert z.shape == (6, 8)
+    assert prediction.features.shape == prediction.log_std.shape == (6, horizon, 4)
+    assert prediction.rewards is None if not rewards else prediction.rewards.shape == (6, horizon)
+
+
+@every_encoder
+@pytest.mark.parametrize("t", range(SHAPE.horizon))
+def test_a_changed_action_leaves_earlier_predictions_alone(encoder, t):
+    shape = replace(SHAPE, encoder=encoder)
+    model, (features, past, planned) = random_model(shape), random_inputs(shape)
+    other = planned.clone()
+    other[:, t] += 1
+    before, after = model(features, past, planned), model(features, past, other)
+    for one, changed in zip(before, after, strict=True):
+        assert torch.equal(one[:, :t], changed[:, :t])
+        assert (one[:, t:] != changed[:, t:]).flatten(2).any(-1).all() if one.ndim == 3 else True
+    assert (before.rewards[:, t:] != after.rewards[:, t:]).all()
+
+
+def stepped(model, z, planned):
+    """Prediction by a plain loop over step."""
+    states, hiddens = [], []
+    for action in planned.unbind(1):
+        z, hidden = model.step(z, action)
+        states.append(z[:, : model.shape.state_dim])
+        hiddens.append(hidden)
+    state, hidden = torch.stack(states, 1), torch.stack(hiddens, 1)
+    log_std = model.spread(hidden.detach()).clamp(-7, 3) + model.log_std_offset[: len(states), None]
+    return Prediction(model.expand(state), log_std, model.reward(torch.cat([hidden, state], -1))[..., 0])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(("features", "actions"), [(4, 3), (4, 0), (9, 3)])
+def test_predicting_in_one_go_is_stepping(grad, features, actions):
+    shape = replace(SHAPE, features=features, actions=actions)
+    model, (frames, past, planned) = random_model(shape), random_inputs(shape)
+    model.change_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
+    with torch.set_grad_enabled(grad):
+        z = model.encode(frames, past)
+        assert_equal(model.predict(z, planned), stepped(model, z, planned))
+
+
+@pytest.mark.parametrize("features", [4, 9])
+def test_its_gradient_is_that_of_stepping(features):
+    shape = replace(SHAPE, features=features)
+    model, (frames, past, planned) = random_model(shape), random_inputs(shape)
+    model.change_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
+    target, rewards, weight = torch.randn(6, 5, features), torch.randn(6, 5), torch.rand(6, 5)
+
+    def gradient(predict):
+        loss, _ = world_model_loss(predict(model.encode(frames, past), planned), target, rewards, weight)
+        return torch.autograd.grad(loss, list(model.parameters()))
+
+    assert_equal(gradient(model.predict), gradient(lambda z, plan: stepped(model, z, plan)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_short_plan_gives_the_beginning_of_a_long_one():
+    model, (features, past, planned) = random_model(), random_inputs()
+    z = model.encode(features, past)
+    long, short = model.predict(z, planned), model.predict(z, planned[:, :2])
+    assert_equal(short, [part[:, :2] for part in long])
+
+
+def test_z_alone_carries_the_past():
+    model, (features, past, planned) = random_model(), random_inputs()
+    z = model.encode(features, past)
+    assert_equal(model.predict(z, planned), model(features, past, planned))
+    same_z = model.predict(z[:1].expand(6, -1), planned[:1].expand(6, -1, -1))
+    assert_equal([part[:1].expand_as(part) for part in same_z], same_z)
+
+
+def test_z_begins_with_the_last_frame():
+    model, (features, past, _) = random_model(), random_inputs()
+    assert torch.equal(model.encode(features, past)[:, :4], features[:, -1])
+
+
+@every_encoder
+def test_past_actions_reach_z_and_each_stands_at_the_frame_it_led_to(encoder):
+    shape = replace(SHAPE, encoder=encoder)
+    model, (features, past, _) = random_model(shape), random_inputs(shape)
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.encode(features, past)
+    assert torch.equal(seen[0][..., :4], features)
+    assert torch.equal(seen[0][:, 1:, 4:], past)
+    assert (seen[0][:, 0, 4:] == 0).all()
+
+
+@every_encoder
+def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
+    shape = replace(SHAPE, encoder=encoder)
+    model, inputs = random_model(shape), random_inputs(shape)
+    whole = model(*inputs)
+    alone = [model(*(part[row : row + 1] for part in inputs)) for row in range(6)]
+    assert_equal([torch.cat(parts) for parts in zip(*alone, strict=True)], whole)
+    assert_equal(model(*inputs), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
+@pytest.mark.parametrize("features", [1, 2, 6])
+def test_the_untrained_model_is_ridge_rolled_out(kind, features):
+    packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
+    every = np.arange(6)
+    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1])
+    model = new_model(shape, packed, every, seed=0, device=CPU)
+    rows = [packed.rows(episode) for episode in every]
+    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    found = windows(packed, every, shape.history, shape.horizon)
+    batch = found.take(np.arange(len(found)))
+    given = to_device(batch, CPU)
+    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
+    expected = ridge.rollout(batch.history[:, -1], batch.planned_actions)
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
+
+
+def wide_packed():
+    """9 features that live on 3 directions, plus a little noise."""
+    episodes = make_episodes(6, 12, features=3)
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(3, 9))
+    widened = [
+        replace(e, features=(e.features @ mix + 1e-3 * rng.normal(size=(12, 9))).astype(np.float32)) for e in episodes
+    ]
+    return make_packed(widened)
+
+
+def test_many_features_are_compressed_along_principal_directions():
+    packed = wide_packed()
+    shape = replace(SHAPE, features=9, z_dim=4)  # 3 of 4 numbers are for the last frame
+    assert shape.state_dim == 3
+    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
+    with torch.no_grad():
+        frames = torch.from_numpy(np.array(packed.features))
+        back = model.expand(model.compress(frames)).numpy()
+    np.testing.assert_allclose(back, packed.features, atol=0.01)
+    directions = np.linalg.svd(packed.features.astype(np.float64), full_matrices=False)[2][:3]
+    projection = model.compress.weight.detach().numpy()
+    np.testing.assert_allclose(projection @ projection.T, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(np.abs(projection @ directions.T), np.eye(3), atol=1e-3)
+
+
+def test_the_untrained_compressed_model_is_ridge_in_those_directions():
+    packed = wide_packed()
+    shape = replace(SHAPE, features=9, z_dim=4)
+    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
+    rows = [packed.rows(episode) for episode in range(6)]
+    start = linear_start([packed.features[row] for row in rows], [packed.actions[row] for row in rows], 3)
+    found = windows(packed, np.arange(6), 3, 5)
+    given = to_device(found.take(np.arange(len(found))), CPU)
+    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
+    state, frames = given.history[:, -1].numpy() @ start.projection.T, []
+    for action in given.planned_actions.numpy().swapaxes(0, 1):
+        state = state + np.concatenate([state, action], axis=1) @ start.weight.T + start.bias
+        frames.append(state @ start.projection)
+    np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("features", "z_dim", "state"), [(1, 2, 1), (9, 2, 1), (6, 8, 6), (7, 8, 6), (48, 64, 48)])
+def test_the_last_frame_takes_three_quarters_of_z_at_most(features, z_dim, state):
+    assert replace(SHAPE, features=features, z_dim=z_dim).state_dim == state
+
+
+def test_a_feature_that_never_changed_is_predicted_to_stay():
+    episodes = [replace(e, features=np.c_[e.features, np.full(12, 5, np.float32)]) for e in make_episodes(4, 12)]
+    packed = make_packed(episodes)
+    shape = replace(SHAPE, features=3)
+    model = new_model(shape, packed, np.arange(4), seed=0, device=CPU)
+    features, past, planned = random_inputs(shape)
+    predicted = model(features, past, planned).features
+    assert torch.equal(predicted[..., 2], features[:, -1:, 2].expand(-1, 5))
+    assert torch.isfinite(predicted).all()
+
+
+def test_one_episode_of_one_frame_predicts_that_nothing_changes():
+    packed = make_packed(make_episodes(1, 1, features=4))
+    model = new_model(SHAPE, packed, np.arange(1), seed=0, device=CPU)
+    features, past, planned = random_inputs()
+    assert torch.equal(model(features, past, planned).features, features[:, -1:].expand(-1, 5, -1))
+
+
+def test_the_spread_bends_nothing_but_itself():
+    model, inputs = random_model(), random_inputs()
+    model(*inputs).log_std.sum().backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {"spread.weight", "spread.bias"}
+
+
+def test_frames_without_weight_change_neither_loss_nor_gradient():
+    model, inputs = random_model(), random_inputs()
+    features, rewards = torch.randn(6, 5, 4), torch.randn(6, 5)
+    weight = (torch.arange(5) < torch.tensor([[1], [2], [3], [4], [5], [5]])).float()
+
+    def gradient(features, rewards, planned):
+        loss, _ = world_model_loss(model(*inputs[:2], planned), features, rewards, weight)
+        return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    missing = weight == 0
+    noisy = [part.clone() for part in (features, rewards, inputs[2])]
+    for part in noisy:
+        part[missing] = 1e3
+    assert_equal(gradient(*noisy), gradient(features, rewards, inputs[2]), rtol=0, atol=0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_own_alone():
+    packed = make_packed(make_episodes(3, 9, features=4))
+    torch.manual_seed(5)
+    models = [new_model(SHAPE, packed, np.arange(3), seed, CPU).state_dict() for seed in (0, 0, 1)]
+    assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(5))
+    same = [all(torch.equal(models[0][name], other[name]) for name in other) for other in models[1:]]
+    assert same == [True, False]

@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from worldmodel.numerics import PORTABLE, settle
+from worldmodel.params import Compute
+
+SRC = Path(__file__).parents[1] / "src"
+SETTLE = """
+import torch
+from worldmodel.numerics import settle
+from worldmodel.params import Compute
+{before}
+print(settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu")))
+print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+"""
+
+
+def compute(**fields):
+    return Compute(**({"history": 1, "threads": 1, "numerics": "portable", "device": "cpu"} | fields))
+
+
+def fresh(numerics, before="", threads=2, **variables):
+    """settle in a process of its own, whose environment says nothing of the instruction set."""
+    code = SETTLE.format(before=before, threads=threads, numerics=numerics)
+    environment = {name: value for name, value in os.environ.items() if name not in PORTABLE} | variables
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment | {"PYTHONPATH": str(SRC)}, capture_output=True, text=True
+    )
+
+
+def best():
+    """What this processor computes with when nobody asks."""
+    return fresh("fast").stdout.split()[1]
+
+
+def test_portable_asks_for_no_more_than_avx2():
+    done = fresh("portable")
+    assert (done.stderr, done.returncode) == ("", 0)
+    device, capability, threads = done.stdout.split()
+    assert (device, threads) == ("cpu", "2")
+    assert capability in ("AVX2", "DEFAULT")
+
+
+def test_portable_is_refused_once_something_else_has_computed():
+    if best() in ("AVX2", "DEFAULT"):
+        pytest.skip("this processor has no more than AVX2")
+    done = fresh("portable", before="torch.backends.cpu.get_cpu_capability()")
+    assert done.returncode == 1
+    assert "train.numerics is portable, and this process has already computed with" in done.stderr
+
+
+def test_fast_leaves_the_choice_to_the_environment():
+    assert fresh("fast", ATEN_CPU_CAPABILITY="default").stdout.split()[1] == "DEFAULT"
+
+
+def test_these_tests_compute_portably():
+    assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
+    assert {name: os.environ[name] for name in PORTABLE} == PORTABLE
+
+
+def test_settled_threads_are_used_and_only_deterministic_algorithms():
+    try:
+        settle(compute(threads=2))
+        assert torch.get_num_threads() == 2
+    finally:
+        assert settle(compute()) == torch.device("cpu")
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ValueError, match=r"train\.device is cuda, .* use train\.device: cpu"):
+        settle(compute(device="cuda"))

@@ -1,0 +1,146 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from factories import make_episodes, make_samples, make_scaler
+from worldmodel.scaler import Sample, Scaler, fit
+
+METHODS = ["standard", "minmax"]
+numbers = st.floats(-1e4, 1e4, width=32)
+
+
+def sample(*columns, actions=None, rewards=None):
+    features = np.array(columns, np.float32).T
+    moves = np.empty((len(features), 0), np.float32) if actions is None else np.asarray(actions, np.float32)
+    return Sample(features, moves, None if rewards is None else np.asarray(rewards, np.float32))
+
+
+@given(arrays(np.float32, st.tuples(st.integers(2, 20), st.integers(1, 4)), elements=numbers), st.sampled_from(METHODS))
+def test_inverse_undoes_transform(features, method):
+    affine = fit([Sample(features, np.empty((len(features), 0), np.float32))], method, 1e-3, one_hot=False).features
+    back = affine.inverse(affine.transform(features))
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, features, rtol=1e-4, atol=1e-5 * (1 + np.abs(features).max()))
+
+
+def test_standard_gives_mean_0_and_std_1():
+    episodes = make_episodes(5, 20)
+    standardized = make_scaler(episodes).features.transform(np.concatenate([e.features for e in episodes]))
+    np.testing.assert_allclose(standardized.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(standardized.std(axis=0), 1, rtol=1e-5)
+
+
+def test_minmax_gives_minus_1_to_1():
+    episodes = make_episodes(5, 20)
+    standardized = make_scaler(episodes, method="minmax").features.transform(
+        np.concatenate([e.features for e in episodes])
+    )
+    np.testing.assert_allclose([standardized.min(axis=0), standardized.max(axis=0)], [[-1, -1], [1, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_feature_is_centered_and_keeps_its_unit(method):
+    scaler = fit([sample([1e6, 1e6, 1e6], [0, 5, 1])], method, 1e-6, one_hot=False)
+    assert (scaler.features.center[0], scaler.features.scale[0], scaler.change_std[0]) == (1e6, 1, 0)
+    assert scaler.features.transform(np.array([[1e6 + 2, 0]], np.float32))[0, 0] == 2
+
+
+def test_min_std_decides_what_counts_as_constant():
+    given = [sample([0.0, 0.02])]  # std 0.01
+    assert fit(given, "standard", 0.011, one_hot=False).features.scale[0] == 1
+    assert fit(given, "standard", 0.009, one_hot=False).features.scale[0] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_hot_actions_stay_as_they_are(method):
+    episodes = make_episodes(3, 9, kind="discrete")
+    actions = make_samples(episodes)[0].actions
+    np.testing.assert_array_equal(make_scaler(episodes, method=method).actions.transform(actions), actions)
+
+
+def test_continuous_actions_and_rewards_are_scaled_on_their_own():
+    scaler = fit([sample([0, 1], actions=[[2], [6]], rewards=[10, 30])], "standard", 1e-6, one_hot=False)
+    assert (scaler.actions.center[0], scaler.actions.scale[0]) == (4, 2)
+    assert (scaler.rewards.center[0], scaler.rewards.scale[0]) == (20, 10)
+
+
+def test_without_actions_and_rewards_nothing_is_scaled():
+    scaler = fit([sample([0, 1])], "standard", 1e-6, one_hot=False)
+    assert scaler.actions.center.shape == (0,)
+    assert scaler.actions.transform(np.empty((3, 2, 0), np.float32)).shape == (3, 2, 0)
+    assert scaler.rewards is None
+
+
+def test_the_spread_of_changes_does_not_cross_episodes():
+    apart = [sample([0, 1, 2]), sample([1000, 1001, 1002])]
+    assert fit(apart, "standard", 1e-6, one_hot=False).change_std[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_spread_of_changes_is_in_standardized_units():
+    scaler = fit([sample([0, 1, 4])], "standard", 1e-6, one_hot=False)
+    changes = np.array([1, 3]) / np.std([0, 1, 4])
+    assert scaler.change_std[0] == pytest.approx(changes.std())
+
+
+def test_episodes_of_one_frame_have_no_change():
+    assert fit([sample([1]), sample([3])], "standard", 1e-6, one_hot=False).change_std.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
+@pytest.mark.parametrize("rewards", [True, False])
+def test_json_keeps_every_bit(tmp_path, kind, rewards):
+    scaler = make_scaler(make_episodes(3, 9, kind=kind, rewards=rewards))
+    path = tmp_path / "normalizer.json"
+    path.write_text(scaler.to_json())
+    found = Scaler.read(path)
+    assert found.to_json() == scaler.to_json()
+    np.testing.assert_array_equal(found.features.scale, scaler.features.scale)
+    np.testing.assert_array_equal(found.actions.center, scaler.actions.center)
+    np.testing.assert_array_equal(found.change_std, scaler.change_std)
+    assert (found.rewards is None) == (not rewards)
+
+
+@given(arrays(np.float32, (4, 2), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
+def test_json_keeps_every_bit_of_any_center(tmp_path_factory, features):
+    scaler = fit([Sample(features, features[:, :0])], "minmax", 1e-6, one_hot=False)
+    path = tmp_path_factory.mktemp("scaler") / "normalizer.json"
+    path.write_text(scaler.to_json())
+    np.testing.assert_array_equal(Scaler.read(path).features.center, scaler.features.center)
+
+
+def test_fitted_on_changes_with_the_data_and_nothing_else():
+    samples = make_samples(make_episodes(3, 9))
+    moved = [replace(samples[0], features=samples[0].features + np.float32(1e-3)), *samples[1:]]
+    one, same, other_method, other_data = (
+        fit(*arguments, one_hot=False).fitted_on
+        for arguments in (
+            (samples, "standard", 1e-6),
+            (samples, "standard", 1e-6),
+            (samples, "minmax", 0.1),
+            (moved, "standard", 1e-6),
+        )
+    )
+    assert one == same == other_method != other_data
+
+
+def test_scales_need_an_episode():
+    with pytest.raises(ValueError, match="no observed train episode"):
+        fit([], "standard", 1e-6, one_hot=False)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"method": "standard", "features": 3})])
+def test_a_file_that_holds_no_scales_is_named(tmp_path, content):
+    path = tmp_path / "normalizer.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"normalizer\.json: not a normalizer .*dvc repro normalize"):
+        Scaler.read(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.json: not a normalizer"):
+        Scaler.read(tmp_path / "gone.json")

@@ -1,0 +1,127 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_dreams, make_episodes, make_packed, make_scaler
+from worldmodel import learner, teacher
+from worldmodel.model import Shape
+from worldmodel.windows import windows
+
+CPU = torch.device("cpu")
+SHAPE = Shape(features=2, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")
+
+
+def fitted(episodes, seed=7, **fields):
+    packed = make_packed(episodes)
+    shape = replace(SHAPE, rewards=packed.rewards is not None)
+    params = make_dreams(teacher=fields).teacher
+    return teacher.fit_teacher(packed, np.arange(len(episodes)), shape, params, seed, CPU), packed
+
+
+def batch_of(packed, shape=SHAPE):
+    found = windows(packed, np.arange(len(packed.lengths)), shape.history, shape.horizon)
+    return found.take(np.arange(len(found)))
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return fitted(make_episodes(12, 14), members=3, steps=8)
+
+
+@pytest.mark.parametrize(("count", "members"), [(7, 3), (3, 3), (9, 2)])
+def test_each_episode_is_held_out_by_one_member_and_trained_on_by_the_others(count, members):
+    episodes = np.arange(10, 10 + count)
+    folds = [teacher._fold(episodes, number, members) for number in range(members)]
+    assert all(sorted([*trained, *held_out]) == episodes.tolist() for trained, held_out in folds)
+    assert all(len(trained) and len(held_out) for trained, held_out in folds)
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == episodes.tolist()
+
+
+def test_fewer_episodes_than_members_are_all_trained_on():
+    for number in range(4):
+        trained, held_out = teacher._fold(np.array([5, 3, 8]), number, 4)
+        assert trained.tolist() == [3, 5, 8]
+        assert held_out.tolist() == []
+
+
+def test_an_episode_changes_every_member_but_the_one_that_holds_it_out(monkeypatch):
+    monkeypatch.setattr(learner.Selected, "or_better", lambda _, later: later)  # what is held out may decide this alone
+    episodes = make_episodes(6, 9)
+    before = fitted(episodes, members=3)[0].members
+    untouched = []
+    for number in range(6):
+        doubled = replace(episodes[number], features=-episodes[number].features)
+        scales = make_scaler(episodes)
+        packed = make_packed([*episodes[:number], doubled, *episodes[number + 1 :]], scales=scales)
+        params = make_dreams(teacher={"members": 3}).teacher
+        after = teacher.fit_teacher(packed, np.arange(6), SHAPE, params, 7, CPU).members
+        same = [torch.equal(one.trunk[0].weight, two.trunk[0].weight) for one, two in zip(before, after, strict=True)]
+        assert same.count(True) == 1
+        untouched.append(same.index(True))
+    assert sorted(untouched) == [0, 0, 1, 1, 2, 2]
+
+
+def test_members_differ_in_weights_and_in_the_order_of_windows():
+    one_episode = make_episodes(1, 30)  # the same data for both
+    (one, two), _ = ((found := fitted(one_episode))[0].members, found[1])
+    assert not torch.equal(one.change.weight, two.change.weight)
+    assert not torch.equal(one.trunk[0].weight, two.trunk[0].weight)
+
+
+def test_the_same_seed_gives_the_same_teacher_and_another_seed_another():
+    episodes = make_episodes(5, 9)
+    one, same, other = (fitted(episodes, seed)[0].members[0].state_dict() for seed in (7, 7, 8))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_rollout_is_the_mean_of_the_members_and_their_spread(linear):
+    found, packed = linear
+    batch = batch_of(packed)
+    rollout = found.rollout(batch)
+    given = learner.to_device(batch, CPU)
+    with torch.no_grad():
+        answers = [member(given.history, given.past_actions, given.planned_actions) for member in found.members]
+    features = np.stack([answer.features.numpy() for answer in answers]).astype(np.float64)
+    np.testing.assert_allclose(rollout.features, features.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rollout.rewards, np.mean([a.rewards.numpy() for a in answers], 0), rtol=1e-4, atol=1e-5)
+    spread = np.sqrt(((features - features.mean(0)) ** 2).sum(0) / 2)  # three members, one mean
+    at_frame = np.sqrt((spread**2).mean(-1))
+    for k in range(SHAPE.horizon):
+        np.testing.assert_allclose(rollout.disagreement[:, k], at_frame[:, : k + 1].max(1), rtol=1e-3, atol=1e-5)
+
+
+def test_a_teacher_of_a_linear_system_predicts_it():
+    found, packed = fitted(make_episodes(12, 14, noise=0.0), steps=30)
+    batch = batch_of(packed)
+    error = (found.rollout(batch).features - batch.features)[batch.weight > 0]
+    held = (batch.history[:, -1:] - batch.features)[batch.weight > 0]
+    assert np.square(error).mean() < 0.01 * np.square(held).mean()
+
+
+def test_members_disagree_more_far_from_what_they_know(linear):
+    found, packed = linear
+    batch = batch_of(packed)
+    strange = replace(batch, history=batch.history + 10)
+    assert found.rollout(strange).disagreement.mean() > 3 * found.rollout(batch).disagreement.mean()
+
+
+def test_without_rewards_there_are_none():
+    found, packed = fitted(make_episodes(4, 9, rewards=False))
+    assert found.rollout(batch_of(packed)).rewards is None
+
+
+def test_episodes_no_longer_than_the_history_are_not_trained_on():
+    found, _ = fitted(make_episodes(3, 9) + make_episodes(3, 3, seed=1))
+    alone, _ = fitted(make_episodes(3, 9) + make_episodes(3, 2, seed=1))
+    assert found.members[0].shape == alone.members[0].shape
+    packed = make_packed(make_episodes(2, 3))
+    with pytest.raises(ValueError, match=r"more than train\.history = 3 frames, the longest of 2 has 3"):
+        teacher.fit_teacher(packed, np.arange(2), SHAPE, make_dreams().teacher, 0, CPU)
+
+
+def test_a_teacher_of_no_episode_is_refused():
+    with pytest.raises(ValueError, match=r"the longest of 0 has 0"):
+        teacher.fit_teacher(make_packed(make_episodes(2, 9)), np.arange(0), SHAPE, make_dreams().teacher, 0, CPU)

@@ -1,0 +1,248 @@
+import csv
+import json
+import shutil
+import socket
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import train
+from projects import VARIANTS, Project, make_project, make_train, observed_and_dreams, splits_of
+from test_episodes import contents
+from test_learner import pendulums
+from test_normalize import with_marked
+from worldmodel import learner
+from worldmodel.fingerprint import sha256
+from worldmodel.model import ENCODERS
+from worldmodel.windows import windows
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Normalized episodes whose val windows decide nothing: there are none, so that the latest weights are kept."""
+    episodes = observed_and_dreams()
+    splits = ["train" if split == "val" else split for split in splits_of(episodes)]
+    return Project(tmp_path_factory.mktemp("data"), make_train()).write(episodes, splits)
+
+
+def trained(folder, data, **fields):
+    """A training of its own on the same data."""
+    project = Project(folder, make_train(**fields))
+    shutil.copytree(data.normalized, project.normalized)
+    shutil.copy(data.normalizer, project.normalizer)
+    project.train()
+    return project
+
+
+def weights(project):
+    return (project.trained / "weights.safetensors").read_bytes()
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_same_seed_gives_the_same_bytes_in_every_folder(tmp_path, data, encoder):
+    one, same = (trained(tmp_path / folder, data, encoder=encoder) for folder in ("a", "b/c"))
+    assert contents(one.trained) == contents(same.trained)
+    assert contents(one.plots) == contents(same.plots)
+    assert weights(trained(tmp_path / "d", data, encoder=encoder, seed=1)) != weights(one)
+
+
+def test_training_goes_on_from_ridge_and_lowers_the_train_error(tmp_path):
+    episodes = pendulums(8, seed=0)
+    project = Project(tmp_path, make_train(steps=150, rho=0.0, history=2)).write(episodes, ["train"] * 8)
+    project.train()
+    packed, found = project.read_packed().packed, project.read_trained().model
+    observed = windows(packed, packed.where("train"), 2, 4)
+    start = learner.new_model(found.shape, packed, packed.where("train"), 0, torch.device("cpu"))
+    errors = [learner.mean_error(model, observed, torch.device("cpu")) for model in (found, start)]
+    assert errors[0] < errors[1] / 2
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_held_out_episode_changes_no_weight_unless_it_selects(tmp_path, split):
+    plain, marked = (
+        make_project(tmp_path / name, episodes)
+        for name, episodes in (("a", observed_and_dreams()), ("b", with_marked(split)))
+    )
+    for project in (plain, marked):
+        project.train()
+    assert (weights(plain) == weights(marked)) == (split == "test")
+
+
+def test_weights_are_selected_on_val_windows(tmp_path):
+    project = make_project(tmp_path, steps=40, lr=0.1)
+    manifest = project.train()
+    errors = {int(row["step"]): float(row["val_mse"]) for row in rows(project.plots / "loss.csv")}
+    packed, model = project.read_packed().packed, project.read_trained().model
+    held_out = windows(packed, packed.where("val"), 3, 4)
+    found = learner.mean_error(model, held_out, torch.device("cpu"))
+    assert manifest["selected"]["val_mse"] == pytest.approx(found, rel=1e-5)
+    assert found <= min(errors.values()) * (1 + 1e-5)
+    start = learner.new_model(model.shape, packed, packed.where("train"), 0, torch.device("cpu"))
+    assert found <= learner.mean_error(start, held_out, torch.device("cpu"))
+
+
+def test_intervals_are_calibrated_on_val_windows(tmp_path):
+    project = make_project(tmp_path, observed_and_dreams(length=30))
+    project.train()
+    packed, model = project.read_packed().packed, project.read_trained().model
+    held_out = windows(packed, packed.where("val"), 3, 4)
+    ((batch, prediction),) = learner.predictions(model, held_out, torch.device("cpu"))
+    ratio = (batch.features - prediction.features).abs() / prediction.log_std.exp()
+    np.testing.assert_allclose((ratio <= learner.QUANTILE_90).float().mean(dim=(0, 2)), 0.9, atol=0.02)
+
+
+def test_without_val_episodes_the_latest_weights_are_kept(tmp_path, data):
+    project = trained(tmp_path, data, steps=7)
+    manifest = project.read_trained().manifest
+    assert manifest["selected"] == {"step": 7, "val_mse": None}
+    assert {row["val_mse"] for row in rows(project.plots / "loss.csv")} == {""}
+
+
+def test_the_manifest_says_what_the_weights_depend_on_and_nothing_of_the_machine(tmp_path, data):
+    project = trained(tmp_path, data)
+    manifest = project.read_trained().manifest
+    assert manifest["arguments"] == yaml.safe_load(yaml.safe_dump(vars(project.settings)))
+    assert manifest["data"]["normalizer"] == sha256(project.normalizer)
+    assert manifest["data"]["arrays"]["features"] == sha256(project.normalized / "features.npy")
+    assert manifest["windows"] == {"observed": 36, "dream": 3, "val": 0}
+    assert manifest["action_kind"] == "continuous"
+    text = (project.trained / "manifest.yaml").read_text()
+    assert not [word for word in (str(tmp_path), socket.gethostname(), "/", "time", "date") if word in text]
+
+
+@pytest.mark.parametrize(
+    ("fields", "drawn"),
+    [
+        ({"rho": 0.0}, 0),
+        ({"rho": 1.0}, 96),
+        ({"rho": 0.3}, 28),  # floor(0.3 * 96)
+        ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "linear"}, 24),
+        ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "cosine"}, 24),
+        ({"rho": 0.0, "rho_start": 0.5, "rho_schedule": "linear"}, 24),
+        ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "constant"}, 48),
+    ],
+)
+def test_dreams_are_drawn_as_often_as_rho_says(tmp_path, data, fields, drawn):
+    project = trained(tmp_path, data, **fields)
+    assert project.read_trained().manifest["dreams_drawn"] == drawn
+    shares = rows(project.plots / "rho.csv")
+    assert list(shares[0]) == ["step", "wanted", "drawn"]
+    assert [int(row["step"]) for row in shares] == list(range(1, 13))
+    assert sum(float(row["drawn"]) * 8 for row in shares) == pytest.approx(drawn)
+    assert abs(sum((float(row["drawn"]) - float(row["wanted"])) * 8 for row in shares)) < 1
+
+
+def test_long_trainings_have_a_hundred_rows_of_rho(tmp_path, data):
+    project = trained(tmp_path, data, steps=230, rho=0.3, batch_size=2, z_dim=4, hidden_dim=4)
+    shares = rows(project.plots / "rho.csv")
+    assert len(shares) == 100
+    assert [int(shares[0]["step"]), int(shares[-1]["step"])] == [2, 230]
+    ends = [0, *(int(row["step"]) for row in shares)]
+    drawn = [float(row["drawn"]) * 2 * (end - begin) for row, begin, end in zip(shares, ends, ends[1:], strict=False)]
+    assert sum(drawn) == pytest.approx(project.read_trained().manifest["dreams_drawn"], rel=1e-4)
+    assert {row["wanted"] for row in shares} == {"0.3"}
+
+
+def test_the_loss_is_logged_about_twenty_times_and_at_the_last_step(tmp_path):
+    project = make_project(tmp_path, steps=45)
+    project.train()
+    losses = rows(project.plots / "loss.csv")
+    assert list(losses[0]) == ["step", "train_mse", "val_mse"]
+    assert [int(row["step"]) for row in losses] == [*range(2, 45, 2), 45]
+    assert all(float(row["train_mse"]) > 0 and float(row["val_mse"]) > 0 for row in losses)
+
+
+def test_one_step_is_enough(tmp_path, data):
+    project = trained(tmp_path, data, steps=1, batch_size=1)
+    assert [len(rows(project.plots / name)) for name in ("loss.csv", "rho.csv")] == [1, 1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_encoder_trains_on_every_kind_of_action(tmp_path, variant):
+    fields, model = VARIANTS[variant]
+    project = make_project(tmp_path, observed_and_dreams(**fields), encoder=variant, **model)
+    manifest = project.train()
+    assert manifest["shape"]["rewards"] == fields["rewards"]
+    assert manifest["action_kind"] == fields["kind"]
+    assert all(torch.isfinite(tensor).all() for tensor in project.read_trained().model.state_dict().values())
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_history_1_and_horizon_1_are_enough(tmp_path, data, encoder):
+    model = trained(tmp_path, data, encoder=encoder, history=1, horizon=1).read_trained().model
+    assert torch.isfinite(model.log_std_offset).all()
+
+
+def test_rho_0_needs_no_dreams(tmp_path):
+    project = make_project(tmp_path, observed_and_dreams(dreams=0), rho=0.0)
+    assert project.train()["windows"]["dream"] == 0
+
+
+def test_rho_above_0_without_dreams_is_an_error(tmp_path):
+    project = make_project(tmp_path, observed_and_dreams(dreams=0), rho=0.2)
+    with pytest.raises(ValueError, match=r"asks for up to 0\.2 dreams a batch and there is no dream"):
+        project.train()
+    assert not project.trained.exists()
+
+
+def test_episodes_that_are_all_too_short_are_an_error(tmp_path):
+    project = make_project(tmp_path, history=12)
+    with pytest.raises(ValueError, match="every train episode is too short"):
+        project.train()
+
+
+def test_confidence_changes_what_dreams_teach_and_only_that(tmp_path, data):
+    def run(rho, weighting):
+        return weights(trained(tmp_path / f"{rho}{weighting}", data, rho=rho, rho_start=rho, dream_weighting=weighting))
+
+    assert run(0.5, "none") != run(0.5, "confidence")
+    assert run(0.0, "none") == run(0.0, "confidence")
+
+
+def test_dreams_without_any_confidence_do_not_break_the_weights(tmp_path):
+    episodes = [
+        e if e.source == "observed" else replace(e, confidence=np.zeros(e.length, np.float32))
+        for e in observed_and_dreams()
+    ]
+    project = make_project(tmp_path, episodes, rho=1.0, dream_weighting="confidence")
+    project.train()
+    assert all(torch.isfinite(tensor).all() for tensor in project.read_trained().model.state_dict().values())
+
+
+def test_other_scales_than_those_of_the_arrays_are_refused(tmp_path, data):
+    project = make_project(tmp_path)
+    shutil.copy(data.normalizer, project.normalizer)
+    with pytest.raises(ValueError, match=r"normalizer\.json: other scales than those of the packed arrays"):
+        project.train()
+
+
+def test_the_clock_is_kept_apart_and_says_of_what(tmp_path, data):
+    project = trained(tmp_path, data)
+    timing = json.loads(project.clock.read_text())["train"]
+    assert set(timing) == {"of", "ms_per_batch", "samples_per_s"}
+    assert timing["samples_per_s"] == pytest.approx(1e3 * 8 / timing["ms_per_batch"], rel=1e-4)
+
+
+def test_the_stage_reads_params_and_arguments(tmp_path, data, monkeypatch, request):
+    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
+    whole["train"] = vars(make_train(steps=3))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+    arguments = {
+        "normalized": data.normalized,
+        "normalizer": data.normalizer,
+        "out": tmp_path / "train",
+        "plots": tmp_path / "plots",
+        "timing": tmp_path / "timing.json",
+        "params": tmp_path / "params.yaml",
+    }
+    monkeypatch.setattr("sys.argv", ["train.py", *(part for k, v in arguments.items() for part in (f"--{k}", str(v)))])
+    train.main()
+    assert contents(tmp_path / "train") == contents(trained(tmp_path / "other", data, steps=3).trained)

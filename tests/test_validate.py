@@ -1,0 +1,241 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+import validate
+from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
+from test_episodes import contents
+from worldmodel.floors import fit_ridge
+from worldmodel.scoring import raw_inputs
+
+KEYS = {
+    "baseline.linear.mse",
+    "baseline.persistence.mse",
+    "coverage.p90",
+    "discrepancy.mean",
+    "discrepancy.worst",
+    "dreams.share",
+    "log_likelihood",
+    "mse.h1",
+    "mse.h4",
+    "mse.mean",
+    "onnx.equivalent",
+    "onnx.max_abs_diff",
+    "skill.vs_linear",
+    "skill.vs_persistence",
+}
+
+
+def flat(metrics, prefix=""):
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def read(path):
+    return dict(flat(json.loads(path.read_text())))
+
+
+def beside(project, folder, episodes=None, splits=None):
+    """The same bundle in another folder, with packed arrays of its own where episodes are given."""
+    found = Project(folder, project.settings)
+    shutil.copytree(project.bundles, found.bundles)
+    if episodes is None:
+        shutil.copytree(project.normalized, found.normalized)
+    else:
+        found.write(episodes, splits or splits_of(episodes))
+    return found
+
+
+def test_metrics_have_the_keys_that_others_build_on(variant):
+    assert set(read(variant.metrics)) == KEYS
+
+
+def test_metrics_are_finite_and_have_six_digits(variant):
+    for value in read(variant.metrics).values():
+        assert np.isfinite(value)
+        assert float(f"{value:.6g}") == value
+
+
+def test_no_metric_has_the_name_of_a_param(variant, request):
+    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
+    assert not set(read(variant.metrics)) & {name for name, _ in flat(whole)}
+
+
+def test_a_bundle_is_equivalent_and_its_share_of_dreams_is_known(variant):
+    found = read(variant.metrics)
+    assert found["onnx.equivalent"] == 1
+    assert found["onnx.max_abs_diff"] < 1e-5
+    assert found["dreams.share"] == 0.5
+
+
+def test_the_error_is_that_of_every_test_window_predicted_one_by_one(project):
+    model, scaler, held_out = project.client(), project.scaler, project.held_out()
+    errors = []
+    for number in range(len(held_out)):
+        batch = held_out.take(np.array([number]))
+        history, past, plan = (part[0] for part in raw_inputs(batch, scaler))
+        predicted = scaler.features.transform(model.predict(model.encode(history, past), plan).features)
+        errors.append(np.square(predicted - batch.features[0]).mean(axis=1)[batch.weight[0] > 0])
+    found = read(project.metrics)
+    assert found["mse.mean"] == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+    assert found["mse.h1"] == pytest.approx(np.mean([error[0] for error in errors]), rel=1e-4)
+    assert found["mse.h4"] == pytest.approx(np.mean([error[3] for error in errors]), rel=1e-4)
+
+
+def test_the_floors_are_hold_last_and_the_ridge_of_the_observed_train_episodes(project):
+    packed, held_out = project.read_packed().packed, project.held_out()
+    rows = [packed.rows(episode) for episode in packed.where("train")]
+    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    batch = held_out.take(np.arange(len(held_out)))
+    last, exists = batch.history[:, -1], batch.weight > 0
+    for name, predicted in (("linear", ridge.rollout(last, batch.planned_actions)), ("persistence", last[:, None])):
+        error = np.square(predicted - batch.features)[exists].mean()
+        assert read(project.metrics)[f"baseline.{name}.mse"] == pytest.approx(error, rel=1e-5)
+
+
+def test_skill_is_error_against_the_floors(variant):
+    found = read(variant.metrics)
+    for name in ("linear", "persistence"):
+        expected = 1 - found["mse.mean"] / found[f"baseline.{name}.mse"]
+        assert found[f"skill.vs_{name}"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_same_inputs_give_the_same_bytes(project, tmp_path):
+    again = beside(project, tmp_path)
+    again.validate()
+    assert again.metrics.read_bytes() == project.metrics.read_bytes()
+    before, after = contents(project.plots), contents(again.plots)
+    assert set(after) == {"agents.csv", "horizon.csv", "predicted.csv"}
+    assert {name: before[name] for name in after} == after
+
+
+def test_only_test_episodes_are_scored(project, tmp_path):
+    episodes = observed_and_dreams()
+    doubled = [*episodes, *observed_and_dreams(seed=1)[-3:]]  # more dreams change nothing that is measured
+    names = [f"dream-{n}" if e.source == "dream" else e.name for n, e in enumerate(doubled)]
+    changed = beside(project, tmp_path, [replace_name(e, name) for e, name in zip(doubled, names, strict=True)])
+    changed.validate()
+    assert read(changed.metrics) == read(project.metrics)
+
+
+def replace_name(episode, name):
+    return type(episode)(**{**vars(episode), "name": name})
+
+
+def test_an_agent_counts_as_much_as_its_episodes_and_not_their_windows(project, tmp_path):
+    with (project.plots / "agents.csv").open(newline="") as file:
+        agents = list(csv.DictReader(file))
+    found = read(project.metrics)
+    errors = [float(agent["model"]) for agent in agents]
+    assert {agent["agent"] for agent in agents} == {"agent-0", "agent-1"}
+    assert found["discrepancy.mean"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert found["discrepancy.worst"] == pytest.approx(max(errors), rel=1e-4)
+
+
+def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
+    short = beside(project, tmp_path)
+    short.validate(horizon=1)
+    with (short.plots / "horizon.csv").open(newline="") as file:
+        assert [row["frame"] for row in csv.DictReader(file)] == ["1"]
+    assert set(read(short.metrics)) == KEYS - {"mse.h4"}
+
+
+def test_a_longer_horizon_than_the_bundles_is_refused(project, tmp_path):
+    with pytest.raises(ValueError, match=r"validate\.horizon is 5, the bundle predicts 4 frames \(train\.horizon\)"):
+        beside(project, tmp_path).validate(horizon=5)
+
+
+def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(tmp_path, project):
+    episodes = [cut(e, 5) if split == "test" else e for e, split in zip(*both(), strict=True)]
+    found = beside(project, tmp_path, episodes)
+    found.validate()
+    assert set(read(found.metrics)) == KEYS - {"mse.h4"}
+    with (found.plots / "horizon.csv").open(newline="") as file:
+        assert [row["frame"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def both():
+    episodes = observed_and_dreams()
+    return episodes, splits_of(episodes)
+
+
+def cut(episode, length):
+    arrays = ("timestamps", "features", "actions", "rewards")
+    return type(episode)(**{**vars(episode), **{name: getattr(episode, name)[:length] for name in arrays}})
+
+
+@pytest.mark.parametrize("length", [3, 1])
+def test_no_test_episode_longer_than_the_history_is_an_error(project, tmp_path, length):
+    episodes = [cut(e, length) if split == "test" else e for e, split in zip(*both(), strict=True)]
+    with pytest.raises(ValueError, match=r"no observed test episode has more than 3 frames: .*prepare\.test_share"):
+        beside(project, tmp_path, episodes).validate()
+
+
+def test_one_test_episode_is_enough(project, tmp_path):
+    episodes, splits = both()
+    one = ["train" if number == SPLITS.index("test") else split for number, split in enumerate(splits)]
+    with pytest.raises(ValueError, match="other scales"):
+        beside(project, tmp_path / "other", episodes, one).validate()
+    val = ["val" if number == SPLITS.index("test") else split for number, split in enumerate(splits)]
+    found = beside(project, tmp_path / "one", episodes, val)
+    found.validate()
+    assert read(found.metrics)["discrepancy.mean"] == read(found.metrics)["discrepancy.worst"]
+
+
+def test_arrays_in_other_units_than_the_bundles_are_refused(project, tmp_path):
+    found = beside(project, tmp_path, observed_and_dreams())
+    found.write(observed_and_dreams(), splits_of(observed_and_dreams()), method="minmax")
+    with pytest.raises(ValueError, match=r"normalizer\.json: other scales than those of the packed arrays"):
+        found.validate()
+    assert not found.metrics.exists()
+
+
+def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project, tmp_path, capsys):
+    found = beside(project, tmp_path)
+    found.validate(tolerance=1e-12)
+    assert read(found.metrics)["onnx.equivalent"] == 0
+    assert "ONNX DIFFERS FROM TORCH within" in capsys.readouterr().out
+
+
+def test_a_model_without_noise_in_its_data_is_measured_too(tmp_path):
+    """Nothing ever changes: every floor is perfect, and every metric still a number."""
+    still = [type(e)(**{**vars(e), "features": np.full_like(e.features, 3)}) for e in observed_and_dreams()]
+    project = make_project(tmp_path, still, steps=2)
+    project.train()
+    project.export()
+    project.validate()
+    found = read(project.metrics)
+    assert found["mse.mean"] == found["baseline.persistence.mse"] == 0
+    assert found["skill.vs_persistence"] == 0
+
+
+def test_the_clock_is_kept_apart_and_says_of_what(variant):
+    timing = json.loads(variant.clock.read_text())
+    assert set(timing) == {"train", "inference"}
+    assert timing["inference"]["of"] == variant.bundle.name
+
+
+def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, request, capsys):
+    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
+    whole["validate"] = vars(make_validate())
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+    arguments = {
+        "bundles": project.bundles,
+        "normalized": project.normalized,
+        "out": tmp_path / "metrics.json",
+        "plots": tmp_path / "plots",
+        "timing": tmp_path / "timing.json",
+        "params": tmp_path / "params.yaml",
+    }
+    given = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["validate.py", *given])
+    validate.main()
+    assert (tmp_path / "metrics.json").read_bytes() == project.metrics.read_bytes()
+    assert f"bundle: {project.bundle}" in capsys.readouterr().out

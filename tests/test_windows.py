@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factories import make_episodes, make_labels, make_packed
+from worldmodel.windows import Packed, join, windows
+
+
+def telling(lengths, actions=1, rewards=True):
+    """Episodes whose numbers say where they stand: feature 100 e + t, action and reward the same plus fractions."""
+    episodes = [make_episodes(1, length, rewards=rewards)[0] for length in lengths]
+    place = np.concatenate([100 * e + np.arange(length) for e, length in enumerate(lengths)]).astype(np.float32)
+    return Packed(
+        features=place[:, None],
+        actions=np.repeat(place[:, None] + np.float32(0.25), actions, axis=1),
+        rewards=place + np.float32(0.5) if rewards else None,
+        confidence=np.linspace(0.1, 1, len(place), dtype=np.float32),
+        lengths=np.array(lengths, np.int64),
+        labels=make_labels(episodes),
+    )
+
+
+def everything(packed, history, horizon):
+    found = windows(packed, np.arange(len(packed.lengths)), history, horizon)
+    return found, found.take(np.arange(len(found)))
+
+
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@given(lengths, sizes)
+def test_windows_are_those_of_a_plain_loop(lengths, sizes):
+    history, horizon = sizes
+    found, batch = everything(telling(lengths), history, horizon)
+    expected = [
+        (100 * e + first, min(length - first - history, horizon))
+        for e, length in enumerate(lengths)
+        for first in range(max(length - history - horizon, 0) + 1)
+        if length > history
+    ]
+    assert list(zip(batch.history[:, 0, 0], batch.weight.sum(axis=1), strict=True)) == expected
+    assert found.episode.tolist() == [place // 100 for place, _ in expected]
+
+
+@given(lengths, sizes)
+def test_no_window_crosses_an_episode_and_its_frames_follow_each_other(lengths, sizes):
+    history, horizon = sizes
+    _, batch = everything(telling(lengths), history, horizon)
+    frames = np.concatenate([batch.history, batch.features], axis=1)[:, :, 0]
+    real = np.concatenate([np.ones((len(frames), history)), batch.weight], axis=1) > 0
+    assert (np.ptp(frames // 100, axis=1) == 0).all()
+    assert ((np.diff(frames, axis=1) == 1) | ~real[:, 1:]).all()
+
+
+@given(lengths, sizes)
+def test_the_first_planned_action_is_the_one_at_the_last_frame_of_the_history(lengths, sizes):
+    history, horizon = sizes
+    _, batch = everything(telling(lengths), history, horizon)
+    assert batch.past_actions.shape[1:] == (history - 1, 1)
+    assert batch.planned_actions.shape[1:] == (horizon, 1)
+    np.testing.assert_array_equal(batch.past_actions, batch.history[:, :-1] + 0.25)
+    np.testing.assert_array_equal(batch.planned_actions[:, 0], batch.history[:, -1] + 0.25)
+    real = batch.weight > 0
+    np.testing.assert_array_equal(batch.planned_actions[real], batch.features[real] - 1 + 0.25)
+
+
+@given(lengths, sizes)
+def test_a_reward_belongs_to_the_planned_action_that_earned_it(lengths, sizes):
+    _, batch = everything(telling(lengths), *sizes)
+    real = batch.weight > 0
+    np.testing.assert_array_equal(batch.rewards[real], batch.planned_actions[real][:, 0] + 0.25)
+
+
+def test_missing_frames_of_a_short_episode_have_no_weight():
+    _, batch = everything(telling([5]), history=3, horizon=4)
+    assert batch.weight.tolist() == [[1, 1, 0, 0]]
+    assert batch.features[0, :2, 0].tolist() == [3, 4]
+
+
+def test_an_episode_no_longer_than_the_history_has_no_window():
+    found, batch = everything(telling([3, 2, 1]), history=3, horizon=1)
+    assert len(found) == 0
+    assert batch.features.shape == (0, 1, 1)
+
+
+def test_no_episode_gives_no_window():
+    packed = telling([5])
+    assert len(windows(packed, np.empty(0, np.int64), 1, 1)) == 0
+
+
+def test_chosen_episodes_alone_give_windows():
+    found = windows(telling([5, 6, 7]), np.array([2, 0]), 2, 2)
+    assert found.take(np.arange(len(found))).history[:, 0, 0].tolist() == [200, 201, 202, 203, 0, 1]
+
+
+def test_without_actions_and_rewards_those_are_empty():
+    _, batch = everything(telling([6], actions=0, rewards=False), 2, 3)
+    assert batch.past_actions.shape == (2, 1, 0)
+    assert batch.planned_actions.shape == (2, 3, 0)
+    assert batch.rewards is None
+
+
+def test_confidence_weighs_the_predicted_frames_that_exist():
+    packed = telling([5])
+    found, _ = everything(packed, 3, 4)
+    weight = found.take(np.array([0]), confidence=True).weight[0]
+    np.testing.assert_array_equal(weight, [*packed.confidence[3:], 0, 0])
+
+
+def test_every_second_window_can_be_kept():
+    found, batch = everything(telling([8, 5]), 1, 2)
+    thinner = found.every(2)
+    assert thinner.episode.tolist() == found.episode[::2].tolist()
+    np.testing.assert_array_equal(thinner.take(np.arange(len(thinner))).features, batch.features[::2])
+
+
+@pytest.mark.parametrize("rewards", [True, False])
+def test_joined_batches_stand_one_after_the_other(rewards):
+    found, batch = everything(telling([8], rewards=rewards), 2, 3)
+    joined = join([found.take(np.array([0])), found.take(np.array([1, 2, 3]))])
+    for name in ("history", "past_actions", "planned_actions", "features", "rewards", "weight"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(batch, name))
+
+
+def test_episodes_are_found_by_split_and_source():
+    episodes = make_episodes(3, 4) + make_episodes(2, 4, source="dream")
+    packed = make_packed(episodes, ["test", "train", "val", "train", "train"])
+    assert packed.where("train").tolist() == [1]
+    assert packed.where("train", "dream").tolist() == [3, 4]
+    assert packed.where("test", "dream").tolist() == []
+    assert packed.rows(2) == slice(8, 12)
+
+
+def test_arrays_that_do_not_fit_the_index_are_refused():
+    packed = telling([4, 3])
+    with pytest.raises(ValueError, match=r"\[7, 7, 7, 7\] frames, the episode index 8"):
+        replace(packed, lengths=np.array([4, 4]))
