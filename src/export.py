@@ -27,9 +27,11 @@ LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")
 def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportStage) -> Path:
     """Write the bundle in place of any earlier one and return its folder.
 
-    Raises ValueError where the weights were trained with other scales than the normalizer's.
+    Raises ValueError where the weights were trained with other scales or params.
     """
     found, scaler = read_trained(trained), Scaler.read(normalizer)
+    if found.manifest["arguments"] != asdict(settings.train):
+        raise ValueError(f"{trained}: trained with other params than the `train` section has; run `dvc repro train`")
     if found.manifest["data"]["normalizer"] != sha256(normalizer):
         raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
     exported = {

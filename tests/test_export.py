@@ -59,7 +59,7 @@ def test_the_run_id_depends_on_params_and_on_weights(project, tmp_path):
     assert ids[0] == ids[2] != ids[1]
     other = make_project(tmp_path / "other", seed=1)
     other.train()
-    assert run(other, tmp_path, settings).name != ids[0]
+    assert run(other, tmp_path, export_stage(other.settings)).name != ids[0]
 
 
 @pytest.mark.usefixtures("quick")
@@ -89,8 +89,14 @@ def test_scales_of_another_training_are_refused_and_the_old_bundle_stays(project
     scales = tmp_path / "normalizer.json"
     scales.write_text(project.normalizer.read_text().replace('"standard"', '"minmax"'))
     with pytest.raises(ValueError, match=r"trained with other scales than .*normalizer\.json; run `dvc repro train`"):
-        export.export(project.trained, scales, tmp_path / "out", export_stage(make_train()))
+        export.export(project.trained, scales, tmp_path / "out", export_stage(project.settings))
     assert bundle.is_dir()
+
+
+def test_params_of_another_training_are_refused(project, tmp_path):
+    settings = export_stage(replace(project.settings, rho=0.25))
+    with pytest.raises(ValueError, match="trained with other params than the `train` section has"):
+        export.export(project.trained, project.normalizer, tmp_path / "out", settings)
 
 
 @pytest.mark.usefixtures("quick")

@@ -259,3 +259,11 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_own_alone():
     assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(5))
     same = [all(torch.equal(models[0][name], other[name]) for name in other) for other in models[1:]]
     assert same == [True, False]
+
+
+def test_untrained_heads_say_the_mean_reward_and_one_spread():
+    packed = make_packed(make_episodes(4, 12, features=4))
+    model = new_model(SHAPE, packed, packed.where("train"), seed=0, device=CPU)
+    prediction = model(*random_inputs())
+    assert torch.all(prediction.rewards == 0)
+    assert torch.all(prediction.log_std == prediction.log_std[0, 0, 0])

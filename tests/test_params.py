@@ -256,3 +256,10 @@ def test_a_mistake_anywhere_stops_every_stage(tmp_path):
 
 def test_rho_is_read_by_train_and_export_alone():
     assert {name for name, stage in STAGES.items() if "train.rho" in params.leaves(stage)} == {"train", "export"}
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("  rho: 0.5 ", "  rho: 0.4\n  rho: 0.5 "))
+    with pytest.raises(ValueError, match="'rho' stands there twice"):
+        params.load(path, params.TrainStage)

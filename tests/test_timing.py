@@ -22,3 +22,10 @@ def test_numbers_have_six_digits_and_keys_are_sorted(tmp_path):
     assert "0.333333\n" in text
     assert text.index('"inference"') < text.index('"train"') < text.index('"z"')
     assert text.index('"a"') < text.index('"z"')
+
+
+def test_a_torn_file_is_begun_anew(tmp_path):
+    path = tmp_path / "timing.json"
+    path.write_text('{"train": {')
+    record(path, "inference", "bbb", {"latency_ms_p50": 2.0})
+    assert json.loads(path.read_text()) == {"inference": {"of": "bbb", "latency_ms_p50": 2.0}}

@@ -102,7 +102,11 @@ class WorldModel(nn.Module):
             self.linear.bias.copy_(torch.from_numpy(start.bias / divisor))
             self.change.weight[:state] = 0
             self.change.bias.zero_()
+            self.spread.weight.zero_()
             self.spread.bias.fill_(-2.0)
+            if self.reward is not None:  # the mean reward
+                self.reward.weight.zero_()
+                self.reward.bias.zero_()
             if isinstance(self.compress, nn.Linear) and isinstance(self.expand, nn.Linear):
                 self.compress.weight.copy_(torch.from_numpy(start.projection))
                 self.expand.weight.copy_(torch.from_numpy(start.projection.T.copy()))

@@ -25,7 +25,8 @@ def settle(compute: Compute) -> torch.device:
             )
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a tenth of a step, and changes no result
+    # Filling new memory costs a tenth of a step, and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("train.device is cuda, and PyTorch sees no CUDA device here; use train.device: cpu")

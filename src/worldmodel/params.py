@@ -208,7 +208,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class _Yaml12Floats(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where 1e-05 (what `dvc exp run -S train.lr=0.00001` writes) is text."""
+    """PyYAML takes 1e-05 (what `dvc exp run -S train.lr=0.00001` writes) for text, and the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Yaml12Floats.yaml_implicit_resolvers = {
