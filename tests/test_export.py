@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 import export
-from projects import Project, export_stage, make_project, make_train
+from projects import Project, export_stage, make_project
 from test_episodes import contents
 from worldmodel.fingerprint import fingerprint, sha256
 from worldmodel.trained import read_trained
