@@ -6,6 +6,7 @@ Trains on train windows, observed and dreamed in exact shares; selects and calib
 import argparse
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -68,8 +69,8 @@ def train(
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))
-    write_csv(plots / "loss.csv", ("step", "train_mse", "val_mse"), run.losses)
-    write_csv(plots / "rho.csv", ("step", "wanted", "drawn"), _shares(mixture))
+    write_csv(plots / "loss.csv", ("step", "series", "mse"), run.losses)
+    write_csv(plots / "rho.csv", ("step", "series", "rho"), _shares(mixture))
     timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
     return manifest
 
@@ -78,7 +79,7 @@ def train(
 class Run:
     """What one training run leaves beside the weights."""
 
-    losses: list[tuple[int, float, float | None]]  # step, mean train error since the step before, val error
+    losses: list[tuple[int, str, float]]  # step; train (mean since the step before) or val; mean squared error
     selected_step: int
     selected_error: float | None  # on val windows, None without them
     steps: int
@@ -93,7 +94,7 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
     optimizer = learner.new_optimizer(model)
     best = learner.Selected.at(model, held_out, 0, device)
-    losses: list[tuple[int, float, float | None]] = []
+    losses: list[tuple[int, str, float]] = []
     total, since, spent = torch.zeros((), device=device), 0, 0.0
     due = max(1, settings.steps // EVALUATIONS)
     with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
@@ -109,7 +110,8 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
             if (t + 1) % due == 0 or t + 1 == settings.steps:
                 now = learner.Selected.at(model, held_out, t + 1, device)
                 best = best.or_better(now)
-                losses.append((t + 1, float(total) / since, _known(now.error)))
+                losses.append((t + 1, "train", float(total) / since))
+                losses += [(t + 1, "val", now.error)] if len(held_out) else []
                 total, since = torch.zeros((), device=device), 0
             progress.update()
     model.load_state_dict(best.weights)
@@ -133,18 +135,14 @@ def _shape(data: PackedData, settings: params.Train) -> Shape:
     )
 
 
-def _shares(mixture: Mixture) -> list[tuple[int, float, float]]:
-    """step, rho as scheduled, share of dreams in the batches since the step before."""
+def _shares(mixture: Mixture) -> Iterator[tuple[int, str, float]]:
+    """step; rho as scheduled, or as drawn since the step before."""
     steps = len(mixture.rho)
     marks = np.unique(np.linspace(0, steps, min(steps, 100) + 1).astype(int))
-    return [
-        (
-            int(end),
-            float(mixture.rho[begin:end].mean()),
-            (mixture.dreams_by(end) - mixture.dreams_by(begin)) / ((end - begin) * mixture.batch_size),
-        )
-        for begin, end in pairwise(marks)
-    ]
+    for begin, end in pairwise(marks):
+        drawn = mixture.dreams_by(end) - mixture.dreams_by(begin)
+        yield int(end), "scheduled", float(mixture.rho[begin:end].mean())
+        yield int(end), "drawn", drawn / ((end - begin) * mixture.batch_size)
 
 
 def main() -> None:

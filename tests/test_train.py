@@ -46,6 +46,13 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def series(path, value, *names):
+    """step -> value for each series of a plot, which holds these and no others."""
+    found = rows(path)
+    assert {row["series"] for row in found} == set(names)
+    return [{int(row["step"]): float(row[value]) for row in found if row["series"] == name} for name in names]
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_the_same_seed_gives_the_same_bytes_in_every_folder(tmp_path, data, encoder):
     one, same = (trained(tmp_path / folder, data, encoder=encoder) for folder in ("a", "b/c"))
@@ -79,7 +86,7 @@ def test_a_held_out_episode_changes_no_weight_unless_it_selects(tmp_path, split)
 def test_weights_are_selected_on_val_windows(tmp_path):
     project = make_project(tmp_path, steps=40, lr=0.1)
     manifest = project.train()
-    errors = {int(row["step"]): float(row["val_mse"]) for row in rows(project.plots / "loss.csv")}
+    _, errors = series(project.plots / "loss.csv", "mse", "train", "val")
     packed, model = project.read_packed().packed, project.read_trained().model
     held_out = windows(packed, packed.where("val"), 3, 4)
     found = learner.mean_error(model, held_out, torch.device("cpu"))
@@ -103,7 +110,7 @@ def test_without_val_episodes_the_latest_weights_are_kept(tmp_path, data):
     project = trained(tmp_path, data, steps=7)
     manifest = project.read_trained().manifest
     assert manifest["selected"] == {"step": 7, "val_mse": None}
-    assert {row["val_mse"] for row in rows(project.plots / "loss.csv")} == {""}
+    assert {row["series"] for row in rows(project.plots / "loss.csv")} == {"train"}
 
 
 def test_the_manifest_says_what_the_weights_depend_on_and_nothing_of_the_machine(tmp_path, data):
@@ -133,36 +140,34 @@ def test_the_manifest_says_what_the_weights_depend_on_and_nothing_of_the_machine
 def test_dreams_are_drawn_as_often_as_rho_says(tmp_path, data, fields, drawn):
     project = trained(tmp_path, data, **fields)
     assert project.read_trained().manifest["dreams_drawn"] == drawn
-    shares = rows(project.plots / "rho.csv")
-    assert list(shares[0]) == ["step", "wanted", "drawn"]
-    assert [int(row["step"]) for row in shares] == list(range(1, 13))
-    assert sum(float(row["drawn"]) * 8 for row in shares) == pytest.approx(drawn)
-    assert abs(sum((float(row["drawn"]) - float(row["wanted"])) * 8 for row in shares)) < 1
+    scheduled, shares = series(project.plots / "rho.csv", "rho", "scheduled", "drawn")
+    assert list(scheduled) == list(shares) == list(range(1, 13))
+    assert sum(share * 8 for share in shares.values()) == pytest.approx(drawn)
+    assert abs(sum((shares[step] - scheduled[step]) * 8 for step in shares)) < 1
 
 
 def test_long_trainings_have_a_hundred_rows_of_rho(tmp_path, data):
     project = trained(tmp_path, data, steps=230, rho=0.3, batch_size=2, z_dim=4, hidden_dim=4)
-    shares = rows(project.plots / "rho.csv")
+    scheduled, shares = series(project.plots / "rho.csv", "rho", "scheduled", "drawn")
     assert len(shares) == 100
-    assert [int(shares[0]["step"]), int(shares[-1]["step"])] == [2, 230]
-    ends = [0, *(int(row["step"]) for row in shares)]
-    drawn = [float(row["drawn"]) * 2 * (end - begin) for row, begin, end in zip(shares, ends, ends[1:], strict=False)]
+    assert [min(shares), max(shares)] == [2, 230]
+    ends = [0, *shares]
+    drawn = [share * 2 * (end - begin) for share, begin, end in zip(shares.values(), ends, ends[1:], strict=False)]
     assert sum(drawn) == pytest.approx(project.read_trained().manifest["dreams_drawn"], rel=1e-4)
-    assert {row["wanted"] for row in shares} == {"0.3"}
+    assert set(scheduled.values()) == {0.3}
 
 
 def test_the_loss_is_logged_about_twenty_times_and_at_the_last_step(tmp_path):
     project = make_project(tmp_path, steps=45)
     project.train()
-    losses = rows(project.plots / "loss.csv")
-    assert list(losses[0]) == ["step", "train_mse", "val_mse"]
-    assert [int(row["step"]) for row in losses] == [*range(2, 45, 2), 45]
-    assert all(float(row["train_mse"]) > 0 and float(row["val_mse"]) > 0 for row in losses)
+    for errors in series(project.plots / "loss.csv", "mse", "train", "val"):
+        assert list(errors) == [*range(2, 45, 2), 45]
+        assert min(errors.values()) > 0
 
 
 def test_one_step_is_enough(tmp_path, data):
     project = trained(tmp_path, data, steps=1, batch_size=1)
-    assert [len(rows(project.plots / name)) for name in ("loss.csv", "rho.csv")] == [1, 1]
+    assert [len(rows(project.plots / name)) for name in ("loss.csv", "rho.csv")] == [1, 2]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

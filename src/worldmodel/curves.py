@@ -1,7 +1,7 @@
 """The CSV files behind validate's plots."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,17 +10,20 @@ import numpy as np
 from worldmodel.metrics import Agent, Scores
 from worldmodel.scoring import Predictors, predict_raw, raw_inputs
 from worldmodel.tables import write_csv
-from worldmodel.windows import Packed, windows
+from worldmodel.windows import Floats, Ints, Packed, windows
 
 Item = TypeVar("Item")
-Row = tuple[object, ...]
 
 
 def write_horizon(path: Path, scores: Scores) -> None:
     """Mean squared error at each frame of the horizon, of the model and of both floors."""
-    columns = [scores.by_frame(values).tolist() for values in (scores.model, scores.linear, scores.persistence)]
-    rows = [(frame, *errors) for frame, errors in enumerate(zip(*columns, strict=True), start=1)]
-    write_csv(path, ("frame", "model", "ridge", "hold-last"), rows)
+    errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
+    rows = [
+        (frame, name, float(error))
+        for name, values in errors.items()
+        for frame, error in enumerate(scores.by_frame(values), start=1)
+    ]
+    write_csv(path, ("frame", "series", "mse"), rows)
 
 
 def write_agents(path: Path, agents: Sequence[Agent]) -> None:
@@ -30,31 +33,50 @@ def write_agents(path: Path, agents: Sequence[Agent]) -> None:
 
 
 def write_trajectories(path: Path, predictors: Predictors, packed: Packed, scores: Scores) -> None:
-    """Real and predicted features, raw units, of the hardest, a middling and the easiest test episode.
+    """Real and predicted features, raw units: the hardest, a middling and the easiest test episode, features likewise.
 
-    Each prediction is open loop over one horizon and begins anew where the one before ends.
+    Each piece of a prediction is open loop over one horizon and begins anew where the one before ends.
     """
     error = scores.by_episode(scores.model)
-    chosen = _hard_middling_easy(sorted(error, key=lambda episode: -error[episode]))
-    rows = [row for episode in chosen for row in _trajectory(predictors, packed, episode, scores.model.shape[1])]
-    write_csv(path, ("episode", "feature", "frame", "series", "value"), rows)
+    episodes = _hard_middling_easy(sorted(error, key=lambda episode: -error[episode]))
+    horizon = scores.model.shape[1]
+    shown = [_trajectory(predictors, packed, episode, horizon) for episode in episodes]
+    wrong = np.concatenate([np.abs(each.predicted - each.real) for each in shown]) / predictors.scaler.features.scale
+    features = _hard_middling_easy(np.argsort(-wrong.mean(axis=0)).tolist())
+    rows = [row for each in shown for feature in features for row in _rows(each, feature)]
+    write_csv(path, ("episode", "feature", "frame", "piece", "series", "value"), rows)
 
 
-def _trajectory(predictors: Predictors, packed: Packed, episode: int, horizon: int) -> Iterator[Row]:
+@dataclass(frozen=True)
+class _Trajectory:
+    name: str
+    frames: Ints  # [T] numbers within the episode
+    pieces: Ints  # [T] which prediction a frame belongs to
+    real: Floats  # [T, F] raw units
+    predicted: Floats  # [T, F]
+
+
+def _trajectory(predictors: Predictors, packed: Packed, episode: int, horizon: int) -> _Trajectory:
     history = predictors.model.history
     every = windows(packed, np.array([episode]), history, horizon).every(horizon)
     batch = every.take(np.arange(len(every)))
-    inputs = raw_inputs(batch, predictors.scaler)
-    predicted = predict_raw(predictors.model, *inputs).features
-    real = predictors.scaler.features.inverse(batch.features)
     exists = batch.weight > 0
     frames = (every.first - packed.starts[episode])[:, None] + np.arange(history, history + horizon)
-    wrong = (np.abs(predicted - real) / predictors.scaler.features.scale)[exists].mean(axis=0)
-    name = f"{packed.labels.agents[episode]} {packed.labels.names[episode]}"
-    for feature in _hard_middling_easy([int(index) for index in np.argsort(-wrong)]):
-        for series, values in (("real", real), ("predicted", predicted)):
-            for frame, value in zip(frames[exists], values[exists][:, feature], strict=True):
-                yield name, f"feature {feature}", int(frame), series, float(value)
+    return _Trajectory(
+        name=f"{packed.labels.agents[episode]} {packed.labels.names[episode]}",
+        frames=frames[exists],
+        pieces=np.repeat(np.arange(len(every)), horizon).reshape(frames.shape)[exists],
+        real=predictors.scaler.features.inverse(batch.features)[exists],
+        predicted=predict_raw(predictors.model, *raw_inputs(batch, predictors.scaler)).features[exists],
+    )
+
+
+def _rows(shown: _Trajectory, feature: int) -> Iterator[tuple[object, ...]]:
+    for frame, piece, real, predicted in zip(
+        shown.frames, shown.pieces, shown.real[:, feature], shown.predicted[:, feature], strict=True
+    ):
+        yield shown.name, f"feature {feature}", int(frame), 0, "real", float(real)
+        yield shown.name, f"feature {feature}", int(frame), int(piece), "predicted", float(predicted)
 
 
 def _hard_middling_easy(hardest_first: list[Item]) -> list[Item]:
