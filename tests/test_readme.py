@@ -1,0 +1,37 @@
+"""The README against what it speaks of."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+METRICS = json.loads((ROOT / "artifacts" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def metric(name):
+    value = METRICS
+    for key in name.split("."):
+        value = value[key]
+    return value
+
+
+def test_the_metrics_table_is_that_of_the_committed_run():
+    shown = {}
+    for names, values in re.findall(r"^\| (`[^|]+`) \| (-?\d[^|]*) \|", README, re.MULTILINE):
+        shown |= dict(zip(re.findall(r"[\w.]+", names), values.split(", "), strict=True))
+    assert len(shown) == 12
+    for name, text in shown.items():
+        assert text == f"{metric(name):.{len(text.split('.')[1])}f}", name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src" / "worldmodel").glob("*.py")), ids=lambda path: path.name)
+def test_every_file_of_the_library_is_on_the_map(path):
+    assert path.name in README or path.name.startswith(("__init__", "worldmodel_pb2"))
+
+
+def test_every_target_of_the_makefile_that_it_names_is_there():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)) <= set(targets)
