@@ -18,15 +18,7 @@ class InputState(_message.Message):
     action_count: int
     features: bytes
     actions: bytes
-    def __init__(
-        self,
-        agent_id: _Optional[str] = ...,
-        history: _Optional[int] = ...,
-        feature_count: _Optional[int] = ...,
-        action_count: _Optional[int] = ...,
-        features: _Optional[bytes] = ...,
-        actions: _Optional[bytes] = ...,
-    ) -> None: ...
+    def __init__(self, agent_id: _Optional[str] = ..., history: _Optional[int] = ..., feature_count: _Optional[int] = ..., action_count: _Optional[int] = ..., features: _Optional[bytes] = ..., actions: _Optional[bytes] = ...) -> None: ...
 
 class LatentZ(_message.Message):
     __slots__ = ("z", "run_id")
