@@ -68,7 +68,7 @@ def train(
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))
-    write_csv(plots / "loss.csv", ("step", "train_mse", "val_mse"), run.losses)
+    write_csv(plots / "loss.csv", run.columns, run.losses)
     write_csv(plots / "rho.csv", ("step", "wanted", "drawn"), _shares(mixture))
     timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
     return manifest
@@ -78,7 +78,8 @@ def train(
 class Run:
     """What one training run leaves beside the weights."""
 
-    losses: list[tuple[int, float, float | None]]  # step, mean train error since the step before, val error
+    columns: tuple[str, ...]  # of losses; the losses of z's context stand there if they are on
+    losses: list[tuple[float | None, ...]]  # step, mean train error since the step before, val error, other means
     selected_step: int
     selected_error: float | None  # on val windows, None without them
     steps: int
@@ -93,27 +94,33 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
     optimizer = learner.new_optimizer(model)
     best = learner.Selected.at(model, held_out, 0, device)
-    losses: list[tuple[int, float, float | None]] = []
-    total, since, spent = torch.zeros((), device=device), 0, 0.0
+    latent = learner.LatentLosses(settings.kl_weight, settings.contrastive_weight)
+    shown = ("mse", *latent.names)
+    losses: list[tuple[float | None, ...]] = []
+    total, since, spent = torch.zeros(len(shown), device=device), 0, 0.0
     due = max(1, settings.steps // EVALUATIONS)
     with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
         for t in range(settings.steps):
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)
-            parts = learner.update(model, optimizer, batch, learner.learning_rate(t, settings.steps, settings.lr))
-            total, since = total + parts["mse"], since + 1
+            rate = learner.learning_rate(t, settings.steps, settings.lr)
+            parts = learner.update(model, optimizer, batch, rate, latent._replace(draw=(settings.seed, t)))
+            total, since = total + torch.stack([parts[name] for name in shown]), since + 1
             spent += time.perf_counter() - begin
             if (t + 1) % REFRESH == 0:
-                rate = settings.batch_size * (t + 1) / spent
-                progress.set_postfix_str(f"mse {float(total) / since:.4f}, {rate:.0f} samples/s", refresh=False)
+                means = [f"{name} {value:.4f}" for name, value in zip(shown, (total / since).tolist(), strict=True)]
+                speed = settings.batch_size * (t + 1) / spent
+                progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
             if (t + 1) % due == 0 or t + 1 == settings.steps:
                 now = learner.Selected.at(model, held_out, t + 1, device)
                 best = best.or_better(now)
-                losses.append((t + 1, float(total) / since, _known(now.error)))
-                total, since = torch.zeros((), device=device), 0
+                mse, *others = (total / since).tolist()
+                losses.append((t + 1, mse, _known(now.error), *others))
+                total, since = torch.zeros_like(total), 0
             progress.update()
     model.load_state_dict(best.weights)
-    return Run(losses, best.step, _known(best.error), settings.steps, spent)
+    columns = ("step", "train_mse", "val_mse", *(f"train_{name}" for name in latent.names))
+    return Run(columns, losses, best.step, _known(best.error), settings.steps, spent)
 
 
 def _known(error: float) -> float | None:
@@ -130,6 +137,7 @@ def _shape(data: PackedData, settings: params.Train) -> Shape:
         z_dim=settings.z_dim,
         hidden_dim=settings.hidden_dim,
         encoder=settings.encoder,
+        context_spread=settings.kl_weight > 0,
     )
 
 
