@@ -69,7 +69,7 @@ def train(
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))
-    write_csv(plots / "loss.csv", ("step", "series", "mse"), run.losses)
+    write_csv(plots / "loss.csv", ("step", "series", "loss"), run.losses)
     write_csv(plots / "rho.csv", ("step", "series", "rho"), _shares(mixture))
     timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
     return manifest
@@ -79,7 +79,7 @@ def train(
 class Run:
     """What one training run leaves beside the weights."""
 
-    losses: list[tuple[int, str, float]]  # step; train (mean since the step before) or val; mean squared error
+    losses: list[tuple[int, str, float]]  # step; train, val or a loss of z's context; mean since the step before
     selected_step: int
     selected_error: float | None  # on val windows, None without them
     steps: int
@@ -94,25 +94,30 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
     optimizer = learner.new_optimizer(model)
     best = learner.Selected.at(model, held_out, 0, device)
+    latent = learner.LatentLosses(settings.kl_weight, settings.contrastive_weight)
+    shown = ("mse", *latent.names)
     losses: list[tuple[int, str, float]] = []
-    total, since, spent = torch.zeros((), device=device), 0, 0.0
+    total, since, spent = torch.zeros(len(shown), device=device), 0, 0.0
     due = max(1, settings.steps // EVALUATIONS)
     with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
         for t in range(settings.steps):
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)
-            parts = learner.update(model, optimizer, batch, learner.learning_rate(t, settings.steps, settings.lr))
-            total, since = total + parts["mse"], since + 1
+            rate = learner.learning_rate(t, settings.steps, settings.lr)
+            parts = learner.update(model, optimizer, batch, rate, latent._replace(draw=(settings.seed, t)))
+            total, since = total + torch.stack([parts[name] for name in shown]), since + 1
             spent += time.perf_counter() - begin
             if (t + 1) % REFRESH == 0:
-                rate = settings.batch_size * (t + 1) / spent
-                progress.set_postfix_str(f"mse {float(total) / since:.4f}, {rate:.0f} samples/s", refresh=False)
+                means = [f"{name} {value:.4f}" for name, value in zip(shown, (total / since).tolist(), strict=True)]
+                speed = settings.batch_size * (t + 1) / spent
+                progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
             if (t + 1) % due == 0 or t + 1 == settings.steps:
                 now = learner.Selected.at(model, held_out, t + 1, device)
                 best = best.or_better(now)
-                losses.append((t + 1, "train", float(total) / since))
+                series = ("train", *latent.names)
+                losses += [(t + 1, name, mean) for name, mean in zip(series, (total / since).tolist(), strict=True)]
                 losses += [(t + 1, "val", now.error)] if len(held_out) else []
-                total, since = torch.zeros((), device=device), 0
+                total, since = torch.zeros_like(total), 0
             progress.update()
     model.load_state_dict(best.weights)
     return Run(losses, best.step, _known(best.error), settings.steps, spent)
@@ -132,6 +137,7 @@ def _shape(data: PackedData, settings: params.Train) -> Shape:
         z_dim=settings.z_dim,
         hidden_dim=settings.hidden_dim,
         encoder=settings.encoder,
+        context_spread=settings.kl_weight > 0,
     )
 
 

@@ -115,6 +115,8 @@ def make_train(**fields: Any) -> params.Train:
         "batch_size": 8,
         "lr": 0.003,
         "steps": 12,
+        "kl_weight": 0.0,
+        "contrastive_weight": 0.0,
         "threads": 1,
         "numerics": "portable",
         "device": "cpu",

@@ -1,8 +1,16 @@
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
-from worldmodel.losses import negative_log_likelihood, squared_error, weighted_mean, world_model_loss
+from worldmodel.losses import (
+    TEMPERATURE,
+    info_nce,
+    kl_to_standard_normal,
+    negative_log_likelihood,
+    squared_error,
+    weighted_mean,
+    world_model_loss,
+)
 from worldmodel.model import Prediction
 
 B, K, F = 3, 4, 2
@@ -84,3 +92,42 @@ def test_parts_are_for_looking_at():
     mean = tensor(B, K, F).requires_grad_()
     _, parts = world_model_loss(Prediction(mean, mean, None), tensor(B, K, F, seed=2), None, WEIGHT)
     assert not any(part.requires_grad for part in parts.values())
+
+
+def test_the_divergence_is_the_normal_distributions_and_windows_count_by_their_frames():
+    mean, log_variance = tensor(B, F), tensor(B, F, seed=1)
+    nats = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(-1)
+    frames = WEIGHT.sum(1)
+    expected = (nats * frames).sum() / frames.sum()
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance, WEIGHT), expected)
+    assert kl_to_standard_normal(torch.zeros(B, F), torch.zeros(B, F), WEIGHT) == 0
+
+
+def test_info_nce_is_the_likelihood_of_the_own_one_among_all():
+    predicted, encoded = tensor(4, 5), tensor(4, 5, seed=1)
+    cosines = torch.nn.functional.cosine_similarity(predicted[:, None], encoded[None], dim=-1)
+    expected = -torch.log_softmax(cosines / TEMPERATURE, dim=1).diagonal().mean()
+    torch.testing.assert_close(info_nce(predicted, encoded, torch.ones(4)), expected)
+    assert info_nce(encoded, encoded, torch.ones(4)) < info_nce(encoded.flip(0), encoded, torch.ones(4))
+
+
+def test_contexts_that_are_all_alike_cost_the_logarithm_of_the_batch():
+    alike = torch.ones(8, 5)
+    torch.testing.assert_close(info_nce(alike, alike, torch.ones(8)), torch.tensor(8.0).log())
+
+
+def test_windows_of_weight_0_are_neither_asked_for_nor_offered():
+    predicted, encoded = tensor(5, F), tensor(5, F, seed=1)
+    weight = torch.tensor([1.0, 0, 0.5, 0, 1])
+    there = weight > 0
+    torch.testing.assert_close(
+        info_nce(predicted, encoded, weight), info_nce(predicted[there], encoded[there], weight[there])
+    )
+
+
+def test_a_batch_without_later_windows_has_no_contrast_and_no_gradient():
+    predicted = tensor(5, F).requires_grad_()
+    loss = info_nce(predicted, tensor(5, F, seed=1), torch.zeros(5))
+    loss.backward()
+    assert loss == 0
+    assert (predicted.grad == 0).all()

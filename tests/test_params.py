@@ -52,6 +52,8 @@ REFUSED = {
     "train.batch_size": (0, 10**10),
     "train.lr": (0.0, 1.1),
     "train.steps": (0, 10**10),
+    "train.kl_weight": (-0.1, float("inf")),
+    "train.contrastive_weight": (-0.1, float("inf")),
     "train.threads": (0, 257),
     "export.opset": (17, 24),
     "validate.horizon": (0, 1025),

@@ -86,7 +86,7 @@ def test_a_held_out_episode_changes_no_weight_unless_it_selects(tmp_path, split)
 def test_weights_are_selected_on_val_windows(tmp_path):
     project = make_project(tmp_path, steps=40, lr=0.1)
     manifest = project.train()
-    _, errors = series(project.plots / "loss.csv", "mse", "train", "val")
+    _, errors = series(project.plots / "loss.csv", "loss", "train", "val")
     packed, model = project.read_packed().packed, project.read_trained().model
     held_out = windows(packed, packed.where("val"), 3, 4)
     found = learner.mean_error(model, held_out, torch.device("cpu"))
@@ -160,7 +160,7 @@ def test_long_trainings_have_a_hundred_rows_of_rho(tmp_path, data):
 def test_the_loss_is_logged_about_twenty_times_and_at_the_last_step(tmp_path):
     project = make_project(tmp_path, steps=45)
     project.train()
-    for errors in series(project.plots / "loss.csv", "mse", "train", "val"):
+    for errors in series(project.plots / "loss.csv", "loss", "train", "val"):
         assert list(errors) == [*range(2, 45, 2), 45]
         assert min(errors.values()) > 0
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.floors import linear_start
-from worldmodel.losses import world_model_loss
+from worldmodel.losses import info_nce, kl_to_standard_normal, world_model_loss
 from worldmodel.model import Floats, Prediction, Shape, WorldModel
 from worldmodel.windows import Batch, Ints, Packed, Windows
 
@@ -20,7 +20,24 @@ CLIP_NORM = 1.0
 WARM_UP = 100  # steps, and at most a tenth of all
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
+NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
 QUANTILE_90 = 1.6448536269514722  # of |error| / std where errors are normal
+
+
+class LatentLosses(NamedTuple):
+    """What is asked of z's context beside predicting well: weights of the losses, 0 is off."""
+
+    kl_weight: float = 0.0
+    contrastive_weight: float = 0.0
+    draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parts of the loss that they add."""
+        return ("kl",) * (self.kl_weight > 0) + ("contrastive",) * (self.contrastive_weight > 0)
+
+
+PREDICTION_ALONE = LatentLosses()
 
 
 class Tensors(NamedTuple):
@@ -69,17 +86,65 @@ def learning_rate(t: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (t + 1) / warm_up) * (1 + math.cos(math.pi * t / steps)) / 2
 
 
-def update(model: WorldModel, optimizer: torch.optim.Optimizer, batch: Tensors, rate: float) -> dict[str, Tensor]:
+def update(
+    model: WorldModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Tensors,
+    rate: float,
+    latent: LatentLosses = PREDICTION_ALONE,
+) -> dict[str, Tensor]:
     """One optimizer step; returns the parts of the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    prediction = model(batch.history, batch.past_actions, batch.planned_actions)
-    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight)
+    loss, parts = whole_loss(model, batch, latent)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()
     return parts
+
+
+def whole_loss(model: WorldModel, batch: Tensors, latent: LatentLosses) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of the prediction, plus what is asked of the context: (to minimize, parts to look at).
+
+    With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
+    """
+    posterior = model.posterior(batch.history, batch.past_actions) if latent.kl_weight else None
+    if posterior is None:
+        z = model.encode(batch.history, batch.past_actions)
+    else:
+        z = posterior.sample(noise_like(posterior.mean, latent.draw))
+    prediction = model.predict(z, batch.planned_actions)
+    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight)
+    if posterior is not None:
+        nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
+        loss, parts = loss + latent.kl_weight * nats, parts | {"kl": nats.detach()}
+    if latent.contrastive_weight:
+        nats = _contrast(model, z, batch)
+        loss, parts = loss + latent.contrastive_weight * nats, parts | {"contrastive": nats.detach()}
+    return loss, parts
+
+
+def noise_like(tensor: Tensor, draw: tuple[int, int]) -> Tensor:
+    """Standard normal, a pure function of `draw`: NumPy's own, which is the same on every device."""
+    seed, step = draw
+    noise = np.random.default_rng([seed, NOISE, step]).standard_normal(tuple(tensor.shape), np.float32)
+    return torch.from_numpy(noise).to(tensor.device)
+
+
+def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
+    """The context of each window's history against that of the last history it holds, among those of the batch.
+
+    Two crops of one trajectory are the positives, as in arXiv 2103.06386 (there for tasks, here for agents): what
+    tells them from other windows is what persists, such as a hidden mass. z rolled to the second crop along the actions
+    (arXiv 1811.06407) was tried instead: it tells windows apart by state and actions, and forgets what the agent is
+    (docs/results.md). The crops share no frame where the horizon is at least the history. One more encoder call.
+    """
+    state, history = model.shape.state_dim, model.shape.history
+    features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
+    moves = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
+    later = model.encode(features, moves[:, moves.shape[1] - (history - 1) :])
+    return info_nce(z[:, state:], later[:, state:], batch.weight[:, -1])
 
 
 def predictions(model: WorldModel, windows: Windows, device: torch.device) -> Iterator[tuple[Tensors, Prediction]]:

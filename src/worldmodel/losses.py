@@ -4,8 +4,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldmodel.model import Prediction
+
+TEMPERATURE = 0.1  # of cosines in info_nce: the best of those compared in SimCLR (arXiv 2002.05709, table 5)
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -40,3 +43,24 @@ def world_model_loss(
         parts["reward"] = squared_error(prediction.rewards, rewards, weight)
         total = total + parts["reward"] / features.shape[-1]
     return total, {name: part.detach() for name, part in parts.items()}
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor, weight: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) in nats a window, mean and log_variance [B, C], weight [B, K].
+
+    A window counts by the sum of its frames' weights, as it does in the errors of its frames.
+    """
+    nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+    return weighted_mean(nats[:, None].expand_as(weight), weight)
+
+
+def info_nce(predicted: Tensor, encoded: Tensor, weight: Tensor) -> Tensor:
+    """InfoNCE (arXiv 1807.03748): nats to tell each window's own `encoded` from those of the batch, [B, C] and [B].
+
+    Scores are cosines over TEMPERATURE. Windows of weight 0 are neither asked for nor offered.
+    """
+    scores = F.normalize(predicted, dim=-1) @ F.normalize(encoded, dim=-1).T / TEMPERATURE
+    own = torch.arange(len(scores), device=scores.device)
+    missing = (weight == 0) & (own[:, None] != own)  # its own one stays: a row of minus infinity has no likelihood
+    nats = F.cross_entropy(scores.masked_fill(missing, -math.inf), own, reduction="none")
+    return weighted_mean(nats[:, None], weight[:, None])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
 
 Floats = NDArray[np.float32]
@@ -33,6 +34,7 @@ class Shape:
     z_dim: int
     hidden_dim: int
     encoder: Literal["gru", "mlp", "transformer"]
+    context_spread: bool = False  # whether the encoder also says how sure it is of the context
 
     @property
     def state_dim(self) -> int:
@@ -64,6 +66,18 @@ class Prediction(NamedTuple):
     rewards: Tensor | None  # [B, K], what each planned action earns
 
 
+class Posterior(NamedTuple):
+    """What a history says of z: the state for sure, the context as a diagonal Gaussian."""
+
+    state: Tensor  # [B, S]
+    mean: Tensor  # [B, Z-S]
+    log_variance: Tensor  # [B, Z-S]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Standard normal noise [B, Z-S] -> z [B, Z], with gradients to mean and variance (arXiv 1312.6114)."""
+        return torch.cat([self.state, self.mean + noise * (self.log_variance / 2).exp()], dim=-1)
+
+
 class WorldModel(nn.Module):
     """Latent residual dynamics: z' = z + [change_std * (linear + network), network], unrolled over the whole horizon.
 
@@ -91,6 +105,8 @@ class WorldModel(nn.Module):
         self.change = nn.Linear(hidden, shape.z_dim)
         self.spread = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
+        # Drawn last: with or without it, a seed gives all others the same weights.
+        self.log_variance = nn.Linear(shape.encoder_dim, shape.z_dim - state) if shape.context_spread else None
 
     def start_from(self, start: LinearStart) -> None:
         """Make the untrained model predict what ridge predicts."""
@@ -107,15 +123,29 @@ class WorldModel(nn.Module):
             if self.reward is not None:  # the mean reward
                 self.reward.weight.zero_()
                 self.reward.bias.zero_()
+            if self.log_variance is not None:
+                self.log_variance.weight.zero_()
+                self.log_variance.bias.fill_(START_LOG_VARIANCE)
             if isinstance(self.compress, nn.Linear) and isinstance(self.expand, nn.Linear):
                 self.compress.weight.copy_(torch.from_numpy(start.projection))
                 self.expand.weight.copy_(torch.from_numpy(start.projection.T.copy()))
 
     def encode(self, features: Tensor, actions: Tensor) -> Tensor:
         """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]"""
-        led_here = F.pad(actions, (0, 0, 1, 0))  # the action that led to each frame; none is known of the first
-        context = self.encoder(torch.cat([features, led_here], dim=-1))
+        if self.log_variance is not None:
+            posterior = self.posterior(features, actions)
+            return torch.cat([posterior.state, posterior.mean], dim=-1)
+        context = self.encoder(_frames(features, actions))
         return torch.cat([self.compress(features[:, -1]), context], dim=-1)
+
+    def posterior(self, features: Tensor, actions: Tensor) -> Posterior:
+        """The Gaussian whose mean `encode` answers; only where the shape has a context_spread.
+
+        The mean has no tanh: its prior is unbounded, and the divergence from that prior is what bounds it.
+        """
+        assert self.log_variance is not None
+        summary = self.encoder.summarize(_frames(features, actions))
+        return Posterior(self.compress(features[:, -1]), self.encoder.head(summary), self.log_variance(summary))
 
     def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads"""
@@ -141,3 +171,8 @@ class WorldModel(nn.Module):
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
         return self.predict(self.encode(features, past_actions), planned_actions)
+
+
+def _frames(features: Tensor, actions: Tensor) -> Tensor:
+    """[B, H, F], [B, H-1, A] -> [B, H, F + A], each with the action that led to it; none is known of the first."""
+    return torch.cat([features, F.pad(actions, (0, 0, 1, 0))], dim=-1)

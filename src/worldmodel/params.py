@@ -102,6 +102,8 @@ class Train(Compute):
     batch_size: Count
     lr: Rate
     steps: Count
+    kl_weight: NotNegative
+    contrastive_weight: NotNegative
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -238,11 +240,7 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
             yield f"{key}: missing"
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            yield f"{key}: found {item['input']!r}, {message}" if _is_leaf(key) else f"{key}: {message}"
-
-
-def _is_leaf(key: str) -> bool:
-    return key in set(leaves(Params))
+            yield f"{key}: found {item['input']!r}, {message}" if key in set(leaves(Params)) else f"{key}: {message}"
 
 
 def _nearest(key: str) -> str:
