@@ -1,6 +1,6 @@
-"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined.
+"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined, or a simulator of the user's computed.
 
-The teacher sees observed train episodes and nothing else; the split is the one that prepare uses.
+Either sees observed train episodes and nothing else; the split is the one that prepare uses.
 """
 
 import argparse
@@ -15,7 +15,7 @@ FILE = "dreams.jsonl"
 
 
 def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
-    """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or too few dreams."""
+    """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = numerics.settle(settings.train)
     found = read_logs([logs], settings.prepare.max_gap_s)
     require_few_rejects(found, settings.prepare.max_rejected_share)
@@ -30,11 +30,11 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
     )
     write_jsonl(out / FILE, dreamed)
     frames = sum(episode.length for episode in dreamed)
-    print(f"{len(dreamed)} dreams of {frames} frames, by a teacher fitted on {len(train)} train episodes")
+    print(f"{len(dreamed)} dreams of {frames} frames by the {settings.dreams.source}, from {len(train)} train episodes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Fit a teacher on the train split and let it dream.")
+    parser = argparse.ArgumentParser(description="Let a teacher or a simulator dream from the train split.")
     parser.add_argument("--logs", type=Path, required=True, help="folder of observed logs")
     parser.add_argument("--out", type=Path, required=True, help="folder for dreams.jsonl")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))

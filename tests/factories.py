@@ -131,6 +131,8 @@ def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.
         "seed": 7,
         "episodes": 6,
         "length": 4,
+        "source": "teacher",
+        "simulator": "no_module:no_function",
         "action_noise": 0.1,
         "start_noise": 0.02,
         "max_disagreement": 1e6,

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,17 @@ from worldmodel.split import assign
 
 ROOT = Path(__file__).parents[1]
 INTAKE = make_intake()
+SIMULATOR = """
+import numpy as np
+from worldmodel.trajectory import Trajectory
+
+
+def run(start, rng):
+    frames = len(start.features) + start.length
+    return Trajectory(
+        np.repeat(start.features[:1], frames, axis=0), rng.uniform(-1, 1, (frames, 3)), np.zeros(frames)
+    )
+"""
 
 
 def settings(**fields):
@@ -85,6 +97,26 @@ def test_a_file_of_dreams_is_replaced(tmp_path):
     run(tmp_path, make_episodes(30, 9), episodes=9)
     shutil.rmtree(tmp_path / "logs")
     assert len(read(run(tmp_path, make_episodes(30, 9), episodes=2))) == 2
+
+
+def test_a_simulator_dreams_from_train_episodes_alone_and_no_teacher_is_fitted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "straight_ahead.py").write_text(SIMULATOR)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("worldmodel.dreaming.fit_teacher", None)
+    episodes = with_marked(["val", "test"])
+    found = read(run(tmp_path, episodes, source="simulator", simulator="straight_ahead:run", episodes=50))
+    assert len(found) == 50
+    assert max(np.abs(each.features).max() for each in found) < 1e3
+    assert assign([*episodes, *found], INTAKE)[30:] == ["train"] * 50
+    assert "50 dreams of 350 frames by the simulator, from " in capsys.readouterr().out
+
+
+def test_the_teacher_dreams_whatever_simulator_is_named(tmp_path):
+    one, other = (
+        run(tmp_path / name, make_episodes(30, 9), simulator=f"{name}:run").read_bytes() for name in ("mine", "other")
+    )
+    assert one == other
 
 
 def test_too_many_bad_rows_stop_it_before_anything_is_fitted(tmp_path):

@@ -61,6 +61,7 @@ REFUSED = {
     "validate.latency_calls": (0, 10**10),
 }
 CHOICES = {
+    "dreams.source": ["teacher", "simulator"],
     "prepare.split_by": ["episode", "agent"],
     "normalize.method": ["standard", "minmax"],
     "train.rho_schedule": ["constant", "linear", "cosine"],
@@ -69,6 +70,7 @@ CHOICES = {
     "train.numerics": ["portable", "fast"],
     "train.device": ["cpu", "cuda"],
 }
+NAMES = ["dreams.simulator"]  # text of the form module:function
 
 
 def at(whole, leaf):
@@ -110,8 +112,8 @@ def test_the_committed_file_is_read_as_it_stands():
     assert asdict(params.load(ROOT / "params.yaml", params.Params)) == WHOLE
 
 
-def test_every_leaf_has_a_test_of_its_range_or_choices():
-    assert sorted(LEAVES) == sorted([*REFUSED, *CHOICES])
+def test_every_leaf_has_a_test_of_its_range_choices_or_form():
+    assert sorted(LEAVES) == sorted([*REFUSED, *CHOICES, *NAMES])
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -159,6 +161,19 @@ def test_a_choice_is_one_of_those_listed(tmp_path, leaf, choices):
         assert section[name] == choice
     (mistake,) = mistakes(changed(tmp_path, leaf, "other"))
     assert all(f"'{choice}'" in mistake for choice in choices)
+
+
+@pytest.mark.parametrize("name", ["mine:run", "my_folder.mine:run", "a.b.c2:_d"])
+def test_a_callable_is_named_by_its_module_and_function(tmp_path, name):
+    assert params.load(written(tmp_path, dreams__simulator=name), params.DreamsStage).dreams.simulator == name
+
+
+@pytest.mark.parametrize("name", ["", "mine", "mine:", ":run", "mine:run()", "my-file:run", "a/b:run", "a..b:c"])
+def test_what_names_no_function_is_refused_with_the_form(tmp_path, name):
+    (mistake,) = mistakes(written(tmp_path, dreams__simulator=name))
+    assert mistake == (
+        f"dreams.simulator: found {name!r}, expected module:function, such as my_folder.my_file:my_function"
+    )
 
 
 def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path):

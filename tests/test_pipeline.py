@@ -44,6 +44,13 @@ def test_a_stage_names_every_file_it_imports_and_no_other(stage):
     assert named == imported
 
 
+def test_dreams_depends_on_the_simulator_that_params_names():
+    simulator = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["dreams"]["simulator"]
+    entry = ROOT.joinpath(*simulator.split(":")[0].split(".")).with_suffix(".py")
+    imported = {path.relative_to(ROOT).as_posix() for path in import_closure(entry)}
+    assert imported <= set(PIPELINE["stages"]["dreams"]["deps"])
+
+
 @pytest.mark.parametrize(("stage", "declared"), STAGES.items())
 def test_a_stage_lists_the_params_that_it_can_read(stage, declared):
     assert PIPELINE["stages"][stage]["params"] == list(params.leaves(declared))
@@ -76,7 +83,15 @@ class Copy:
             (folder / name).mkdir(parents=True)
         shutil.copytree(ROOT / "src", folder / "src", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-        for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml"):
+        (folder / "examples").mkdir()
+        for name in (
+            "examples/simulate_gymnasium.py",
+            ".dvc/config",
+            ".dvc/.gitignore",
+            ".dvcignore",
+            ".gitignore",
+            "dvc.yaml",
+        ):
             shutil.copy(ROOT / name, folder / name)
         (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
         write_logs(folder / "data/worldmodel/offline", make_episodes(30, 20, agents=3))

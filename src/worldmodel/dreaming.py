@@ -1,6 +1,7 @@
 """Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
 
-A dream is one window: H frames of real history (with a little noise) and up to `length` frames that the teacher
+Where dreams.source is simulator, they come from worldmodel.simulating instead, and no teacher is fitted. A teacher's
+dream is one window: H frames of real history (with a little noise) and up to `length` frames that the teacher
 predicted. Its actions are those logged after its start, or after another start of the train split, with noise.
 """
 
@@ -15,6 +16,7 @@ from worldmodel.packing import pack, sample_of
 from worldmodel.params import Dreams, Normalize
 from worldmodel.scaler import Scaler, fit
 from worldmodel.schema import ActionSpace, Episode
+from worldmodel.simulating import dream_times, simulate_dreams, start_identity
 from worldmodel.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.windows import Batch, Ints, Windows, windows
 
@@ -31,12 +33,26 @@ def generate_dreams(
     history: int,
     device: torch.device,
 ) -> list[Episode]:
-    """Fit the teacher on observed train episodes and let it dream; raw units.
+    """Dreams of a teacher fitted on observed train episodes, or of the user's simulator; raw units.
 
-    Raises ValueError where no episode is longer than the history, or where too many dreams end at their first frame.
+    Raises ValueError where no episode is longer than the history, where too many of a teacher's dreams end at their
+    first frame, or where the simulator is no good.
     """
     if not dreams.episodes:
         return []
+    if dreams.source == "simulator":
+        return simulate_dreams(train, action_space, dreams, history)
+    return _of_teacher(train, action_space, dreams, normalize, history, device)
+
+
+def _of_teacher(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    dreams: Dreams,
+    normalize: Normalize,
+    history: int,
+    device: torch.device,
+) -> list[Episode]:
     samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
     scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
     packed = pack(samples, scaler)
@@ -135,14 +151,11 @@ class Dreamer:
         begin = int(self.starts.first[start] - self.starts.packed.starts[self.starts.episode[start]])
         frames = slice(begin, begin + history)
         predicted, planned = rollout.features[row, :kept], batch.planned_actions[row, : kept + 1]
-        step = float(np.median(np.diff(source.timestamps)))
         actions = np.concatenate([batch.past_actions[row], planned])
         return Episode(
             agent_id=source.agent_id,
             name="dream",
-            timestamps=np.concatenate(
-                [source.timestamps[frames], source.timestamps[frames][-1] + step * np.arange(1, kept + 1)]
-            ),
+            timestamps=dream_times(source, begin, history, kept),
             features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
             actions=self.action_space.decode(scaler.actions.inverse(actions)),
             rewards=self._rewards(source, frames, rollout, row, kept),
@@ -151,7 +164,7 @@ class Dreamer:
             provenance={
                 "teacher": f"{len(self.teacher.members)} world models of {self.params.teacher.steps} steps",
                 "seed": self.params.seed,
-                "start": {"agent_id": source.agent_id, "episode": source.name, "frame": begin},
+                "start": start_identity(source, begin),
             },
         )
 

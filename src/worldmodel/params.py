@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 Stage = TypeVar("Stage")
@@ -27,6 +27,15 @@ Steps = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
 LatentSize = Annotated[int, Field(strict=True, ge=2, le=4096)]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
+
+
+def _callable_name(found: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", found):
+        raise ValueError("expected module:function, such as my_folder.my_file:my_function")
+    return found
+
+
+CallableName = Annotated[str, Field(strict=True), AfterValidator(_callable_name)]
 
 CLOSED = ConfigDict(extra="forbid")
 
@@ -46,6 +55,8 @@ class Dreams:
     seed: Seed
     episodes: CountOrNone
     length: Steps
+    source: Literal["teacher", "simulator"]
+    simulator: CallableName  # imported where source is simulator
     action_noise: NotNegative
     start_noise: NotNegative
     max_disagreement: Positive

@@ -1,0 +1,114 @@
+"""Start, Trajectory: what a simulator of the user's gets and gives, and what makes a trajectory fit the logs.
+
+Dimension key: T frames of the trajectory, H frames of history, P planned actions, F features, A actions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worldmodel.frame import Float32
+from worldmodel.schema import ActionSpace
+
+Actions = NDArray[np.int64] | Float32
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a dream begins: consecutive logged frames of one train episode, raw units, read-only arrays."""
+
+    agent_id: str
+    episode: str  # its name
+    frame: int  # of the episode, the first one of the history
+    length: int  # frames wanted after the history
+    features: Float32  # [H, F]
+    actions: Actions | None  # [H-1, A] or integers [H-1]; actions[t] led from features[t] to features[t+1]
+    rewards: Float32 | None  # [H-1]
+    planned_actions: Actions | None  # [P, A] or [P], logged from the last frame of the history on; 2 <= P <= length + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One dream in raw units: a history of H frames, logged or simulated, and what followed; H < T."""
+
+    features: ArrayLike  # [T, F]; frames beyond H + length are left out
+    actions: (
+        ArrayLike | None
+    )  # [T, A] or integers [T], as in the logs; actions[t] leads from features[t] to features[t+1]
+    rewards: ArrayLike | None = None  # [T], what each action earned; None where the logs hold none
+    confidence: ArrayLike | None = None  # [T] 0..1, how far each frame is trusted; None is 1
+
+
+def arrays_of(found: object, start: Start, action_space: ActionSpace) -> dict[str, Any]:
+    """The fields of an Episode that a trajectory gives, cut to the length that was asked for.
+
+    Raises ValueError with what was found and what was expected.
+    """
+    if not isinstance(found, Trajectory):
+        raise ValueError(f"found {type(found).__name__}, expected a worldmodel.trajectory.Trajectory")
+    history, size = start.features.shape
+    features = _numbers("features", found.features, ["T", size])
+    frames = len(features)
+    if frames <= history:
+        raise ValueError(f"features: found {frames} frames, expected more than the {history} of the history")
+    if (found.rewards is None) != (start.rewards is None):
+        what = ("None", f"[{frames}] as in the logs") if found.rewards is None else ("some", "None as in the logs")
+        raise ValueError(f"rewards: found {what[0]}, expected {what[1]}")
+    confidence = None if found.confidence is None else _numbers("confidence", found.confidence, [frames])
+    if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
+        raise ValueError(f"confidence: found {confidence.min():g}..{confidence.max():g}, expected 0..1")
+    whole = {
+        "features": features,
+        "actions": _actions(found.actions, frames, action_space),
+        "rewards": None if found.rewards is None else _numbers("rewards", found.rewards, [frames]),
+        "confidence": confidence,
+    }
+    return {name: None if array is None else array[: history + start.length] for name, array in whole.items()}
+
+
+def _actions(found: object, frames: int, space: ActionSpace) -> Actions | None:
+    if space.kind == "continuous":
+        return _numbers("actions", found, [frames, space.size])
+    if space.kind == "none":
+        if found is not None:
+            raise ValueError(f"actions: found {_shown(_array(found))}, expected None as in the logs")
+        return None
+    array = _array(found)
+    expected = f"integers [{frames}] from 0 to {space.size - 1}"
+    if array.shape != (frames,) or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"actions: found {_shown(array)}, expected {expected}")
+    if array.min() < 0 or array.max() >= space.size:
+        raise ValueError(f"actions: found {array.min()}..{array.max()}, expected {expected}")
+    return array.astype(np.int64)
+
+
+def _numbers(what: str, found: object, shape: Sequence[int | str]) -> Float32:
+    """The array as float32; a text in `shape` stands for any number."""
+    array = _array(found)
+    fits = array.ndim == len(shape) and all(
+        isinstance(n, str) or n == m for n, m in zip(shape, array.shape, strict=True)
+    )
+    if not fits or not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(f"{what}: found {_shown(array)}, expected numbers [{', '.join(map(str, shape))}]")
+    with np.errstate(over="ignore"):
+        numbers = array.astype(np.float32)
+    finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{what}: frame {finite.argmin()} holds NaN or infinity, expected finite float32 numbers")
+    return numbers
+
+
+def _array(found: object) -> NDArray[Any]:
+    try:
+        return np.asarray(found)
+    except ValueError:  # lists of different lengths
+        return np.empty(0, object)
+
+
+def _shown(array: NDArray[Any]) -> str:
+    if array.dtype != object:
+        return f"{array.dtype} {list(array.shape)}"
+    return "lists of different lengths" if array.ndim else str(array[()])

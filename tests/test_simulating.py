@@ -1,0 +1,197 @@
+import sys
+from dataclasses import FrozenInstanceError
+from itertools import count
+
+import numpy as np
+import pytest
+
+from factories import make_dreams, make_episodes, make_intake, space_of, write_logs
+from worldmodel.logs import read_logs
+from worldmodel.simulating import load, simulate_dreams
+from worldmodel.split import assign
+
+HISTORY, LENGTH = 3, 4
+HEADER = """
+import numpy as np
+from worldmodel.trajectory import Trajectory
+
+"""
+REPLAY = """
+def run(start, rng):
+    actions = np.concatenate([start.actions, start.planned_actions])
+    drift = rng.normal(size=(len(actions), start.features.shape[1]))
+    drift[:len(start.features)] = start.features
+    rewards = None if start.rewards is None else np.arange(len(actions))
+    return Trajectory(drift, actions, rewards)
+"""
+
+
+@pytest.fixture
+def simulate(tmp_path, monkeypatch):
+    """Dreams of the function `run` of a module with this body, in a project folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    numbers = count()
+
+    def call(body, train=None, **fields):
+        module = call.module = f"{tmp_path.name}_{next(numbers)}".replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(HEADER + body)
+        train = make_episodes(6, 12) if train is None else train
+        settings = make_dreams(source="simulator", simulator=f"{module}:run", **fields)
+        return simulate_dreams(train, space_of(train), settings, HISTORY)
+
+    return call
+
+
+def refusal(simulate, body, **fields):
+    with pytest.raises(ValueError, match=r".") as caught:
+        simulate(body, **fields)
+    return str(caught.value).replace(simulate.module, "mine")
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+@pytest.mark.parametrize("rewards", [True, False])
+def test_dreams_are_valid_episodes_of_the_same_kind(simulate, kind, rewards):
+    train = make_episodes(6, 12, kind=kind, rewards=rewards)
+    found = simulate(REPLAY, train)
+    assert [each.name for each in found] == [f"dream-{number:06d}" for number in range(6)]
+    for each in found:
+        assert (each.source, each.length) == ("dream", HISTORY + LENGTH)
+        assert (each.rewards is None) == (not rewards)
+        assert space_of([each]).kind == kind
+
+
+def test_logs_without_actions_have_none_to_follow(simulate):
+    body = "def run(start, rng):\n    assert start.actions is start.planned_actions is None\n"
+    body += "    return Trajectory(rng.normal(size=(9, 2)), None, np.zeros(9))"
+    assert {each.actions for each in simulate(body, make_episodes(4, 12, kind="none", actions=0))} == {None}
+
+
+def test_a_start_is_what_was_logged_and_planned_actions_begin_at_its_last_frame(simulate):
+    train = make_episodes(6, 12)
+    for each in simulate(REPLAY, train, episodes=50):
+        start = each.provenance["start"]
+        (source,) = [e for e in train if (e.agent_id, e.name) == (start["agent_id"], start["episode"])]
+        begin = start["frame"]
+        np.testing.assert_array_equal(each.features[:HISTORY], source.features[begin : begin + HISTORY])
+        np.testing.assert_array_equal(each.actions, source.actions[begin : begin + HISTORY + LENGTH])
+        np.testing.assert_array_equal(each.timestamps, source.timestamps[begin : begin + HISTORY + LENGTH])
+
+
+def test_every_start_with_room_is_drawn(simulate):
+    found = simulate(REPLAY, make_episodes(2, 9), episodes=200)
+    starts = {(each.provenance["start"]["episode"], each.provenance["start"]["frame"]) for each in found}
+    assert starts == {(f"observed-{index}", frame) for index in range(2) for frame in range(9 - HISTORY - LENGTH + 1)}
+
+
+def test_an_episode_that_is_shorter_than_a_dream_gives_the_actions_that_it_has(simulate):
+    found = simulate(REPLAY, [*make_episodes(2, HISTORY + 1), *make_episodes(1, HISTORY)])
+    assert {each.length for each in found} == {HISTORY + 1}
+
+
+def test_episodes_that_are_all_too_short_are_an_error(simulate):
+    expected = r"more than train\.history = 3 frames, the longest of 2 has 3"
+    with pytest.raises(ValueError, match=expected):
+        simulate(REPLAY, make_episodes(2, HISTORY))
+
+
+def test_the_seed_decides_and_more_dreams_keep_the_first_ones(simulate):
+    few, many, other = (simulate(REPLAY, episodes=count, seed=seed) for count, seed in ((3, 7), (9, 7), (3, 8)))
+    for one, same, another in zip(few, many[:3], other, strict=True):
+        np.testing.assert_array_equal(one.features, same.features)
+        assert not np.array_equal(one.features, another.features)
+
+
+def test_provenance_names_simulator_seed_and_start(simulate):
+    (found, *_) = simulate(REPLAY, seed=11)
+    assert set(found.provenance) == {"simulator", "seed", "start"}
+    assert found.provenance["simulator"] == f"{simulate.module}:run"
+    assert found.provenance["seed"] == 11
+
+
+def test_dreams_are_written_read_and_taken_in_beside_their_logs(simulate, tmp_path):
+    train = make_episodes(30, 12)
+    found = simulate(REPLAY.replace(", rewards)", ", rewards, np.linspace(0, 1, len(actions)))"), train)
+    again = read_logs([write_logs(tmp_path / "dreams", found)], 60.0)
+    assert sorted(again.episodes, key=lambda each: each.name) == found
+    assert not again.rejects
+    intake = make_intake(val_share=0.0, test_share=0.0)
+    assert assign([*train, *again.episodes], intake)[30:] == ["train"] * len(found)
+
+
+def test_a_start_cannot_be_changed(simulate):
+    write = "def run(start, rng):\n    start.features[0] = 1"
+    assert "ValueError: assignment destination is read-only (at mine.py:6)" in refusal(simulate, write)
+    replace = "def run(start, rng):\n    start.features = 1"
+    assert FrozenInstanceError.__name__ in refusal(simulate, replace)
+
+
+def test_a_module_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^dreams\.simulator gone_away:run: cannot import gone_away from ") as caught:
+        load("gone_away:run")
+    assert str(caught.value).endswith("what is installed: ModuleNotFoundError: No module named 'gone_away'")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library' (at mine.py:5)"),
+        ("def run(:", "SyntaxError: invalid syntax (mine.py, line 5)"),
+        ("raise SystemExit('install it')", "SystemExit: install it (at mine.py:5)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_says_why_and_where(simulate, body, message):
+    found = refusal(simulate, body)
+    assert found.startswith("dreams.simulator mine:run: cannot import mine from ")
+    assert found.endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("other = 1", "found no run in mine, expected a function of (start, rng)"),
+        ("run = 3", "found int, expected a function of (start, rng)"),
+    ],
+)
+def test_what_is_no_function_is_named(simulate, body, message):
+    assert refusal(simulate, body) == f"dreams.simulator mine:run: {message}"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def run(start, rng):\n    return {}['x']", "KeyError: 'x' (at mine.py:6)"),
+        ("def run(start, rng):\n    return np.zeros(2) @ np.zeros(3)", "(at mine.py:6)"),
+        (
+            "def run(start, rng):\n    return deeper()\ndef deeper():\n    return 1 / 0",
+            "ZeroDivisionError: division by zero (at mine.py:8)",
+        ),
+        (
+            "import json\ndef run(start, rng):\n    return json.loads('?')",
+            "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (at mine.py:7)",
+        ),
+        ("def run(start):\n    pass", "run() takes 1 positional argument but 2 were given"),
+    ],
+)
+def test_what_the_function_raises_is_shown_with_its_line(simulate, body, message):
+    found = refusal(simulate, body)
+    assert found.startswith("dreams.simulator mine:run, dream 0: ")
+    assert found.endswith(message)
+
+
+def test_the_number_of_the_dream_that_failed_is_named(simulate):
+    body = "runs = []\n" + REPLAY.replace(
+        "return Trajectory(drift", "runs.append(1)\n    return Trajectory(drift[len(runs) // 3:]"
+    )
+    assert refusal(simulate, body) == (
+        "dreams.simulator mine:run, dream 2: actions: found float32 [7, 3], expected numbers [6, 3]"
+    )
+
+
+def test_a_dotted_module_is_found_below_the_folder_that_it_runs_in(tmp_path, monkeypatch):
+    (tmp_path / "labs_of_mine").mkdir()
+    (tmp_path / "labs_of_mine" / "physics.py").write_text("def run(start, rng): ...")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    assert load("labs_of_mine.physics:run").__name__ == "run"
