@@ -48,6 +48,7 @@ class Dreams:
     length: Steps
     action_noise: NotNegative
     start_noise: NotNegative
+    directed_share: Share
     max_disagreement: Positive
     teacher: Teacher
 
@@ -232,12 +233,12 @@ _Yaml12Floats.add_implicit_resolver(
 def _mistakes(error: ValidationError) -> Iterator[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             yield f"{key}: unknown key{_nearest(key)}"
         elif item["type"] in ("missing", "missing_argument"):
             yield f"{key}: missing"
         else:
-            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
             yield f"{key}: found {item['input']!r}, {message}" if _is_leaf(key) else f"{key}: {message}"
 
 
