@@ -213,9 +213,8 @@ class _Yaml12Floats(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
+        for key in (key for key in keys if keys.count(key) > 1):
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -233,12 +232,12 @@ _Yaml12Floats.add_implicit_resolver(
 def _mistakes(error: ValidationError) -> Iterator[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             yield f"{key}: unknown key{_nearest(key)}"
         elif item["type"] in ("missing", "missing_argument"):
             yield f"{key}: missing"
         else:
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
             yield f"{key}: found {item['input']!r}, {message}" if _is_leaf(key) else f"{key}: {message}"
 
 
