@@ -4,11 +4,17 @@ Either sees observed train episodes and nothing else; the split is the one that 
 """
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from worldmodel import numerics, params, stage
 from worldmodel.dreaming import generate_dreams
 from worldmodel.logs import read_logs, require_few_rejects, write_jsonl
+from worldmodel.packing import labels_of, pack, sample_of
+from worldmodel.realism import Realism, realism, told
+from worldmodel.scaler import fit
+from worldmodel.schema import ActionSpace, Episode
 from worldmodel.split import assign
 
 FILE = "dreams.jsonl"
@@ -31,6 +37,21 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
     write_jsonl(out / FILE, dreamed)
     frames = sum(episode.length for episode in dreamed)
     print(f"{len(dreamed)} dreams of {frames} frames by the {settings.dreams.source}, from {len(train)} train episodes")
+    found_out = _realism(train, dreamed, found.action_space, settings)
+    if found_out:
+        print(told(found_out))
+
+
+def _realism(
+    train: Sequence[Episode], dreamed: Sequence[Episode], space: ActionSpace, settings: params.DreamsStage
+) -> Realism | None:
+    """What validate will measure, told before anyone trains on these dreams."""
+    episodes = [*train, *dreamed]
+    samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in episodes]
+    scales = settings.normalize
+    scaler = fit(samples[: len(train)], scales.method, scales.min_std, one_hot=space.kind == "discrete")
+    packed = replace(pack(samples, scaler), labels=labels_of(episodes, ["train"] * len(episodes)))
+    return realism(packed, settings.train.history, settings.dreams.length)
 
 
 def main() -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from worldmodel import params, stage
 from worldmodel.atomic import replacing
 from worldmodel.episodes import Prepared, Record, read_prepared
-from worldmodel.packing import sample_of, write_packed
+from worldmodel.packing import labels_of, sample_of, write_packed
 from worldmodel.scaler import Sample, Scaler, fit
-from worldmodel.windows import Labels
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
@@ -24,7 +23,8 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     with replacing(normalizer) as temporary:
         temporary.write_text(scaler.to_json(), encoding="utf-8")
     lengths = [record.frames for record in episodes]
-    write_packed(out, _samples(episodes, episodes.records), lengths, _labels(episodes), episodes.action_space, scaler)
+    labels = labels_of(episodes, [record.split for record in episodes])
+    write_packed(out, _samples(episodes, episodes.records), lengths, labels, episodes.action_space, scaler)
     print(f"scales of {len(fitted_on)} observed train episodes; packed {len(episodes)} episodes, {sum(lengths)} frames")
     return scaler
 
@@ -33,15 +33,6 @@ def _samples(episodes: Prepared, records: Sequence[Record]) -> Iterator[Sample]:
     for record in records:
         arrays = episodes.load(record)
         yield sample_of(arrays.features, arrays.actions, arrays.rewards, arrays.confidence)
-
-
-def _labels(episodes: Prepared) -> Labels:
-    return Labels(
-        agents=tuple(record.agent_id for record in episodes),
-        names=tuple(record.name for record in episodes),
-        splits=tuple(record.split for record in episodes),
-        sources=tuple(record.source for record in episodes),
-    )
 
 
 def main() -> None:

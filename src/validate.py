@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from worldmodel import curves, equivalence, latency, metrics, numerics, params, stage, timing
+from worldmodel import curves, equivalence, latency, metrics, numerics, params, rarity, stage, timing
 from worldmodel.atomic import replacing
 from worldmodel.client import WorldModel
 from worldmodel.floors import Ridge, fit_ridge
 from worldmodel.packing import PackedData, read_packed
+from worldmodel.realism import realism, told
 from worldmodel.scaler import Scaler
 from worldmodel.scoring import Predictors, score
 from worldmodel.tables import rounded
@@ -39,9 +40,12 @@ def validate(
     scores = score(predictors, held_out)
     by_agent = metrics.agents(scores, data.packed.labels)
     difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
+    rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
+    dreamlike = realism(data.packed, model.history, model.horizon)
     found = metrics.quality(scores, by_agent) | {
+        "rare": metrics.errors(scores.at(rare)),
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
-        "dreams": {"share": trained.dream_share},
+        "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }
     with replacing(out) as temporary:
         temporary.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -49,9 +53,12 @@ def validate(
     # Plots and the clock
     curves.write_horizon(plots / "horizon.csv", scores)
     curves.write_agents(plots / "agents.csv", by_agent)
+    curves.write_realism(plots / "realism.csv", dreamlike)
     curves.write_trajectories(plots / "predicted.csv", predictors, data.packed, scores)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(summary(found, bundle))
+    if dreamlike:
+        print(told(dreamlike))
     return found
 
 
@@ -72,13 +79,17 @@ def summary(found: dict[str, Any], bundle: Path) -> str:
 def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
     if horizon > model.horizon:
         raise ValueError(f"validate.horizon is {horizon}, the bundle predicts {model.horizon} frames (train.horizon)")
-    held_out = windows(data.packed, data.packed.where("test"), model.history, horizon)
+    held_out = _windows(data, model, horizon, "test")
     if not len(held_out):
         raise ValueError(
             f"no observed test episode has more than {model.history} frames: log longer ones, "
             "raise prepare.test_share, or mark some with meta.split = test"
         )
     return held_out
+
+
+def _windows(data: PackedData, model: WorldModel, horizon: int, split: str) -> Windows:
+    return windows(data.packed, data.packed.where(split), model.history, horizon)
 
 
 def _ridge(data: PackedData) -> Ridge:
@@ -91,7 +102,7 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, required=True, help="folder that export wrote")
     parser.add_argument("--normalized", type=Path, required=True, help="folder of packed arrays")
     parser.add_argument("--out", type=Path, required=True, help="file for the metrics")
-    parser.add_argument("--plots", type=Path, required=True, help="folder for horizon.csv, agents.csv, predicted.csv")
+    parser.add_argument("--plots", type=Path, required=True, help="folder for the CSV files of its plots")
     parser.add_argument("--timing", type=Path, required=True, help="file for what the clock says")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()

@@ -9,7 +9,7 @@ import numpy as np
 
 from worldmodel import params, scaler
 from worldmodel.logs import write_jsonl
-from worldmodel.packing import pack, sample_of
+from worldmodel.packing import labels_of, pack, sample_of
 from worldmodel.params import Intake
 from worldmodel.scaler import Sample, Scaler
 from worldmodel.schema import ActionSpace, Episode, Kind, Source
@@ -135,6 +135,7 @@ def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.
         "simulator": "no_module:no_function",
         "action_noise": 0.1,
         "start_noise": 0.02,
+        "directed_share": 0.3,
         "max_disagreement": 1e6,
         "teacher": params.Teacher(**(small | (teacher or {}))),
     }
@@ -172,12 +173,7 @@ def make_scaler(episodes: Sequence[Episode], **fields: Any) -> Scaler:
 
 def make_labels(episodes: Sequence[Episode], splits: Sequence[str] | None = None) -> Labels:
     """All train unless told otherwise."""
-    return Labels(
-        agents=tuple(episode.agent_id for episode in episodes),
-        names=tuple(episode.name for episode in episodes),
-        splits=tuple(splits or ["train"] * len(episodes)),
-        sources=tuple(episode.source for episode in episodes),
-    )
+    return labels_of(episodes, splits or ["train"] * len(episodes))
 
 
 def make_packed(

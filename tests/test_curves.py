@@ -6,6 +6,7 @@ import pytest
 from test_metrics import LABELS, UNEVEN, scores
 from test_scoring import predictors  # noqa: F401
 from worldmodel import curves, metrics, scoring
+from worldmodel.realism import Realism
 
 
 def rows(path):
@@ -73,3 +74,17 @@ def test_trajectories_are_what_was_logged_and_what_the_model_says(variant, predi
                 else:  # a linear system: every prediction is near, and none is the logged number itself
                     np.testing.assert_allclose(shown, logged[frames, feature], atol=0.3)
                     assert (shown != logged[frames, feature]).all()
+
+
+def test_scores_are_counted_in_bins_and_those_beyond_the_edge_in_the_last_one(tmp_path):
+    found = Realism(0.9, {}, real=np.array([-1.01, -0.99, -1.04, -7.0]), dream=np.array([0.98, 9.0, 2.0]))
+    curves.write_realism(tmp_path / "realism.csv", found)
+    shown = {(row["series"], float(row["score"])): int(row["windows"]) for row in rows(tmp_path / "realism.csv")}
+    assert len(shown) == 2 * curves.BINS
+    assert {place: count for place, count in shown.items() if count} == {
+        ("real", -1.95): 1,
+        ("real", -1.05): 2,
+        ("real", -0.95): 1,
+        ("dreamed", 0.95): 1,
+        ("dreamed", 1.95): 2,
+    }

@@ -7,6 +7,7 @@ import torch
 from factories import make_dreams, make_episodes, make_normalize, make_packed, make_scaler, space_of
 from worldmodel import dreaming
 from worldmodel.dreaming import Dreamer, generate_dreams
+from worldmodel.rarity import rarest
 from worldmodel.teacher import Rollout
 from worldmodel.windows import windows
 
@@ -175,9 +176,36 @@ def test_time_goes_on_in_the_step_of_the_log():
 
 def test_provenance_names_teacher_seed_and_start():
     (found, *_) = dream(make_episodes(6, 12), seed=11)
-    assert set(found.provenance) == {"teacher", "seed", "start"}
+    assert set(found.provenance) == {"teacher", "seed", "start", "directed"}
+    assert set(found.provenance["start"]) == {"agent_id", "episode", "segment", "frame"}
     assert found.provenance["seed"] == 11
     assert found.provenance["teacher"] == "2 world models of 4 steps"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_an_exact_share_of_any_stretch_of_dreams_is_directed(share):
+    maker = dreamer(make_episodes(6, 12), episodes=600, directed_share=share)
+    directed = [each.provenance["directed"] for each in maker.dream()]
+    for count in (10, 256, 290, 600):
+        assert sum(directed[:count]) == pytest.approx(share * count, abs=1)
+
+
+def test_directed_dreams_start_from_the_rarest_windows_and_the_others_from_all():
+    train = make_episodes(12, 20)
+    maker = dreamer(train, episodes=300, directed_share=0.5)
+    rare = rarest(maker.starts, maker.starts)
+    names = {
+        (maker.starts.episode[n], maker.starts.first[n] - maker.starts.packed.starts[maker.starts.episode[n]])
+        for n in rare
+    }
+    begun = {True: set(), False: set()}
+    for each in maker.dream():
+        start = each.provenance["start"]
+        number = [(e.agent_id, e.name) for e in train].index((start["agent_id"], start["episode"]))
+        begun[each.provenance["directed"]].add((number, start["frame"]))
+    assert begun[True] <= names
+    assert len(begun[True]) > len(names) / 2
+    assert len(begun[False] - names) > 5 * len(names)
 
 
 def test_the_same_seed_gives_the_same_dreams_and_another_seed_others():

@@ -146,4 +146,6 @@ def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys):
     found = read(tmp_path / "out" / "dreams.jsonl")
     assert len(found) == 5
     assert {each.length for each in found} <= {3, 4}
-    assert "5 dreams of " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "5 dreams of " in told
+    assert "a classifier tells dreams from reality with AUC" in told

@@ -182,7 +182,7 @@ def test_training_with_them_is_repeatable_and_shown(tmp_path, data, fields):
     ((name, value),) = fields.items()
     with (one.plots / "loss.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["series"] for row in rows} == {"train", "val", name.removesuffix("_weight")}
+    assert {row["series"] for row in rows} == {"train", name.removesuffix("_weight")}
     assert all(float(row["loss"]) > 0 for row in rows)
     assert one.read_trained().manifest["arguments"][name] == value
 

@@ -10,7 +10,9 @@ from worldmodel.metrics import Scores
 from worldmodel.windows import Labels
 
 W, K, F = 3, 4, 2
-LABELS = Labels(("a", "b", "a", "b"), ("one", "two", "three", "four"), ("test",) * 4, ("observed",) * 4)
+LABELS = Labels(
+    ("a", "b", "a", "b"), ("one", "two", "three", "four"), ("test",) * 4, ("observed",) * 4, ("",) * 4, (0,) * 4
+)
 
 
 def values(*shape, seed=0):
@@ -72,6 +74,10 @@ def test_frames_that_no_episode_reaches_have_no_mean():
     found = scores([[1.0, 2.0, 7.0]], weight=[[1, 1, 0]])
     assert found.by_frame(found.model).tolist() == [1, 2]
     assert set(metrics.quality(found, metrics.agents(found, LABELS))["mse"]) == {"mean", "h1"}
+
+
+def test_a_part_of_the_windows_has_errors_of_its_own():
+    assert metrics.errors(UNEVEN.at(np.array([3, 0]))) == {"mse": 2, "linear_mse": 2}
 
 
 def test_each_episode_has_its_own_mean():

@@ -28,6 +28,7 @@ REFUSED = {
     "dreams.length": (0, 1025),
     "dreams.action_noise": (-0.1, float("inf")),
     "dreams.start_noise": (-0.1, float("inf")),
+    "dreams.directed_share": (-0.1, 1.1),
     "dreams.max_disagreement": (0.0, float("inf")),
     "dreams.teacher.members": (1, 65),
     "dreams.teacher.steps": (0, 10**10),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_episodes
-from worldmodel.schema import ActionSpace, Episode, Frame, identity_of
+from worldmodel.schema import ActionSpace, Episode, Frame, identity_of, origin_of
 
 GOOD = {"agent_id": "a", "timestamp": 1690000000, "features": [0.1, 2]}
 
@@ -192,3 +192,16 @@ def test_decoding_is_the_inverse_of_encoding(kind):
     decoded = space.decode(space.encode(actions))
     assert decoded.dtype == actions.dtype
     assert np.array_equal(decoded, actions)
+
+
+@pytest.mark.parametrize(
+    ("source", "start", "origin"),
+    [
+        ("observed", None, ('["a","b",2]', 0)),
+        ("dream", None, ("", 0)),
+        ("dream", {"agent_id": "c", "episode": 7}, ('["c","7",0]', 0)),
+        ("dream", {"agent_id": "c", "episode": "d", "segment": 1, "frame": 5}, ('["c","d",1]', 5)),
+    ],
+)
+def test_an_observed_episode_begins_in_itself_and_a_dream_where_it_says(source, start, origin):
+    assert origin_of("a", "b", 2, source, start) == origin

@@ -9,8 +9,10 @@ import yaml
 import validate
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
+from worldmodel import rarity
 from worldmodel.floors import fit_ridge
 from worldmodel.scoring import raw_inputs
+from worldmodel.windows import windows
 
 KEYS = {
     "baseline.linear.mse",
@@ -18,6 +20,7 @@ KEYS = {
     "coverage.p90",
     "discrepancy.mean",
     "discrepancy.worst",
+    "dreams.realism",
     "dreams.share",
     "log_likelihood",
     "mse.h1",
@@ -25,6 +28,8 @@ KEYS = {
     "mse.mean",
     "onnx.equivalent",
     "onnx.max_abs_diff",
+    "rare.linear_mse",
+    "rare.mse",
     "skill.vs_linear",
     "skill.vs_persistence",
 }
@@ -112,17 +117,49 @@ def test_the_same_inputs_give_the_same_bytes(project, tmp_path):
     again.validate()
     assert again.metrics.read_bytes() == project.metrics.read_bytes()
     before, after = contents(project.plots), contents(again.plots)
-    assert set(after) == {"agents.csv", "horizon.csv", "predicted.csv"}
+    assert set(after) == {"agents.csv", "horizon.csv", "predicted.csv", "realism.csv"}
     assert {name: before[name] for name in after} == after
 
 
 def test_only_test_episodes_are_scored(project, tmp_path):
     episodes = observed_and_dreams()
-    doubled = [*episodes, *observed_and_dreams(seed=1)[-3:]]  # more dreams change nothing that is measured
+    doubled = [*episodes, *observed_and_dreams(seed=1)[-3:]]  # more dreams change nothing that is measured of the model
     names = [f"dream-{n}" if e.source == "dream" else e.name for n, e in enumerate(doubled)]
     changed = beside(project, tmp_path, [replace_name(e, name) for e, name in zip(doubled, names, strict=True)])
     changed.validate()
-    assert read(changed.metrics) == read(project.metrics)
+    found, before = read(changed.metrics), read(project.metrics)
+    assert found.pop("dreams.realism") != before.pop("dreams.realism")
+    assert found == before
+
+
+def test_the_rare_slice_is_the_tenth_of_the_test_windows_that_is_farthest_from_train_windows(project):
+    packed, held_out = project.read_packed().packed, project.held_out()
+    train = windows(packed, packed.where("train"), held_out.history, held_out.horizon)
+    batch = held_out.at(rarity.rarest(train, held_out)).take(np.arange(1))  # the tenth of 12 windows is one
+    assert len(held_out) == 12
+    model, exists = project.client(), batch.weight > 0
+    predicted = project.scaler.features.transform(model.predict(*encoded(model, batch, project.scaler)).features)
+    assert read(project.metrics)["rare.mse"] == pytest.approx(
+        np.square(predicted - batch.features)[exists].mean(), 1e-3
+    )
+    rows = [packed.rows(episode) for episode in packed.where("train")]
+    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    error = np.square(ridge.rollout(batch.history[:, -1], batch.planned_actions) - batch.features)[exists].mean()
+    assert read(project.metrics)["rare.linear_mse"] == pytest.approx(error, rel=1e-4)
+
+
+def encoded(model, batch, scaler):
+    history, past, plan = raw_inputs(batch, scaler)
+    return model.encode(history, past), plan
+
+
+def test_without_dreams_there_is_no_realism_and_an_empty_plot(project, tmp_path, capsys):
+    found = beside(project, tmp_path, [each for each in observed_and_dreams() if each.source == "observed"])
+    found.validate()
+    assert set(read(found.metrics)) == KEYS - {"dreams.realism"}
+    with (found.plots / "realism.csv").open(newline="") as file:
+        assert {row["windows"] for row in csv.DictReader(file)} == {"0"}
+    assert "tells dreams from reality" not in capsys.readouterr().out
 
 
 def replace_name(episode, name):
@@ -143,7 +180,7 @@ def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
     short = beside(project, tmp_path)
     short.validate(horizon=1)
     with (short.plots / "horizon.csv").open(newline="") as file:
-        assert [row["frame"] for row in csv.DictReader(file)] == ["1"]
+        assert [row["frame"] for row in csv.DictReader(file)] == ["1"] * 3
     assert set(read(short.metrics)) == KEYS - {"mse.h4"}
 
 
@@ -238,4 +275,6 @@ def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, re
     monkeypatch.setattr("sys.argv", ["validate.py", *given])
     validate.main()
     assert (tmp_path / "metrics.json").read_bytes() == project.metrics.read_bytes()
-    assert f"bundle: {project.bundle}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"bundle: {project.bundle}" in told
+    assert "a classifier tells dreams from reality with AUC" in told

@@ -8,10 +8,12 @@ from typing import TypeVar
 import numpy as np
 
 from worldmodel.metrics import Agent, Scores
+from worldmodel.realism import Realism
 from worldmodel.scoring import Predictors, predict_raw, raw_inputs
 from worldmodel.tables import write_csv
 from worldmodel.windows import Floats, Ints, Packed, windows
 
+EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
 Item = TypeVar("Item")
 
 
@@ -30,6 +32,20 @@ def write_agents(path: Path, agents: Sequence[Agent]) -> None:
     """One row an agent, worst first."""
     header = ("agent", "episodes", "model", "ridge", "hold-last", "worst_episode", "worst_episode_model")
     write_csv(path, header, (astuple(agent) for agent in agents))
+
+
+def write_realism(path: Path, found: Realism | None) -> None:
+    """How many real and dreamed windows get which score; more means: more like a dream. All 0 without dreams."""
+    scores = [np.zeros(0), np.zeros(0)] if found is None else [found.real, found.dream]
+    edges = np.linspace(-EDGE, EDGE, BINS + 1)
+    counts = [np.histogram(np.clip(each, -EDGE, EDGE), edges)[0].tolist() for each in scores]
+    middles = ((edges[:-1] + edges[1:]) / 2).tolist()
+    rows = [
+        (middle, name, count)
+        for name, column in zip(("real", "dreamed"), counts, strict=True)
+        for middle, count in zip(middles, column, strict=True)
+    ]
+    write_csv(path, ("score", "series", "windows"), rows)
 
 
 def write_trajectories(path: Path, predictors: Predictors, packed: Packed, scores: Scores) -> None:

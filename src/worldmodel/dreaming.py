@@ -2,18 +2,22 @@
 
 Where dreams.source is simulator, they come from worldmodel.simulating instead, and no teacher is fitted. A teacher's
 dream is one window: H frames of real history (with a little noise) and up to `length` frames that the teacher
-predicted. Its actions are those logged after its start, or after another start of the train split, with noise.
+predicted. Its actions are those logged after its start, or after another start of the train split, with noise. Most
+starts are drawn from all windows alike; directed dreams start from the rarest, of which the log has few.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldmodel.model import Floats, Shape
 from worldmodel.packing import pack, sample_of
 from worldmodel.params import Dreams, Normalize
+from worldmodel.rarity import rarest
 from worldmodel.scaler import Scaler, fit
 from worldmodel.schema import ActionSpace, Episode
 from worldmodel.simulating import dream_times, simulate_dreams, start_identity
@@ -105,15 +109,27 @@ class Dreamer:
     def _chunks(self) -> Iterator[list[Episode]]:
         for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
             rng = np.random.default_rng([self.params.seed, number])
-            chosen = rng.integers(len(self.starts), size=CHUNK)
+            directed = self._directed(number)
+            rare = self._rarest[rng.integers(len(self._rarest), size=CHUNK)]
+            chosen = np.where(directed, rare, rng.integers(len(self.starts), size=CHUNK))
             batch = self.imagine(chosen, rng)
             rollout = self.teacher.rollout(batch)
             kept = self._kept(rollout)
             yield [
-                self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]))
+                self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
                 for row in range(CHUNK)
                 if kept[row]
             ]
+
+    def _directed(self, number: int) -> NDArray[np.bool_]:
+        """Which dreams of a chunk start from rare windows, [CHUNK]: evenly spread, every stretch has its share."""
+        by = np.floor((number * CHUNK + np.arange(CHUNK + 1)) * self.params.directed_share + 1e-6)
+        directed: NDArray[np.bool_] = np.diff(by) > 0
+        return directed
+
+    @cached_property
+    def _rarest(self) -> Ints:
+        return rarest(self.starts, self.starts)
 
     def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
@@ -145,7 +161,7 @@ class Dreamer:
         agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
         return agreed
 
-    def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int) -> Episode:
+    def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
         source, history, scaler = self.train[self.starts.episode[start]], self.starts.history, self.scaler
         begin = int(self.starts.first[start] - self.starts.packed.starts[self.starts.episode[start]])
@@ -165,6 +181,7 @@ class Dreamer:
                 "teacher": f"{len(self.teacher.members)} world models of {self.params.teacher.steps} steps",
                 "seed": self.params.seed,
                 "start": start_identity(source, begin),
+                "directed": directed,
             },
         )
 

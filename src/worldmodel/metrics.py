@@ -5,7 +5,7 @@ All errors in standardized units. Dimension key: W windows, K horizon, F feature
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,10 @@ class Scores:
     covered: Doubles  # [W, K]
     weight: Floats  # [W, K] 1 where the frame exists
     episode: NDArray[np.int64]  # [W]
+
+    def at(self, chosen: NDArray[np.int64]) -> "Scores":
+        """Those of some windows alone."""
+        return Scores(**{item.name: getattr(self, item.name)[chosen] for item in fields(self)})
 
     def mean(self, values: Doubles) -> float:
         return float((values * self.weight).sum() / self.weight.sum())
@@ -106,6 +110,11 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
             "worst": max(agent.model for agent in by_agent),
         },
     }
+
+
+def errors(scores: Scores) -> dict[str, float]:
+    """Of the model and of the floor to beat, where scores are of a part of the windows."""
+    return {"mse": scores.mean(scores.model), "linear_mse": scores.mean(scores.linear)}
 
 
 def _skill(model: float, floor: float) -> float:

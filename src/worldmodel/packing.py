@@ -1,20 +1,21 @@
 """Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from worldmodel.atomic import replacing
 from worldmodel.fingerprint import sha256
 from worldmodel.scaler import Floats, Sample, Scaler
-from worldmodel.schema import ActionSpace
+from worldmodel.schema import ActionSpace, Source, origin_of
 from worldmodel.windows import Labels, Packed
 
 MANIFEST = "manifest.json"
+COLUMNS = ("agent_id", "name", "split", "source", "origin", "begin")  # of the manifest, in the order of Labels
 
 NewArray = Callable[[str, tuple[int, ...]], Floats]
 
@@ -42,9 +43,41 @@ def sample_of(
     return Sample(features, moves, rewards, confidence)
 
 
+class Described(Protocol):
+    """What an Episode and its record in a manifest have in common."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+def labels_of(episodes: Iterable[Described], splits: Sequence[str]) -> Labels:
+    items = list(episodes)
+    origins = [
+        origin_of(item.agent_id, item.name, item.segment, item.source, item.provenance.get("start")) for item in items
+    ]
+    return Labels(
+        agents=tuple(item.agent_id for item in items),
+        names=tuple(item.name for item in items),
+        splits=tuple(splits),
+        sources=tuple(item.source for item in items),
+        origins=tuple(origin for origin, _ in origins),
+        begins=tuple(begin for _, begin in origins),
+    )
+
+
 def pack(samples: Sequence[Sample], scaler: Scaler) -> Packed:
     """Observed train episodes in memory."""
-    labels = Labels(*(tuple(word for _ in samples) for word in ("", "", "train", "observed")))
+    count = len(samples)
+    blank = ("",) * count
+    labels = Labels(blank, blank, ("train",) * count, ("observed",) * count, origins=blank, begins=(0,) * count)
     lengths = [len(sample.features) for sample in samples]
     return _fill(lambda name, shape: np.empty(shape, np.float32), samples, lengths, labels, scaler)
 
@@ -67,10 +100,8 @@ def write_packed(
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
         "scales": scaler.sha256,
         "episodes": [
-            {"agent_id": agent, "name": name, "split": split, "source": source, "frames": int(frames)}
-            for agent, name, split, source, frames in zip(
-                labels.agents, labels.names, labels.splits, labels.sources, lengths, strict=True
-            )
+            dict(zip((*COLUMNS, "frames"), row, strict=True))
+            for row in zip(*astuple(labels), (int(length) for length in lengths), strict=True)
         ],
     }
     with replacing(folder / MANIFEST) as temporary:
@@ -122,5 +153,4 @@ def _fill(new: NewArray, samples: Iterable[Sample], lengths: Sequence[int], labe
 
 
 def _labels(episodes: list[dict[str, Any]]) -> Labels:
-    columns = ("agent_id", "name", "split", "source")
-    return Labels(*(tuple(str(episode[column]) for episode in episodes) for column in columns))
+    return Labels(*(tuple(episode[column] for episode in episodes) for column in COLUMNS))

@@ -11,9 +11,10 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+
+from worldmodel.yaml12 import read_yaml
 
 Stage = TypeVar("Stage")
 
@@ -59,6 +60,7 @@ class Dreams:
     simulator: CallableName  # imported where source is simulator
     action_noise: NotNegative
     start_noise: NotNegative
+    directed_share: Share
     max_disagreement: Positive
     teacher: Teacher
 
@@ -186,7 +188,7 @@ def load(path: Path, stage: type[Stage]) -> Stage:
     Raises ValueError with one line for each unknown, missing, mistyped or out-of-range key.
     """
     try:
-        whole = TypeAdapter(Params).validate_python(_read(path))
+        whole = TypeAdapter(Params).validate_python(read_yaml(path))
     except ValidationError as error:
         raise ValueError("\n".join(f"{path}: {mistake}" for mistake in _mistakes(error))) from None
     return part(whole, stage)
@@ -206,40 +208,6 @@ def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
             yield from leaves(kind, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; run from the project's folder, or name it with --params")
-    try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _Yaml12Floats)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds {type(found).__name__}, expected sections such as `train:`")
-    return found
-
-
-class _Yaml12Floats(yaml.SafeLoader):
-    """PyYAML takes 1e-05 (what `dvc exp run -S train.lr=0.00001` writes) for text, and the last of two equal keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Yaml12Floats.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12Floats.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.\d+|\d+\.\d*)([eE][-+]?\d+)?$|[-+]?\d+[eE][-+]?\d+$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
 
 
 def _mistakes(error: ValidationError) -> Iterator[str]:

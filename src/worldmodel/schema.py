@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from worldmodel.frame import META_KEYS, Float32, Frame, SameData, is_number, shortest, wrong
 
-__all__ = ["ActionSpace", "Episode", "Frame", "Kind", "Source", "Split", "canonical", "identity_of", "name_of"]
+__all__ = [
+    "ActionSpace",
+    "Episode",
+    "Frame",
+    "Kind",
+    "Source",
+    "Split",
+    "canonical",
+    "identity_of",
+    "name_of",
+    "origin_of",
+]
 
 Source = Literal["observed", "dream"]
 Split = Literal["train", "val", "test"]
@@ -33,6 +44,15 @@ def name_of(frame: Frame) -> str:
 def identity_of(agent_id: str, name: str) -> str:
     """What the split hashes: the same for every piece of an episode, wherever it was logged."""
     return canonical([agent_id, name])
+
+
+def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any) -> tuple[str, int]:
+    """The piece of the log that an episode begins in, "" if unknown, and the frame there; `start` is a dream's word."""
+    if source == "observed":
+        return canonical([agent_id, name, segment]), 0
+    if start is None:
+        return "", 0
+    return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
 
 
 def confidence_of(frame: Frame) -> float | None:

@@ -71,7 +71,7 @@ def dream_times(source: Episode, begin: int, history: int, after: int) -> NDArra
 
 def start_identity(source: Episode, begin: int) -> dict[str, Any]:
     """meta.start of a dream: prepare checks that this episode is trained on."""
-    return {"agent_id": source.agent_id, "episode": source.name, "frame": begin}
+    return {"agent_id": source.agent_id, "episode": source.name, "segment": source.segment, "frame": begin}
 
 
 def _firsts(train: Sequence[Episode], history: int, length: int) -> NDArray[np.int64]:

@@ -85,6 +85,11 @@ def _require_trained_start(dream: Episode, kept: Mapping[str, Split]) -> None:
     who = f"dream {dream.name!r} of agent {dream.agent_id!r}"
     if not isinstance(start, Mapping) or not {"agent_id", "episode"} <= set(start):
         raise ValueError(f"{who}: meta.start is {canonical(start)}, expected an object with agent_id and episode")
+    for key in ("segment", "frame"):
+        if type(start.get(key, 0)) is not int or start.get(key, 0) < 0:
+            raise ValueError(
+                f"{who}: meta.start.{key} is {canonical(start[key])}, expected an integer from 0, or no such key"
+            )
     identity = identity_of(start["agent_id"], str(start["episode"]))
     if kept.get(identity) != "train":
         raise ValueError(

@@ -24,6 +24,8 @@ class Labels:
     names: tuple[str, ...]
     splits: tuple[str, ...]  # train | val | test
     sources: tuple[str, ...]  # observed | dream
+    origins: tuple[str, ...]  # piece of the log that it begins in: an observed one's own, "" where a dream names none
+    begins: tuple[int, ...]  # frame of that piece that it begins at
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,11 @@ class Windows:
             weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
         )
 
+    def at(self, chosen: Ints) -> "Windows":
+        return replace(self, first=self.first[chosen], end=self.end[chosen], episode=self.episode[chosen])
+
     def every(self, stride: int) -> "Windows":
-        return replace(self, first=self.first[::stride], end=self.end[::stride], episode=self.episode[::stride])
+        return self.at(np.arange(0, len(self), stride))
 
 
 def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windows:
