@@ -112,7 +112,7 @@ def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatc
     for each in found:
         source, begin = start_of(each, train)
         future = slice(begin + HISTORY, begin + HISTORY + LENGTH)
-        np.testing.assert_allclose(each.features[HISTORY:], source.features[future], atol=0.1)
+        np.testing.assert_allclose(each.features[HISTORY:], source.features[future], atol=1e-4)
         np.testing.assert_allclose(each.actions[HISTORY:], source.actions[future], atol=1e-5)
     assert {each.length for each in found} == {HISTORY + LENGTH}
 
@@ -152,11 +152,20 @@ def test_a_dream_ends_where_the_members_disagree_too_much(limit, kept):
         np.testing.assert_allclose(each.confidence, confidence, rtol=1e-6)
 
 
-def test_predicted_frames_and_rewards_stand_at_the_actions_that_lead_to_them():
+def test_a_teacher_to_whom_actions_make_no_difference_brings_back_the_log():
     train = make_episodes(6, 12)
     for each in dreamer(train).dream():
-        np.testing.assert_allclose(each.features[HISTORY:, 0], [1, 2, 3, 4], rtol=1e-5)
-        np.testing.assert_allclose(each.rewards[HISTORY - 1 :], [10, 11, 12, 13, 14], rtol=1e-5)
+        source, begin = start_of(each, train)
+        last = begin + HISTORY - 1
+        np.testing.assert_allclose(each.features[HISTORY:], source.features[last + 1 : last + 1 + LENGTH], atol=1e-5)
+        np.testing.assert_allclose(each.rewards[HISTORY - 1 :], source.rewards[last : last + 1 + LENGTH], atol=1e-5)
+
+
+def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_to_them():
+    train = make_episodes(6, HISTORY + 2)  # every start has two frames to go by, of the five that are asked for
+    for each in dreamer(train).dream():
+        np.testing.assert_allclose(each.features[HISTORY + 2 :, 0], [3, 4], rtol=1e-5)
+        np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
 
 
 def test_planned_actions_begin_at_the_last_frame_of_the_history(monkeypatch):

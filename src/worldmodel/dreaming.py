@@ -1,9 +1,10 @@
 """Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
 
 Where dreams.source is simulator, they come from worldmodel.simulating instead, and no teacher is fitted. A teacher's
-dream is one window: H frames of real history (with a little noise) and up to `length` frames that the teacher
-predicted. Its actions are those logged after its start, or after another start of the train split, with noise. Most
-starts are drawn from all windows alike; directed dreams start from the rarest, of which the log has few.
+dream is one window: H frames of real history (with a little noise) and up to `length` frames of what might have come:
+what was logged, plus the difference that other actions make to the teacher. Its actions are those logged after its
+start, or after another start of the train split, with noise. Most starts are drawn from all windows alike; directed
+dreams start from the rarest, of which the log has few.
 """
 
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,7 @@ class Dreamer:
             rare = self._rarest[rng.integers(len(self._rarest), size=CHUNK)]
             chosen = np.where(directed, rare, rng.integers(len(self.starts), size=CHUNK))
             batch = self.imagine(chosen, rng)
-            rollout = self.teacher.rollout(batch)
+            rollout = self._anchored(chosen, self.teacher.rollout(batch))
             kept = self._kept(rollout)
             yield [
                 self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
@@ -143,6 +144,19 @@ class Dreamer:
             history=batch.history + np.float32(self.params.start_noise) * noise,
             planned_actions=self._disturbed(plans, rng),
         )
+
+    def _anchored(self, chosen: Ints, dreamed: Rollout) -> Rollout:
+        """What was logged after the start, plus what the teacher makes of the changes to its history and actions.
+
+        A mean rollout alone is smoother than anything real; where the log ends, it is all there is.
+        """
+        logged = self.starts.take(chosen)
+        told = self.teacher.rollout(logged)
+        features = dreamed.features + logged.weight[..., None] * (logged.features - told.features)
+        if dreamed.rewards is None or told.rewards is None or logged.rewards is None:
+            return replace(dreamed, features=features)
+        rewards = dreamed.rewards + logged.weight * (logged.rewards - told.rewards)
+        return replace(dreamed, features=features, rewards=rewards)
 
     def _disturbed(self, plans: Floats, rng: np.random.Generator) -> Floats:
         """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
