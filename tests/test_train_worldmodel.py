@@ -1,0 +1,57 @@
+"""The door without DVC: examples/train_worldmodel.py, from logs to a bundle in one folder."""
+
+import json
+
+import pytest
+import yaml
+
+import train_worldmodel
+from factories import make_episodes, write_logs
+from test_pipeline import tiny_params
+from worldmodel.client import WorldModel
+from worldmodel.trained import read_trained
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Calls the door on tiny logs with tiny params; returns the folder it wrote."""
+    logs = write_logs(tmp_path / "logs", make_episodes(30, 20, agents=3))
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
+
+    def call(*options):
+        given = ["--logs", logs, "--out", tmp_path / "out", "--params", params, *options]
+        train_worldmodel.main([str(each) for each in given])
+        return tmp_path / "out"
+
+    return call
+
+
+def test_logs_become_a_bundle_and_metrics_with_dreams_on_the_way(run):
+    out = run("--rho", 0.25, "--batch-size", 8, "--horizon", 2)
+    model = WorldModel.load(out / "worldmodel")
+    assert (model.history, model.horizon) == (3, 2)
+    assert json.loads((out / "metrics.json").read_text())["dreams"]["share"] == 0.25
+    assert (out / "dreams" / "dreams.jsonl").stat().st_size > 0
+
+
+def test_epochs_become_as_many_steps_as_draw_every_observed_window_so_often(run):
+    out = run("--rho", 0, "--epochs", 2.5, "--batch-size", 16)
+    manifest = read_trained(out / "train").manifest
+    steps, windows = manifest["arguments"]["steps"], manifest["windows"]["observed"]
+    assert (steps - 1) * 16 < 2.5 * windows <= steps * 16
+
+
+def test_rho_0_makes_no_dreams_whatever_rho_start_says(run):
+    out = run("--rho", 0, "--rho-start", 0.5, "--steps", 3)
+    assert not (out / "dreams").exists()
+
+
+def test_epochs_of_dreams_alone_are_refused(run):
+    with pytest.raises(ValueError, match="--epochs 1 with 0% observed windows a batch; give --steps instead"):
+        run("--rho", 1, "--epochs", 1)
+
+
+def test_an_option_out_of_range_is_named(run):
+    with pytest.raises(ValueError, match=r"--rho: .*less than or equal to 1"):
+        run("--rho", 1.5)
