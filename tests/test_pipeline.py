@@ -11,19 +11,12 @@ import pytest
 import yaml
 
 from factories import make_episodes, write_logs
+from test_params import STAGES
 from worldmodel import params
 from worldmodel.fingerprint import import_closure
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES = {
-    "dreams": params.DreamsStage,
-    "prepare": params.PrepareStage,
-    "normalize": params.NormalizeStage,
-    "train": params.TrainStage,
-    "export": params.ExportStage,
-    "validate": params.ValidateStage,
-}
 TINY = {
     "dreams": {"episodes": 12, "length": 4, "max_disagreement": 1000.0},
     "dreams.teacher": {"members": 2, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8},
