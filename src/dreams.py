@@ -5,7 +5,6 @@ Either sees observed train episodes and nothing else; the split is the one that 
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from worldmodel import numerics, params, stage
@@ -50,7 +49,7 @@ def _realism(
     samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in episodes]
     scales = settings.normalize
     scaler = fit(samples[: len(train)], scales.method, scales.min_std, one_hot=space.kind == "discrete")
-    packed = replace(pack(samples, scaler), labels=labels_of(episodes, ["train"] * len(episodes)))
+    packed = pack(samples, scaler, labels_of(episodes, ["train"] * len(episodes)))
     return realism(packed, settings.train.history, settings.dreams.length)
 
 

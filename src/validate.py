@@ -11,7 +11,7 @@ from typing import Any
 from worldmodel import curves, equivalence, latency, metrics, numerics, params, rarity, stage, timing
 from worldmodel.atomic import replacing
 from worldmodel.client import WorldModel
-from worldmodel.floors import Ridge, fit_ridge
+from worldmodel.floors import train_ridge
 from worldmodel.packing import PackedData, read_packed
 from worldmodel.realism import realism, told
 from worldmodel.scaler import Scaler
@@ -36,7 +36,7 @@ def validate(
     held_out = _test_windows(data, model, settings.horizon)
 
     # Errors of model and floors on held-out windows
-    predictors = Predictors(model, scaler, _ridge(data))
+    predictors = Predictors(model, scaler, train_ridge(data.packed))
     scores = score(predictors, held_out)
     by_agent = metrics.agents(scores, data.packed.labels)
     difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
@@ -90,11 +90,6 @@ def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
 
 def _windows(data: PackedData, model: WorldModel, horizon: int, split: str) -> Windows:
     return windows(data.packed, data.packed.where(split), model.history, horizon)
-
-
-def _ridge(data: PackedData) -> Ridge:
-    rows = [data.packed.rows(episode) for episode in data.packed.where("train")]
-    return fit_ridge((data.packed.features[row] for row in rows), (data.packed.actions[row] for row in rows))
 
 
 def main() -> None:

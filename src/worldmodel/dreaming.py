@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from worldmodel.model import Floats, Shape
 from worldmodel.packing import pack, sample_of
 from worldmodel.params import Dreams, Normalize
-from worldmodel.rarity import rarest
+from worldmodel.rarity import rarest, rarest_count
 from worldmodel.scaler import Scaler, fit
 from worldmodel.schema import ActionSpace, Episode
 from worldmodel.simulating import dream_times, simulate_dreams, start_identity
 from worldmodel.teacher import Rollout, Teacher, fit_teacher
-from worldmodel.windows import Batch, Ints, Windows, windows
+from worldmodel.windows import Batch, Ints, Packed, Windows, windows
 
 CHUNK = 256  # dreams rolled out at once; each chunk has its own random stream
 PATIENCE = 10  # starts tried for each dream asked for
@@ -47,21 +47,19 @@ def generate_dreams(
         return []
     if dreams.source == "simulator":
         return simulate_dreams(train, action_space, dreams, history)
-    return _of_teacher(train, action_space, dreams, normalize, history, device)
-
-
-def _of_teacher(
-    train: Sequence[Episode],
-    action_space: ActionSpace,
-    dreams: Dreams,
-    normalize: Normalize,
-    history: int,
-    device: torch.device,
-) -> list[Episode]:
     samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
     scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
     packed = pack(samples, scaler)
-    shape = Shape(
+    shape = _member_shape(packed, dreams, history)
+    everything = np.arange(len(train))
+    teacher = fit_teacher(packed, everything, shape, dreams.teacher, dreams.seed, device)
+    starts = windows(packed, everything, history, shape.horizon)
+    dreamer = Dreamer(teacher, starts, train, action_space, scaler, dreams)
+    return dreamer.dream()
+
+
+def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
+    return Shape(
         features=packed.features.shape[1],
         actions=packed.actions.shape[1],
         rewards=packed.rewards is not None,
@@ -72,11 +70,6 @@ def _of_teacher(
         hidden_dim=dreams.teacher.hidden_dim,
         encoder="gru",
     )
-    everything = np.arange(len(train))
-    teacher = fit_teacher(packed, everything, shape, dreams.teacher, dreams.seed, device)
-    starts = windows(packed, everything, history, shape.horizon)
-    dreamer = Dreamer(teacher, starts, train, action_space, scaler, dreams)
-    return dreamer.dream()
 
 
 @dataclass(frozen=True)
@@ -111,8 +104,10 @@ class Dreamer:
         for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
             rng = np.random.default_rng([self.params.seed, number])
             directed = self._directed(number)
-            rare = self._rarest[rng.integers(len(self._rarest), size=CHUNK)]
-            chosen = np.where(directed, rare, rng.integers(len(self.starts), size=CHUNK))
+            rank = rng.integers(rarest_count(self.starts), size=CHUNK)  # drawn by all, so that others' starts stay
+            chosen = rng.integers(len(self.starts), size=CHUNK)
+            if directed.any():
+                chosen = np.where(directed, self._rarest[rank], chosen)
             batch = self.imagine(chosen, rng)
             rollout = self._anchored(chosen, self.teacher.rollout(batch))
             kept = self._kept(rollout)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.model import Floats, LinearStart
+from worldmodel.windows import Packed
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
 Doubles = NDArray[np.float64]
@@ -40,6 +41,12 @@ def fit_ridge(features: Iterable[Floats], actions: Iterable[Floats]) -> Ridge:
     penalty[-1] = 1e-9  # the bias is free
     solution = np.linalg.solve(gram + np.diag(penalty), cross).T.astype(np.float64)
     return Ridge(solution[:, :-1], solution[:, -1])
+
+
+def train_ridge(packed: Packed) -> Ridge:
+    """Ridge of the observed train episodes."""
+    rows = [packed.rows(episode) for episode in packed.where("train")]
+    return fit_ridge((packed.features[row] for row in rows), (packed.actions[row] for row in rows))
 
 
 def linear_start(features: list[Floats], actions: list[Floats], state_dim: int) -> LinearStart:

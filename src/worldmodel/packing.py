@@ -73,11 +73,11 @@ def labels_of(episodes: Iterable[Described], splits: Sequence[str]) -> Labels:
     )
 
 
-def pack(samples: Sequence[Sample], scaler: Scaler) -> Packed:
-    """Observed train episodes in memory."""
+def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
+    """Episodes in memory; without labels, observed train episodes."""
     count = len(samples)
     blank = ("",) * count
-    labels = Labels(blank, blank, ("train",) * count, ("observed",) * count, origins=blank, begins=(0,) * count)
+    labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
     lengths = [len(sample.features) for sample in samples]
     return _fill(lambda name, shape: np.empty(shape, np.float32), samples, lengths, labels, scaler)
 

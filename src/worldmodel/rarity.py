@@ -22,8 +22,12 @@ Doubles = NDArray[np.float64]
 
 def rarest(train: Windows, given: Windows) -> Ints:
     """Numbers of the rarest tenth of the given windows, at least one of them, rarest first."""
-    count = max(1, round(RAREST_SHARE * len(given)))
-    return np.argsort(-rarity(train, given), kind="stable")[:count].astype(np.int64)
+    return np.argsort(-rarity(train, given), kind="stable")[: rarest_count(given)].astype(np.int64)
+
+
+def rarest_count(given: Windows) -> int:
+    """How many windows `rarest` names, known before any distance is taken."""
+    return max(1, round(RAREST_SHARE * len(given)))
 
 
 def rarity(train: Windows, given: Windows) -> Doubles:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.floors import Ridge, fit_ridge
+from worldmodel.floors import Ridge, train_ridge
 from worldmodel.windows import Batch, Floats, Ints, Packed, Windows, windows
 
 PAIRS = 3000  # at most; a seeded sample of more
@@ -36,8 +36,7 @@ def realism(packed: Packed, history: int, horizon: int) -> Realism | None:
     dreamed, real = _pairs(packed, history, horizon)
     if len(np.unique(real.episode)) < 2:
         return None
-    rows = [packed.rows(episode) for episode in packed.where("train")]
-    ridge = fit_ridge((packed.features[row] for row in rows), (packed.actions[row] for row in rows))
+    ridge = train_ridge(packed)
     everything = np.arange(len(real))
     batches = [these.take(everything) for these in (real, dreamed)]
     exists = batches[0].weight * batches[1].weight
