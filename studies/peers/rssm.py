@@ -25,6 +25,7 @@ IMAGINED = 8  # rollouts by the prior, whose mean is predicted; the most likely 
 class Rssm(Peer):
     lr: ClassVar[float] = 1e-3
     clip_norm: ClassVar[float] = 100.0
+    batch_size: ClassVar[int] = 32  # 64 errs more after the same time
 
     def __init__(self, sizes: Sizes, change_mean: Tensor, change_std: Tensor) -> None:
         super().__init__(sizes, change_mean, change_std)
