@@ -3,7 +3,8 @@
     make bench        # or: python studies/bench.py --rounds 5 --steps 20 --json bench.json
 
 All contestants run in every round, in an order that rotates, and a ratio is the median of its rounds' ratios: what else
-the machine does hits both sides alike.
+the machine does hits both sides alike. A whole training is its steps and, of its looks at the val windows, the share
+that falls to a step; both are timed in every round.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def bench(normalized: Path, settings: params.Train, rounds: int, steps: int) -> 
     device = numerics.settle(settings)
     data = read_packed(normalized)
     seconds = measure(contestants(data, settings, steps, (SMALL, LARGE), device), rounds, device)
-    seconds["whole"] = seconds["pipeline"] + seconds["look"] * _looks(settings.steps) / settings.steps
+    seconds["whole"] = seconds["pipeline"] + seconds["look"] * looks(settings.steps) / settings.steps
     model = untrained(data, settings, device)
     counted = {size: flops(model, batch_of(data, settings, size, device)) for size in (SMALL, LARGE)}
     cuda = device.type == "cuda"
@@ -79,7 +80,7 @@ def bench(normalized: Path, settings: params.Train, rounds: int, steps: int) -> 
     }
 
 
-def _looks(steps: int) -> int:
+def looks(steps: int) -> int:
     """How often a training of so many steps looks at the val windows: before it, and as `fit` does."""
     return 1 + math.ceil(steps / max(1, steps // EVALUATIONS))
 

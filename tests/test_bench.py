@@ -113,8 +113,16 @@ def test_flops_are_two_for_each_multiply_add_forward_and_for_each_gradient(proje
     assert 2 * forward < small < 3 * forward
 
 
+@pytest.mark.parametrize("steps", [1, 19, 45, 60])
+def test_looks_at_val_windows_are_counted_as_training_takes_them(tmp_path, steps):
+    project = make_project(tmp_path, steps=steps, batch_size=1)
+    project.train()
+    losses = (project.plots / "loss.csv").read_text().splitlines()
+    assert bench.looks(steps) == 1 + sum(",val," in line for line in losses)
+
+
 def test_missing_data_are_a_message(tmp_path, request):
-    with pytest.raises(ValueError, match="not packed episodes .* make them with `dvc repro normalize`"):
+    with pytest.raises(ValueError, match=r"not packed episodes .* make them with `dvc repro normalize`"):
         bench.main(["--normalized", str(tmp_path / "none"), "--params", str(written_params(tmp_path, request))])
 
 
