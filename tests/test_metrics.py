@@ -7,6 +7,7 @@ from torch.distributions import Normal
 
 from worldmodel import metrics
 from worldmodel.metrics import Scores
+from worldmodel.model import NORMAL_90
 from worldmodel.windows import Labels
 
 W, K, F = 3, 4, 2
@@ -54,7 +55,7 @@ def test_nine_tenths_of_normal_numbers_are_covered():
     zero = np.zeros_like(real)
     assert metrics.covered(zero, np.ones_like(real), real).mean() == pytest.approx(0.9, abs=0.005)
     half_width = Normal(0, 1).icdf(torch.tensor(0.95)).item()
-    assert metrics.QUANTILE_95 == pytest.approx(half_width)  # noqa: SIM300
+    assert NORMAL_90 == pytest.approx(half_width)  # noqa: SIM300
 
 
 def test_covered_counts_features_within_the_interval():

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.model import NORMAL_90
 from worldmodel.windows import Labels
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-QUANTILE_95 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 
 
 def squared_error(predicted: Floats, real: Floats) -> Doubles:
@@ -34,7 +34,7 @@ def log_likelihood(predicted: Floats, std: Floats, real: Floats) -> Doubles:
 
 def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
     """Share of features within the central 90 % interval: [W, K, F] -> [W, K]"""
-    inside: Doubles = (np.abs(predicted - real) <= QUANTILE_95 * std).mean(axis=2, dtype=np.float64)
+    inside: Doubles = (np.abs(predicted - real) <= NORMAL_90 * std).mean(axis=2, dtype=np.float64)
     return inside
 
 
