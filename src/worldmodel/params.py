@@ -56,7 +56,7 @@ class Dreams:
     seed: Seed
     episodes: CountOrNone
     length: Steps
-    source: Literal["teacher", "simulator"]
+    source: Literal["teacher", "simulator", "repeat"]
     simulator: CallableName  # imported where source is simulator
     action_noise: NotNegative
     start_noise: NotNegative
