@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 import yaml
-from grid import PARAMS, Run
 
+from grid import PARAMS, Run
 from worldmodel.fingerprint import fingerprint
 from worldmodel.yaml12 import parse
 
@@ -60,7 +60,7 @@ def finished(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def _is_of(commit: str, wanted: Run) -> bool:
-    return _params(commit) == wanted.values
+    return bool(_params(commit) == wanted.values)
 
 
 @cache

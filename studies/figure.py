@@ -4,21 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-from intervals import Change
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from intervals import Change
 from report import size_name
 from results import BASE, Line
-
 from worldmodel.atomic import replacing
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STYLE = {"font.size": 10, "svg.hashsalt": "rho-study", "axes.spines.top": False, "axes.spines.right": False}
 
 
 def draw(path: Path, found: Sequence[Line], title: str) -> None:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
         axes = figure.subplots()
         shares = sorted({line.rho for line in found if line.arm.startswith("rho") and line.rho is not None})

@@ -57,7 +57,7 @@ def grid(
     extra: Mapping[str, str],
     code: str,
 ) -> list[Run]:
-    """All seeds of nothing before one seed of everything. `values`: params.yaml; `code`: a hash of all that is no param.
+    """Seed by seed. `values`: params.yaml; `code`: a hash of all that decides results and is no param.
 
     Raises ValueError where the params are wrong.
     """

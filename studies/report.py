@@ -6,7 +6,6 @@ from pathlib import Path
 
 from intervals import Change
 from results import Line
-
 from worldmodel.atomic import replacing
 from worldmodel.tables import write_csv
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
+
 from grid import DEFAULT, REPEAT, Run
 from intervals import Change, Doubles, change, mean_error
 

@@ -22,7 +22,6 @@ import report  # noqa: E402
 import results  # noqa: E402
 from following import Follower  # noqa: E402
 from teachers import teachers_errors  # noqa: E402
-
 from worldmodel import stage  # noqa: E402
 from worldmodel.yaml12 import parse  # noqa: E402
 
@@ -109,8 +108,8 @@ def write(found: list[results.Line], given: argparse.Namespace, notes: list[str]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rhos", type=_numbers(float), default="0,0.3,0.5,0.8", help="0 has to be among them")
-    parser.add_argument("--sizes", type=_numbers(int), default="8,32,0", help="train episodes; 0 = all")
+    parser.add_argument("--rhos", type=_rhos, default="0,0.3,0.5,0.8", help="0 has to be among them")
+    parser.add_argument("--sizes", type=_sizes, default="8,32,0", help="train episodes; 0 = all")
     parser.add_argument("--seeds", type=int, default=5, help="s is added to train.seed and dreams.seed, s = 0, 1, ...")
     parser.add_argument("--control-rho", type=float, help="share of repeated windows; else train.rho of params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a param for all runs")
@@ -126,12 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(kind: type[float] | type[int]):  # type: ignore[no-untyped-def]
-    def parsed(text: str) -> list[float] | list[int]:
-        return [kind(part) for part in text.split(",")]  # type: ignore[return-value]
+def _rhos(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
-    parsed.__name__ = f"list of {kind.__name__}"
-    return parsed
+
+def _sizes(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grid import PARAMS, Run
 
 import dreams
+from grid import PARAMS, Run
 from worldmodel import numerics, params
 from worldmodel.dreaming import fit_on_logs
 from worldmodel.fingerprint import fingerprint
