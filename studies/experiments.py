@@ -95,7 +95,11 @@ def put(wanted: Run) -> None:
 
 
 def start(jobs: int) -> None:
-    run("dvc", "queue", "start", "-j", str(jobs))
+    """Workers hold on to the streams they are given, and outlive who started them: nothing waits for their end."""
+    command = ["dvc", "queue", "start", "-j", str(jobs)]
+    nothing = subprocess.DEVNULL
+    if subprocess.run(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True).returncode:
+        raise ValueError(f"{' '.join(command)}: failed; call it by hand to see why")
 
 
 def remove(name: str) -> None:
