@@ -62,7 +62,7 @@ REFUSED = {
     "validate.latency_calls": (0, 10**10),
 }
 CHOICES = {
-    "dreams.source": ["teacher", "simulator"],
+    "dreams.source": ["teacher", "simulator", "repeat"],
     "prepare.split_by": ["episode", "agent"],
     "normalize.method": ["standard", "minmax"],
     "train.rho_schedule": ["constant", "linear", "cosine"],

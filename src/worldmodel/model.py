@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
 
