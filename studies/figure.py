@@ -50,8 +50,8 @@ def _draw_size(axes: Axes, own: Sequence[Line], places: dict[str, float], offset
             [x for x, _ in chosen],
             [100 * each.value for _, each in chosen],
             yerr=[
-                [100 * (each.value - each.low) for _, each in chosen],
-                [100 * (each.high - each.value) for _, each in chosen],
+                [max(0.0, 100 * (each.value - each.low)) for _, each in chosen],
+                [max(0.0, 100 * (each.high - each.value)) for _, each in chosen],
             ],
             color=color,
             marker=marker,
