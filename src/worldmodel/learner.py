@@ -64,11 +64,13 @@ def to_device(batch: Batch, device: torch.device) -> Tensors:
     )
 
 
-def new_model(shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device) -> WorldModel:
+def new_model(
+    shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device, dropout: float = 0.0
+) -> WorldModel:
     """Seeded weights, with the ridge of the given train episodes as linear start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = WorldModel(shape)
+        model = WorldModel(shape, dropout)
     rows = [packed.rows(episode) for episode in episodes]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
     model.start_from(linear_start(features, actions, shape.state_dim))

@@ -47,6 +47,7 @@ class Teacher:
     steps: Count
     batch_size: Count
     lr: Rate
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
     z_dim: LatentSize
     hidden_dim: Width
 
