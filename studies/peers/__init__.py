@@ -1,0 +1,1 @@
+"""Other dynamics models, written anew from their papers, to measure ours beside."""
