@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_episodes, make_packed, write_logs
+from peers import compare
+from peers.fitting import errors
+from peers.peer import new_peer
+from worldmodel import learner
+from worldmodel.floors import persistence
+from worldmodel.mixing import Mixture
+from worldmodel.windows import windows
+
+CPU = torch.device("cpu")
+HISTORY, HORIZON = 3, 4
+
+
+def linear_system(**fields):
+    """Packed episodes of a linear system, the last third held out."""
+    episodes = make_episodes(12, 30, **fields)
+    return make_packed(episodes, ["train"] * 8 + ["val"] * 4)
+
+
+def trained(kind, packed, updates, seed=0):
+    episodes = packed.where("train")
+    lengths = (1, 1) if kind.single_transitions else (HISTORY, HORIZON)
+    observed, none = windows(packed, episodes, *lengths), windows(packed, episodes[:0], *lengths)
+    mixture = Mixture(observed, none, kind.batch_size, np.zeros(updates), seed, confidence=False)
+    peer = new_peer(kind, packed, episodes, seed, HISTORY, HORIZON)
+    for t in range(updates):
+        peer.update(learner.to_device(mixture.batch(t), CPU), learner.learning_rate(t, updates, 1.0))
+    return peer
+
+
+def held_out(packed):
+    return windows(packed, packed.where("val"), HISTORY, HORIZON)
+
+
+def hold(batch):
+    return torch.from_numpy(persistence(batch.history[:, -1].numpy(), HORIZON))
+
+
+@pytest.fixture(params=compare.PEERS.values(), ids=compare.PEERS)
+def kind(request):
+    return request.param
+
+
+def test_it_learns_a_linear_system(kind):
+    packed = linear_system()
+    unseen = held_out(packed)
+    assert errors(trained(kind, packed, 40).predict, unseen)["mean"] < 0.5 * errors(hold, unseen)["mean"]
+
+
+def test_a_later_action_changes_no_earlier_prediction(kind):
+    packed = linear_system()
+    peer, batch = trained(kind, packed, 3), learner.to_device(held_out(packed).take(np.arange(5)), CPU)
+    other = batch.planned_actions.clone()
+    other[:, 2] += 1
+    with torch.no_grad():
+        before, after = peer.predict(batch), peer.predict(batch._replace(planned_actions=other))
+    torch.testing.assert_close(after[:, :2], before[:, :2])
+    assert not torch.allclose(after[:, 2], before[:, 2], atol=1e-5)
+
+
+def test_a_prediction_sees_nothing_of_what_came(kind):
+    packed = linear_system()
+    peer, batch = trained(kind, packed, 1), learner.to_device(held_out(packed).take(np.arange(5)), CPU)
+    with torch.no_grad():
+        told = peer.predict(batch)
+        untold = peer.predict(batch._replace(features=torch.full_like(batch.features, torch.nan), rewards=None))
+    torch.testing.assert_close(untold, told)
+
+
+def test_the_same_seed_and_updates_give_the_same_bits(kind):
+    packed = linear_system()
+    one, same, other = (trained(kind, packed, 3, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("fields", [{"kind": "discrete"}, {"kind": "none", "actions": 0}], ids=["discrete", "none"])
+def test_it_takes_logs_of_other_actions_and_without_rewards(kind, fields):
+    packed = linear_system(rewards=False, **fields)
+    error = errors(trained(kind, packed, 2).predict, held_out(packed))
+    assert np.isfinite(list(error.values())).all()
+
+
+def test_the_command_measures_the_models_named_beside_both_floors(tmp_path, capsys):
+    write_logs(tmp_path / "logs", make_episodes(24, 40, noise=0.05))
+    arguments = ["--logs", str(tmp_path / "logs"), "--train-episodes", "6", "--seconds", "0.5"]
+    compare.main([*arguments, "--models", "admpo,pets", "--json", str(tmp_path / "peers.json")])
+    measured = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
+    rows = measured["models"]
+    assert [row["model"] for row in rows] == ["hold-last", "ridge", "admpo", "pets"]
+    assert measured["train_episodes"] == 6
+    assert rows[1]["test"]["mean"] < rows[0]["test"]["mean"]
+    assert all(set(row["val"]) == {"mean", "h1", "h8", "h16"} for row in rows)
+    assert f"| pets | {rows[-1]['test']['mean']:.4f} |" in capsys.readouterr().out
+
+
+def test_an_unknown_model_is_refused_by_name(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--logs", str(tmp_path), "--train-episodes", "1", "--models", "pets,oracle"])
+    assert "unknown oracle; expected pets, rwm, admpo, rssm, tdmpc2, ours" in capsys.readouterr().err
