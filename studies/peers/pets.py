@@ -51,7 +51,7 @@ class Pets(Peer):
     def loss(self, batch: Tensors) -> Tensor:
         """Each member gets its own share of shuffled transitions: windows of two frames."""
         state, action, after, weight = (
-            tensor.reshape(MEMBERS, -1, *tensor.shape[1:])
+            tensor.reshape(MEMBERS, len(tensor) // MEMBERS, *tensor.shape[1:])
             for tensor in (batch.history[:, -1], batch.planned_actions[:, 0], batch.features[:, 0], batch.weight[:, 0])
         )
         mean, log_variance = self(state, action)
