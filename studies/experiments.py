@@ -1,12 +1,14 @@
 """DVC's experiments and its queue, as a study uses them: through their command line and git."""
 
 import csv
+import fcntl
 import json
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +17,8 @@ from grid import PARAMS, Run
 from worldmodel.fingerprint import fingerprint
 from worldmodel.yaml12 import parse
 
+CACHE = Path("runs/rho-study")
+QUEUEING = CACHE / "queueing"  # there while DVC has changed params.yaml and HEAD; holds the branch
 EPISODES, METRICS = "artifacts/plots/episodes.csv", "artifacts/metrics.json"
 
 
@@ -90,8 +94,41 @@ def status() -> Status:
 
 
 def put(wanted: Run) -> None:
+    """DVC is let finish, whatever ends this process: it has changed params.yaml and HEAD, and changes them back."""
     sets = [part for key, text in wanted.overrides.items() for part in ("-S", f"{key}={text}")]
-    run("dvc", "exp", "run", "--queue", "--quiet", "-n", wanted.name, *sets)
+    command = ["dvc", "exp", "run", "--queue", "--quiet", "-n", wanted.name, *sets]
+    branch = subprocess.run(["git", "symbolic-ref", "-q", "HEAD"], capture_output=True, text=True, check=False).stdout
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with QUEUEING.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # DVC inherits the lock
+        file.write(branch.strip())
+        file.flush()
+        pipe = subprocess.PIPE
+        queueing = subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, pass_fds=[file.fileno()]
+        )
+        try:
+            _, said = queueing.communicate()
+        finally:
+            queueing.wait()
+        QUEUEING.unlink()
+    if queueing.returncode:
+        raise ValueError(f"{' '.join(command)}: {' '.join(said.split())[-500:]}")
+
+
+def mend() -> None:
+    """Undo what a `put` leaves behind whose DVC was killed too; one that is still at work is waited for."""
+    if not QUEUEING.is_file():
+        return
+    with QUEUEING.open(encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        branch = file.read()
+    detached = run("git", "rev-parse", "--abbrev-ref", "HEAD").strip() == "HEAD"
+    if detached and branch and run("git", "rev-parse", branch) == run("git", "rev-parse", "HEAD"):
+        run("git", "symbolic-ref", "HEAD", branch)
+    run("git", "checkout", "HEAD", "--", str(PARAMS))
+    print(f"an earlier call was killed while DVC queued a run: {PARAMS} and branch are as before; see `git stash list`")
+    QUEUEING.unlink()
 
 
 def start(jobs: int) -> None:

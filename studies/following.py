@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import experiments
 from grid import Run
 
-ATTEMPTS = 3  # of a run that fails before a stage of it does
+ATTEMPTS = 3  # of a run that ends before a stage of it fails
 STARTING = 15.0  # seconds that a worker may take until DVC sees it
 SAID_EVERY = 60.0  # seconds
 
@@ -65,7 +65,7 @@ class Follower:
             self.failed[name] = _reason(text)
             print(f"{name} failed: {self.failed[name]}", flush=True)
         else:
-            print(f"{name} failed before any of its stages: once more", flush=True)
+            print(f"{name} ended before a stage of it failed: once more", flush=True)
             experiments.remove(name)
 
     def _next(self, flying: Sequence[str], done: dict[str, str]) -> list[Run]:

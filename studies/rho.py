@@ -25,8 +25,6 @@ from teachers import teachers_errors  # noqa: E402
 from worldmodel import stage  # noqa: E402
 from worldmodel.yaml12 import parse  # noqa: E402
 
-CACHE = Path("runs/rho-study")
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
@@ -57,6 +55,7 @@ def plan(given: argparse.Namespace) -> tuple[str, list[grid.Run]]:
     extra = dict(pair.split("=", 1) for pair in given.set)
     base = grid.with_overrides(values, extra)
     arms = grid.arms(given.rhos, given.control_rho, base["train"])
+    experiments.mend()
     code = experiments.code_of_project()
     return code, grid.grid(arms, given.sizes, given.seeds, base, extra, code)
 
@@ -67,7 +66,7 @@ def _teachers(finished: list[grid.Run], given: argparse.Namespace, code: str) ->
     if seen < asked:
         print(f"the teacher predicts {seen} frames, validate.horizon asks for {asked}: its own error is left out")
         return {}
-    return dict(teachers_errors(finished, given.logs, CACHE, code, given.jobs))
+    return dict(teachers_errors(finished, given.logs, experiments.CACHE, code, given.jobs))
 
 
 def _measured(run: grid.Run, commit: str) -> results.Measured:
