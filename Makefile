@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check smoke proto clean
+.PHONY: help repro data train export validate test check smoke bench rho-study proto clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,13 @@ check: $(VENV)/dev  ## lint, format, types, generated code
 
 smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
 	$(RUN) scripts/smoke.sh
+
+bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
+	$(RUN) dvc repro normalize
+	$(RUN) python studies/bench.py
+
+rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
+	$(RUN) python studies/rho.py
 
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh

@@ -1,6 +1,7 @@
-"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined, or a simulator of the user's computed.
+"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined, a simulator of the user's computed, or
+that the log holds already (the control).
 
-Either sees observed train episodes and nothing else; the split is the one that prepare uses.
+All of them see observed train episodes and nothing else; the split is the one that prepare uses.
 """
 
 import argparse
@@ -13,32 +14,36 @@ from worldmodel.logs import read_logs, require_few_rejects, write_jsonl
 from worldmodel.packing import labels_of, pack, sample_of
 from worldmodel.realism import Realism, realism, told
 from worldmodel.scaler import fit
-from worldmodel.schema import ActionSpace, Episode
+from worldmodel.schema import ActionSpace, Episode, Split
 from worldmodel.split import assign
 
 FILE = "dreams.jsonl"
+DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 
 
 def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
     """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = numerics.settle(settings.train)
-    found = read_logs([logs], settings.prepare.max_gap_s)
-    require_few_rejects(found, settings.prepare.max_rejected_share)
-    splits = assign(found.episodes, settings.prepare)
-    train = [
-        episode
-        for episode, split in zip(found.episodes, splits, strict=True)
-        if split == "train" and episode.source == "observed"
-    ]
-    dreamed = generate_dreams(
-        train, found.action_space, settings.dreams, settings.normalize, settings.train.history, device
-    )
+    observed, space = read_observed(logs, settings.prepare)
+    train = observed["train"]
+    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device)
     write_jsonl(out / FILE, dreamed)
-    frames = sum(episode.length for episode in dreamed)
-    print(f"{len(dreamed)} dreams of {frames} frames by the {settings.dreams.source}, from {len(train)} train episodes")
-    found_out = _realism(train, dreamed, found.action_space, settings)
+    frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
+    print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
+    found_out = _realism(train, dreamed, space, settings)
     if found_out:
         print(told(found_out))
+
+
+def read_observed(logs: Path, intake: params.Intake) -> tuple[dict[Split, list[Episode]], ActionSpace]:
+    """Observed episodes by split, less what train_episodes leaves out. Raises ValueError for bad logs."""
+    found = read_logs([logs], intake.max_gap_s)
+    require_few_rejects(found, intake.max_rejected_share)
+    by_split: dict[Split, list[Episode]] = {"train": [], "val": [], "test": []}
+    for episode, split in zip(found.episodes, assign(found.episodes, intake), strict=True):
+        if split is not None and episode.source == "observed":
+            by_split[split].append(episode)
+    return by_split, found.action_space
 
 
 def _realism(
@@ -54,7 +59,9 @@ def _realism(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Let a teacher or a simulator dream from the train split.")
+    parser = argparse.ArgumentParser(
+        description="Let a teacher or a simulator dream from the train split, or repeat it."
+    )
     parser.add_argument("--logs", type=Path, required=True, help="folder of observed logs")
     parser.add_argument("--out", type=Path, required=True, help="folder for dreams.jsonl")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))

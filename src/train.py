@@ -42,17 +42,10 @@ def train(
     data, scaler = read_packed(normalized), Scaler.read(normalizer)
     data.require_scales(scaler, normalizer)
 
-    # Windows: what is trained on, what is selected on
-    observed, dreamed, held_out = (
-        windows(data.packed, data.packed.where(split, source), settings.history, settings.horizon)
-        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
-    )
-    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
-    weigh = settings.dream_weighting == "confidence"
-    mixture = Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh)
+    mixture, held_out = sources(data, settings)
 
     # From ridge to the selected, calibrated weights
-    model = learner.new_model(_shape(data, settings), data.packed, data.packed.where("train"), settings.seed, device)
+    model = untrained(data, settings, device)
     run = fit(model, mixture, learner.thinned(held_out), settings, device)
     learner.calibrate(model, learner.thinned(held_out), device)
 
@@ -62,7 +55,7 @@ def train(
         "shape": model.shape.to_dict(),
         "action_kind": data.action_space.kind,
         "data": {"arrays": data.digests, "normalizer": sha256(normalizer)},
-        "windows": {"observed": len(observed), "dream": len(dreamed), "val": len(held_out)},
+        "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
         "selected": {"step": run.selected_step, "val_mse": run.selected_error},
         "versions": versions(LIBRARIES),
@@ -73,6 +66,33 @@ def train(
     write_csv(plots / "rho.csv", ("step", "series", "rho"), _shares(mixture))
     timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
     return manifest
+
+
+def sources(data: PackedData, settings: params.Train) -> tuple[Mixture, Windows]:
+    """What is trained on, and what is selected on."""
+    observed, dreamed, held_out = (
+        windows(data.packed, data.packed.where(split, source), settings.history, settings.horizon)
+        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
+    )
+    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+    weigh = settings.dream_weighting == "confidence"
+    return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), held_out
+
+
+def untrained(data: PackedData, settings: params.Train, device: torch.device) -> WorldModel:
+    """The model that training starts from: seeded, and as good as ridge."""
+    shape = Shape(
+        features=data.packed.features.shape[1],
+        actions=data.packed.actions.shape[1],
+        rewards=data.packed.rewards is not None,
+        history=settings.history,
+        horizon=settings.horizon,
+        z_dim=settings.z_dim,
+        hidden_dim=settings.hidden_dim,
+        encoder=settings.encoder,
+        context_spread=settings.kl_weight > 0,
+    )
+    return learner.new_model(shape, data.packed, data.packed.where("train"), settings.seed, device)
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,14 @@ class Run:
         return {"ms_per_batch": 1e3 * per_step, "samples_per_s": batch_size / per_step}
 
 
-def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params.Train, device: torch.device) -> Run:
+def fit(
+    model: WorldModel,
+    mixture: Mixture,
+    held_out: Windows,
+    settings: params.Train,
+    device: torch.device,
+    evaluations: int = EVALUATIONS,
+) -> Run:
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
     optimizer = learner.new_optimizer(model)
     best = learner.Selected.at(model, held_out, 0, device)
@@ -98,7 +125,7 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
     shown = ("mse", *latent.names)
     losses: list[tuple[int, str, float]] = []
     total, since, spent = torch.zeros(len(shown), device=device), 0, 0.0
-    due = max(1, settings.steps // EVALUATIONS)
+    due = max(1, settings.steps // evaluations)
     with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
         for t in range(settings.steps):
             begin = time.perf_counter()
@@ -125,20 +152,6 @@ def fit(model: WorldModel, mixture: Mixture, held_out: Windows, settings: params
 
 def _known(error: float) -> float | None:
     return six_digits(error) if math.isfinite(error) else None
-
-
-def _shape(data: PackedData, settings: params.Train) -> Shape:
-    return Shape(
-        features=data.packed.features.shape[1],
-        actions=data.packed.actions.shape[1],
-        rewards=data.packed.rewards is not None,
-        history=settings.history,
-        horizon=settings.horizon,
-        z_dim=settings.z_dim,
-        hidden_dim=settings.hidden_dim,
-        encoder=settings.encoder,
-        context_spread=settings.kl_weight > 0,
-    )
 
 
 def _shares(mixture: Mixture) -> Iterator[tuple[int, str, float]]:

@@ -1,6 +1,7 @@
 """bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
 
 Runs the ONNX files as `control` does, on observed test episodes, beside the floors. It measures and never judges.
+Of val episodes, which weights were chosen on, it only lists errors (episodes.csv).
 """
 
 import argparse
@@ -38,7 +39,8 @@ def validate(
     # Errors of model and floors on held-out windows
     predictors = Predictors(model, scaler, train_ridge(data.packed))
     scores = score(predictors, held_out)
-    by_agent = metrics.agents(scores, data.packed.labels)
+    by_episode = metrics.episodes(scores, data.packed.labels)
+    by_agent = metrics.agents(by_episode)
     difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
@@ -52,9 +54,13 @@ def validate(
 
     # Plots and the clock
     curves.write_horizon(plots / "horizon.csv", scores)
+    curves.write_coverage(plots / "coverage.csv", scores)
     curves.write_agents(plots / "agents.csv", by_agent)
+    val = _windows(data, model, settings.horizon, "val")
+    also = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
+    curves.write_episodes(plots / "episodes.csv", [*also, *by_episode])
     curves.write_realism(plots / "realism.csv", dreamlike)
-    curves.write_trajectories(plots / "predicted.csv", predictors, data.packed, scores)
+    curves.write_predicted(plots / "predicted.csv", predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(summary(found, bundle))
     if dreamlike:

@@ -1,11 +1,12 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from test_metrics import LABELS, UNEVEN, scores
+from test_metrics import LABELS, UNEVEN, agents, scores
 from test_scoring import predictors  # noqa: F401
 from worldmodel import curves, metrics, scoring
+from worldmodel.model import NORMAL_90
 from worldmodel.realism import Realism
 
 
@@ -32,7 +33,7 @@ def test_frames_that_no_episode_reaches_have_no_row(tmp_path):
 
 
 def test_agents_have_one_row_each_worst_first(tmp_path):
-    curves.write_agents(tmp_path / "agents.csv", metrics.agents(UNEVEN, LABELS))
+    curves.write_agents(tmp_path / "agents.csv", agents(UNEVEN))
     found = rows(tmp_path / "agents.csv")
     assert [tuple(row.values()) for row in found] == [
         ("b", "2", "6", "2", "4", "two", "10"),
@@ -42,38 +43,81 @@ def test_agents_have_one_row_each_worst_first(tmp_path):
     assert list(found[0]) == ["agent", "episodes", *floors, "worst_episode", "worst_episode_model"]
 
 
-@pytest.mark.parametrize(
-    ("given", "chosen"), [("a", "a"), ("ab", "ab"), ("abc", "abc"), ("abcd", "acd"), ("abcde", "ace")]
-)
-def test_the_hardest_a_middling_and_the_easiest_are_chosen(given, chosen):
-    assert curves._hard_middling_easy(list(given)) == list(chosen)
+def test_coverage_has_every_frame_beside_what_was_asked_for(tmp_path):
+    found = scores(np.zeros((2, 3)), covered=[[1, 1, 0.5], [0, 1, 0.5]], weight=[[1, 1, 1], [1, 0, 1]])
+    curves.write_coverage(tmp_path / "coverage.csv", found)
+    assert [tuple(row.values()) for row in rows(tmp_path / "coverage.csv")] == [
+        ("1", "held", "0.5"),
+        ("2", "held", "1"),
+        ("3", "held", "0.5"),
+        ("1", "asked for", "0.9"),
+        ("2", "asked for", "0.9"),
+        ("3", "asked for", "0.9"),
+    ]
 
 
-def test_trajectories_are_what_was_logged_and_what_the_model_says(variant, predictors, tmp_path):  # noqa: F811
-    packed, horizon, history = variant.read_packed().packed, variant.settings.horizon, variant.settings.history
-    curves.write_trajectories(
-        tmp_path / "predicted.csv", predictors, packed, scoring.score(predictors, variant.held_out())
-    )
-    found = rows(tmp_path / "predicted.csv")
-    tests = {f"{packed.labels.agents[e]} {packed.labels.names[e]}": e for e in packed.where("test")}
-    assert {row["episode"] for row in found} == set(tests)
-    last = (packed.lengths[0] - history) // horizon * horizon + history
-    for name, episode in tests.items():
-        logged = variant.scaler.features.inverse(packed.features[packed.rows(episode)])
-        for feature in range(2):
-            for series in ("real", "predicted"):
-                part = [row for row in found if (row["episode"], row["feature"]) == (name, f"feature {feature}")]
-                part = [row for row in part if row["series"] == series]
-                frames = [int(row["frame"]) for row in part]
-                pieces = [0 if series == "real" else (frame - history) // horizon for frame in frames]
-                assert [int(row["piece"]) for row in part] == pieces
-                assert frames == list(range(history, last))
-                shown = np.array([float(row["value"]) for row in part])
-                if series == "real":
-                    np.testing.assert_allclose(shown, logged[frames, feature], rtol=1e-4, atol=1e-5)
-                else:  # a linear system: every prediction is near, and none is the logged number itself
-                    np.testing.assert_allclose(shown, logged[frames, feature], atol=0.3)
-                    assert (shown != logged[frames, feature]).all()
+def test_episodes_stand_sorted_by_split_agent_and_name(tmp_path):
+    tests = metrics.episodes(UNEVEN, LABELS)
+    vals = [replace(row, split="val", model=1 / 3) for row in tests]
+    curves.write_episodes(tmp_path / "episodes.csv", [*vals, *tests])
+    assert (tmp_path / "episodes.csv").read_text().splitlines() == [
+        "split,agent_id,episode,windows,model,linear,persistence",
+        "test,a,one,2,3,2,4",
+        "test,b,four,1,2,2,4",
+        "test,b,two,1,10,2,4",
+        "val,a,one,2,0.333333,2,4",
+        "val,b,four,1,0.333333,2,4",
+        "val,b,two,1,0.333333,2,4",
+    ]
+
+
+def predicted(variant, predictors, folder):  # noqa: F811
+    """The rows of the second test episode, and what was logged of it, raw units."""
+    packed, held_out = variant.read_packed().packed, variant.held_out()
+    episode = metrics.episodes(scoring.score(predictors, held_out), packed.labels)[1]
+    curves.write_predicted(folder / "predicted.csv", predictors, held_out, episode)
+    found = rows(folder / "predicted.csv")
+    assert {(row["agent"], row["episode"]) for row in found} == {(episode.agent_id, episode.name)}
+    return found, variant.scaler.features.inverse(packed.features[packed.rows(episode.number)])
+
+
+def column(found, name):
+    return np.array([float(row[name]) for row in found])
+
+
+def test_real_is_what_was_logged_and_predicted_what_the_model_says_of_it(variant, predictors, tmp_path):  # noqa: F811
+    found, logged = predicted(variant, predictors, tmp_path)
+    history, horizon = variant.settings.history, variant.settings.horizon
+    last = (len(logged) - history) // horizon * horizon + history
+    held_out = variant.held_out()
+    whole = held_out.at(np.flatnonzero(held_out.episode == held_out.episode[-1])).every(horizon)
+    futures = predictors.future(whole.take(np.arange(len(whole))))
+    for feature in range(2):
+        part = [row for row in found if row["feature"] == f"feature {feature}"]
+        frames = [int(row["frame"]) for row in part]
+        assert frames == list(range(history, last))
+        assert [int(row["piece"]) for row in part] == [(frame - history) // horizon for frame in frames]
+        np.testing.assert_allclose(column(part, "real"), logged[frames, feature], rtol=1e-4, atol=1e-5)
+        says = futures.features[..., feature].ravel()
+        np.testing.assert_allclose(column(part, "predicted"), says, rtol=1e-4, atol=1e-5)
+        half = NORMAL_90 * futures.std[..., feature].ravel()
+        np.testing.assert_allclose(column(part, "low"), says - half, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(column(part, "high"), says + half, rtol=1e-4, atol=1e-4)
+
+
+def test_the_worst_predicted_features_are_shown_worst_first(variant, predictors, tmp_path, monkeypatch):  # noqa: F811
+    found, _ = predicted(variant, predictors, tmp_path)
+    order = list(dict.fromkeys(row["feature"] for row in found))
+    scale = dict(zip(("feature 0", "feature 1"), variant.scaler.features.scale, strict=True))
+    errors = []
+    for name in order:
+        part = [row for row in found if row["feature"] == name]
+        errors.append(np.square((column(part, "predicted") - column(part, "real")) / scale[name]).mean())
+    assert len(errors) == 2
+    assert errors[0] >= errors[1]
+    monkeypatch.setattr(curves, "SHOWN", 1)
+    few, _ = predicted(variant, predictors, tmp_path)
+    assert list(dict.fromkeys(row["feature"] for row in few)) == order[:1]
 
 
 def test_scores_are_counted_in_bins_and_those_beyond_the_edge_in_the_last_one(tmp_path):

@@ -6,10 +6,9 @@ import torch
 
 from factories import make_dreams, make_episodes, make_normalize, make_packed, make_scaler, space_of
 from worldmodel import dreaming
-from worldmodel.dreaming import Dreamer, generate_dreams
+from worldmodel.dreaming import Dreamer, generate_dreams, starts_of
 from worldmodel.rarity import rarest
 from worldmodel.teacher import Rollout
-from worldmodel.windows import windows
 
 CPU = torch.device("cpu")
 HISTORY, LENGTH = 3, 4
@@ -38,8 +37,9 @@ class Oracle:
 
 def dreamer(train, rewards=True, **fields):
     scaler = make_scaler(train)
-    starts = windows(make_packed(train, scales=scaler), np.arange(len(train)), HISTORY, LENGTH + 1)
-    return Dreamer(Oracle(scaler, rewards), starts, train, space_of(train), scaler, make_dreams(**fields))
+    settings = make_dreams(**fields)
+    starts = starts_of(make_packed(train, scales=scaler), settings, HISTORY)
+    return Dreamer(Oracle(scaler, rewards), starts, train, space_of(train), scaler, settings)
 
 
 def start_of(found, train):
@@ -202,11 +202,7 @@ def test_an_exact_share_of_any_stretch_of_dreams_is_directed(share):
 def test_directed_dreams_start_from_the_rarest_windows_and_the_others_from_all():
     train = make_episodes(12, 20)
     maker = dreamer(train, episodes=300, directed_share=0.5)
-    rare = rarest(maker.starts, maker.starts)
-    names = {
-        (maker.starts.episode[n], maker.starts.first[n] - maker.starts.packed.starts[maker.starts.episode[n]])
-        for n in rare
-    }
+    names = {maker.starts.begin(n) for n in rarest(maker.starts.windows, maker.starts.windows)}
     begun = {True: set(), False: set()}
     for each in maker.dream():
         start = each.provenance["start"]

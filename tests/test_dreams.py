@@ -112,6 +112,15 @@ def test_a_simulator_dreams_from_train_episodes_alone_and_no_teacher_is_fitted(t
     assert "50 dreams of 350 frames by the simulator, from " in capsys.readouterr().out
 
 
+def test_the_control_repeats_train_episodes_alone(tmp_path, capsys):
+    episodes = with_marked(["val", "test"])
+    found = read(run(tmp_path, episodes, source="repeat", episodes=50))
+    assert len(found) == 50
+    assert max(np.abs(each.features).max() for each in found) < 1e3
+    assert assign([*episodes, *found], INTAKE)[30:] == ["train"] * 50
+    assert "50 dreams of 350 frames by repeating what was logged, from " in capsys.readouterr().out
+
+
 def test_the_teacher_dreams_whatever_simulator_is_named(tmp_path):
     one, other = (
         run(tmp_path / name, make_episodes(30, 9), simulator=f"{name}:run").read_bytes() for name in ("mine", "other")

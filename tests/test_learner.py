@@ -8,7 +8,7 @@ import torch
 from factories import make_episodes, make_packed
 from worldmodel import learner
 from worldmodel.mixing import Mixture
-from worldmodel.model import Shape
+from worldmodel.model import NORMAL_90, Shape
 from worldmodel.windows import windows
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_calibrated_intervals_hold_nine_tenths_at_every_frame_of_the_horizon():
     learner.calibrate(model, held_out, CPU)
     ratio, exists = ratios(model, held_out)
     assert exists.all()
-    inside = (ratio <= learner.QUANTILE_90).mean(axis=(0, 2))
+    inside = (ratio <= NORMAL_90).mean(axis=(0, 2))
     np.testing.assert_allclose(inside, 0.9, atol=0.01)
 
 
@@ -144,7 +144,7 @@ def test_calibration_does_not_look_at_frames_that_do_not_exist():
     learner.calibrate(model, short, CPU)
     ratio, exists = ratios(model, short)
     assert exists.tolist() == [[True, True, False, False]] * 40
-    np.testing.assert_allclose((ratio[:, :2] <= learner.QUANTILE_90).mean(axis=(0, 2)), 0.9, atol=0.03)
+    np.testing.assert_allclose((ratio[:, :2] <= NORMAL_90).mean(axis=(0, 2)), 0.9, atol=0.03)
     assert model.log_std_offset[2:].tolist() == [0, 0]
 
 

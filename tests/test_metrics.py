@@ -6,7 +6,8 @@ import torch
 from torch.distributions import Normal
 
 from worldmodel import metrics
-from worldmodel.metrics import Scores
+from worldmodel.metrics import Episode, Scores
+from worldmodel.model import NORMAL_90
 from worldmodel.windows import Labels
 
 W, K, F = 3, 4, 2
@@ -38,6 +39,14 @@ UNEVEN = scores(
 )
 
 
+def agents(found):
+    return metrics.agents(metrics.episodes(found, LABELS))
+
+
+def quality(found):
+    return metrics.quality(found, agents(found))
+
+
 def test_the_error_of_a_frame_is_the_mean_over_its_features():
     predicted, real = np.array([[[1.0, 2.0]]], np.float32), np.array([[[0.0, 5.0]]], np.float32)
     assert metrics.squared_error(predicted, real).tolist() == [[(1 + 9) / 2]]
@@ -54,7 +63,7 @@ def test_nine_tenths_of_normal_numbers_are_covered():
     zero = np.zeros_like(real)
     assert metrics.covered(zero, np.ones_like(real), real).mean() == pytest.approx(0.9, abs=0.005)
     half_width = Normal(0, 1).icdf(torch.tensor(0.95)).item()
-    assert metrics.QUANTILE_95 == pytest.approx(half_width)  # noqa: SIM300
+    assert NORMAL_90 == pytest.approx(half_width)  # noqa: SIM300
 
 
 def test_covered_counts_features_within_the_interval():
@@ -73,7 +82,7 @@ def test_each_frame_of_the_horizon_has_its_own_mean():
 def test_frames_that_no_episode_reaches_have_no_mean():
     found = scores([[1.0, 2.0, 7.0]], weight=[[1, 1, 0]])
     assert found.by_frame(found.model).tolist() == [1, 2]
-    assert set(metrics.quality(found, metrics.agents(found, LABELS))["mse"]) == {"mean", "h1"}
+    assert set(quality(found)["mse"]) == {"mean", "h1"}
 
 
 def test_a_part_of_the_windows_has_errors_of_its_own():
@@ -84,50 +93,58 @@ def test_each_episode_has_its_own_mean():
     assert UNEVEN.by_episode(UNEVEN.model) == {0: 3, 1: 10, 3: 2}
 
 
+def test_an_episode_has_the_errors_of_its_own_windows_and_their_number():
+    assert metrics.episodes(UNEVEN, LABELS) == [
+        Episode(0, "test", "a", "one", 2, 3, 2, 4),
+        Episode(1, "test", "b", "two", 1, 10, 2, 4),
+        Episode(3, "test", "b", "four", 1, 2, 2, 4),
+    ]
+
+
 def test_an_agent_is_the_mean_over_its_episodes_and_not_over_their_windows():
     long_and_short = scores([[1.0], [1.0], [1.0], [5.0]], episode=[0, 0, 0, 2])
-    (agent,) = metrics.agents(long_and_short, LABELS)
+    (agent,) = agents(long_and_short)
     assert (agent.agent_id, agent.episodes, agent.model) == ("a", 2, 3)
-    assert (agent.worst_name, agent.worst) == ("three", 5)
+    assert (agent.worst.number, agent.worst.name, agent.worst.model) == (2, "three", 5)
 
 
 def test_agents_stand_worst_first_with_their_floors():
-    found = metrics.agents(UNEVEN, LABELS)
+    found = agents(UNEVEN)
     assert [(agent.agent_id, agent.model) for agent in found] == [("b", 6), ("a", 3)]
     assert [(agent.linear, agent.persistence) for agent in found] == [(2, 4), (2, 4)]
-    assert [agent.worst_name for agent in found] == ["two", "one"]
+    assert [agent.worst.name for agent in found] == ["two", "one"]
 
 
 def test_quality_is_what_its_parts_say():
-    found = metrics.quality(UNEVEN, metrics.agents(UNEVEN, LABELS))
+    found = quality(UNEVEN)
     error = 34 / 7
     assert found == {
         "mse": {"mean": pytest.approx(error), "h1": 4},
         "baseline": {"persistence": {"mse": 4}, "linear": {"mse": 2}},
         "skill": {"vs_linear": pytest.approx(1 - error / 2), "vs_persistence": pytest.approx(1 - error / 4)},
         "log_likelihood": pytest.approx(-error),
-        "coverage": {"p90": 1},
+        "coverage": {"p90": 1, "h1": 1},
         "discrepancy": {"mean": 4.5, "worst": 6},
     }
 
 
 def test_a_perfect_model_has_error_0_and_skill_1():
     found = scores(np.zeros((2, 4)))
-    quality = metrics.quality(found, metrics.agents(found, LABELS))
-    assert quality["mse"] == {"mean": 0, "h1": 0, "h4": 0}
-    assert quality["skill"] == {"vs_linear": 1, "vs_persistence": 1}
-    assert quality["discrepancy"] == {"mean": 0, "worst": 0}
+    perfect = quality(found)
+    assert perfect["mse"] == {"mean": 0, "h1": 0, "h4": 0}
+    assert perfect["skill"] == {"vs_linear": 1, "vs_persistence": 1}
+    assert perfect["discrepancy"] == {"mean": 0, "worst": 0}
 
 
 def test_a_model_as_good_as_its_floor_has_no_skill():
     found = scores(np.full((2, 4), 2.0))
-    assert metrics.quality(found, metrics.agents(found, LABELS))["skill"]["vs_linear"] == 0
+    assert quality(found)["skill"]["vs_linear"] == 0
 
 
 def test_skill_is_0_where_there_is_nothing_to_explain():
     nothing = np.zeros((2, 4))
     found = scores(nothing, linear=nothing, persistence=nothing)
-    assert metrics.quality(found, metrics.agents(found, LABELS))["skill"] == {"vs_linear": 0, "vs_persistence": 0}
+    assert quality(found)["skill"] == {"vs_linear": 0, "vs_persistence": 0}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +153,13 @@ def test_skill_is_0_where_there_is_nothing_to_explain():
 )
 def test_errors_are_told_at_1_4_8_16_frames_as_far_as_the_horizon_goes(horizon, marks):
     found = scores([np.arange(1.0, horizon + 1)])
-    mse = metrics.quality(found, metrics.agents(found, LABELS))["mse"]
+    mse = quality(found)["mse"]
     assert mse == {"mean": (horizon + 1) / 2} | {mark: int(mark[1:]) for mark in marks}
+
+
+def test_coverage_is_told_as_a_whole_and_at_the_marks_of_the_error():
+    found = quality(scores(np.zeros((2, 4)), covered=[[1, 1, 0.5, 0.5], [0, 1, 0.5, 0.5]]))
+    assert found["coverage"] == {"p90": 0.625, "h1": 0.5, "h4": 0.5}
 
 
 def test_all_is_finite_where_a_spread_is_tiny():

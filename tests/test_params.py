@@ -1,4 +1,5 @@
 import copy
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +35,7 @@ REFUSED = {
     "dreams.teacher.steps": (0, 10**10),
     "dreams.teacher.batch_size": (0, 10**10),
     "dreams.teacher.lr": (0.0, 1.1),
+    "dreams.teacher.dropout": (-0.1, 1.0),
     "dreams.teacher.z_dim": (1, 4097),
     "dreams.teacher.hidden_dim": (0, 8193),
     "prepare.seed": (-1, 2**32),
@@ -62,7 +64,7 @@ REFUSED = {
     "validate.latency_calls": (0, 10**10),
 }
 CHOICES = {
-    "dreams.source": ["teacher", "simulator"],
+    "dreams.source": ["teacher", "simulator", "repeat"],
     "prepare.split_by": ["episode", "agent"],
     "normalize.method": ["standard", "minmax"],
     "train.rho_schedule": ["constant", "linear", "cosine"],
@@ -206,7 +208,7 @@ def test_a_section_that_is_no_section_is_named(tmp_path):
 
 @pytest.mark.parametrize("number", ["1e-05", "1E-5", ".00001", "0.00001", "1.0e-5", "+1e-05"])
 def test_a_small_number_is_a_number_in_every_spelling(tmp_path, number):
-    lines = (ROOT / "params.yaml").read_text().replace("  lr: 0.001 ", f"  lr: {number} ")
+    lines = re.sub(r"(?m)^  lr: \S+", f"  lr: {number}", (ROOT / "params.yaml").read_text())
     assert params.load(text(tmp_path, lines), params.TrainStage).train.lr == 1e-5
 
 

@@ -50,7 +50,7 @@ def kind(request):
 def test_it_learns_a_linear_system(kind):
     packed = linear_system()
     unseen = held_out(packed)
-    assert errors(trained(kind, packed, 120).predict, unseen)["mean"] < 0.5 * errors(hold, unseen)["mean"]
+    assert errors(trained(kind, packed, 160).predict, unseen)["mean"] < 0.5 * errors(hold, unseen)["mean"]
 
 
 def test_a_later_action_changes_no_earlier_prediction(kind):

@@ -3,7 +3,7 @@ import pytest
 
 from worldmodel import scoring
 from worldmodel.floors import fit_ridge
-from worldmodel.metrics import QUANTILE_95
+from worldmodel.model import NORMAL_90
 from worldmodel.scoring import Predictors
 
 
@@ -29,7 +29,7 @@ def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
             future = model.predict(model.encode(history))
         predicted = scaler.features.transform(future.features)
         std = future.std / scaler.features.scale
-        inside = np.abs(real - predicted) <= QUANTILE_95 * std
+        inside = np.abs(real - predicted) <= NORMAL_90 * std
         expected = {
             "model": np.square(predicted - real).mean(-1),
             "persistence": np.square(last - real).mean(-1),

@@ -125,3 +125,21 @@ def test_episodes_no_longer_than_the_history_are_not_trained_on():
 def test_a_teacher_of_no_episode_is_refused():
     with pytest.raises(ValueError, match=r"the longest of 0 has 0"):
         teacher.fit_teacher(make_packed(make_episodes(2, 9)), np.arange(0), SHAPE, make_dreams().teacher, 0, CPU)
+
+
+def test_dropout_is_seeded_and_leaves_the_random_numbers_of_others_alone():
+    episodes, drawn, weights = make_episodes(6, 9), [], []
+    for state, dropout in ((0, 0.5), (1, 0.5), (0, 0.0)):
+        torch.manual_seed(state)
+        found, _ = fitted(episodes, dropout=dropout, members=3)
+        drawn.append(torch.rand(1))
+        weights.append(found.members[0].change.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(drawn[0], drawn[2])
+
+
+def test_a_finished_member_silences_nothing():
+    found, packed = fitted(make_episodes(6, 9), dropout=0.5, members=2)
+    first, again = (found.rollout(batch_of(packed)) for _ in range(2))
+    assert np.array_equal(first.features, again.features)

@@ -16,7 +16,7 @@ from test_learner import pendulums
 from test_normalize import with_marked
 from worldmodel import learner
 from worldmodel.fingerprint import sha256
-from worldmodel.model import ENCODERS
+from worldmodel.model import ENCODERS, NORMAL_90
 from worldmodel.windows import windows
 
 
@@ -103,7 +103,7 @@ def test_intervals_are_calibrated_on_val_windows(tmp_path):
     held_out = windows(packed, packed.where("val"), 3, 4)
     ((batch, prediction),) = learner.predictions(model, held_out, torch.device("cpu"))
     ratio = (batch.features - prediction.features).abs() / prediction.log_std.exp()
-    np.testing.assert_allclose((ratio <= learner.QUANTILE_90).float().mean(dim=(0, 2)), 0.9, atol=0.02)
+    np.testing.assert_allclose((ratio <= NORMAL_90).float().mean(dim=(0, 2)), 0.9, atol=0.02)
 
 
 def test_without_val_episodes_the_latest_weights_are_kept(tmp_path, data):

@@ -9,7 +9,7 @@ import yaml
 import validate
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
-from worldmodel import rarity
+from worldmodel import equivalence, rarity
 from worldmodel.floors import fit_ridge
 from worldmodel.scoring import raw_inputs
 from worldmodel.windows import windows
@@ -17,6 +17,8 @@ from worldmodel.windows import windows
 KEYS = {
     "baseline.linear.mse",
     "baseline.persistence.mse",
+    "coverage.h1",
+    "coverage.h4",
     "coverage.p90",
     "discrepancy.mean",
     "discrepancy.worst",
@@ -117,7 +119,7 @@ def test_the_same_inputs_give_the_same_bytes(project, tmp_path):
     again.validate()
     assert again.metrics.read_bytes() == project.metrics.read_bytes()
     before, after = contents(project.plots), contents(again.plots)
-    assert set(after) == {"agents.csv", "horizon.csv", "predicted.csv", "realism.csv"}
+    assert set(after) == {"agents.csv", "coverage.csv", "episodes.csv", "horizon.csv", "predicted.csv", "realism.csv"}
     assert {name: before[name] for name in after} == after
 
 
@@ -176,12 +178,52 @@ def test_an_agent_counts_as_much_as_its_episodes_and_not_their_windows(project, 
     assert found["discrepancy.worst"] == pytest.approx(max(errors), rel=1e-4)
 
 
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_val_and_test_episode_has_its_own_errors(variant):
+    labels = variant.read_packed().packed.labels
+    found = read_rows(variant.plots / "episodes.csv")
+    assert [(row["split"], row["agent_id"], row["episode"]) for row in found] == sorted(
+        (split, agent, name)
+        for split, agent, name, source in zip(labels.splits, labels.agents, labels.names, labels.sources, strict=True)
+        if source == "observed" and split != "train"
+    )
+    tests = [row for row in found if row["split"] == "test"]
+    assert sum(int(row["windows"]) for row in tests) == len(variant.held_out())
+    weight = [int(row["windows"]) for row in tests]
+    for column, name in (("model", "mse.mean"), ("linear", "baseline.linear.mse")):
+        mean = np.average([float(row[column]) for row in tests], weights=weight)
+        assert mean == pytest.approx(read(variant.metrics)[name], rel=1e-4)
+
+
+def test_val_episodes_are_measured_as_test_episodes_are(project, tmp_path):
+    episodes, splits = both()
+    exchanged = {"val": "test", "test": "val", "train": "train"}
+    found = beside(project, tmp_path, episodes, [exchanged[split] for split in splits])
+    found.validate()
+    shown = [
+        {(row["split"], row["episode"]): row["model"] for row in read_rows(each.plots / "episodes.csv")}
+        for each in (project, found)
+    ]
+    assert shown[1] == {(exchanged[split], name): error for (split, name), error in shown[0].items()}
+    assert read(found.metrics)["mse.mean"] != read(project.metrics)["mse.mean"]
+
+
+def test_the_plot_of_predictions_is_of_the_worst_agents_worst_episode(variant):
+    worst = read_rows(variant.plots / "agents.csv")[0]
+    found = read_rows(variant.plots / "predicted.csv")
+    assert {(row["agent"], row["episode"]) for row in found} == {(worst["agent"], worst["worst_episode"])}
+
+
 def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
     short = beside(project, tmp_path)
     short.validate(horizon=1)
     with (short.plots / "horizon.csv").open(newline="") as file:
         assert [row["frame"] for row in csv.DictReader(file)] == ["1"] * 3
-    assert set(read(short.metrics)) == KEYS - {"mse.h4"}
+    assert set(read(short.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
 
 
 def test_a_longer_horizon_than_the_bundles_is_refused(project, tmp_path):
@@ -193,7 +235,7 @@ def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(t
     episodes = [cut(e, 5) if split == "test" else e for e, split in zip(*both(), strict=True)]
     found = beside(project, tmp_path, episodes)
     found.validate()
-    assert set(read(found.metrics)) == KEYS - {"mse.h4"}
+    assert set(read(found.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
     with (found.plots / "horizon.csv").open(newline="") as file:
         assert [row["frame"] for row in csv.DictReader(file)] == ["1", "2"] * 3
 
@@ -223,7 +265,17 @@ def test_one_test_episode_is_enough(project, tmp_path):
     val = ["val" if number == SPLITS.index("test") else split for number, split in enumerate(splits)]
     found = beside(project, tmp_path / "one", episodes, val)
     found.validate()
+    assert [row["split"] for row in read_rows(found.plots / "episodes.csv")] == ["test", "val", "val", "val"]
     assert read(found.metrics)["discrepancy.mean"] == read(found.metrics)["discrepancy.worst"]
+
+
+def test_without_val_episodes_the_test_episodes_stand_alone(project, tmp_path):
+    episodes = [each for each, split in zip(*both(), strict=True) if split != "val"]
+    splits = [split for split in splits_of(observed_and_dreams()) if split != "val"]
+    found = beside(project, tmp_path, episodes, splits)
+    found.validate()
+    assert [row["split"] for row in read_rows(found.plots / "episodes.csv")] == ["test", "test"]
+    assert found.metrics.read_bytes() == project.metrics.read_bytes()
 
 
 def test_arrays_in_other_units_than_the_bundles_are_refused(project, tmp_path):
@@ -234,9 +286,10 @@ def test_arrays_in_other_units_than_the_bundles_are_refused(project, tmp_path):
     assert not found.metrics.exists()
 
 
-def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project, tmp_path, capsys):
+def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project, tmp_path, capsys, monkeypatch):
     found = beside(project, tmp_path)
-    found.validate(tolerance=1e-12)
+    monkeypatch.setattr(equivalence, "largest_difference", lambda *_: 2e-3)
+    found.validate(tolerance=1e-3)
     assert read(found.metrics)["onnx.equivalent"] == 0
     assert "ONNX DIFFERS FROM TORCH within" in capsys.readouterr().out
 

@@ -1,20 +1,20 @@
 """The CSV files behind validate's plots."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from worldmodel.metrics import Agent, Scores
+from worldmodel.metrics import Agent, Episode, Scores
+from worldmodel.model import NORMAL_90
 from worldmodel.realism import Realism
-from worldmodel.scoring import Predictors, predict_raw, raw_inputs
+from worldmodel.scoring import Predictors
 from worldmodel.tables import write_csv
-from worldmodel.windows import Floats, Ints, Packed, windows
+from worldmodel.windows import Windows
 
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
-Item = TypeVar("Item")
+ASKED = 0.9  # share of features that the intervals should hold
+SHOWN = 3  # worst predicted features of an episode
 
 
 def write_horizon(path: Path, scores: Scores) -> None:
@@ -28,10 +28,31 @@ def write_horizon(path: Path, scores: Scores) -> None:
     write_csv(path, ("frame", "series", "mse"), rows)
 
 
+def write_coverage(path: Path, scores: Scores) -> None:
+    """Share of features within the 90 % intervals at each frame of the horizon, beside the share asked for."""
+    held = scores.by_frame(scores.covered).tolist()
+    columns = {"held": held, "asked for": [ASKED] * len(held)}
+    rows = [(frame, name, share) for name, shares in columns.items() for frame, share in enumerate(shares, start=1)]
+    write_csv(path, ("frame", "series", "coverage"), rows)
+
+
 def write_agents(path: Path, agents: Sequence[Agent]) -> None:
     """One row an agent, worst first."""
     header = ("agent", "episodes", "model", "ridge", "hold-last", "worst_episode", "worst_episode_model")
-    write_csv(path, header, (astuple(agent) for agent in agents))
+    rows = [
+        (row.agent_id, row.episodes, row.model, row.linear, row.persistence, row.worst.name, row.worst.model)
+        for row in agents
+    ]
+    write_csv(path, header, rows)
+
+
+def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
+    """One row an episode, sorted: mean squared errors, standardized units, of the model and of both floors."""
+    header = ("split", "agent_id", "episode", "windows", "model", "linear", "persistence")
+    rows = [
+        (row.split, row.agent_id, row.name, row.windows, row.model, row.linear, row.persistence) for row in episodes
+    ]
+    write_csv(path, header, sorted(rows))
 
 
 def write_realism(path: Path, found: Realism | None) -> None:
@@ -48,54 +69,23 @@ def write_realism(path: Path, found: Realism | None) -> None:
     write_csv(path, ("score", "series", "windows"), rows)
 
 
-def write_trajectories(path: Path, predictors: Predictors, packed: Packed, scores: Scores) -> None:
-    """Real and predicted features, raw units: the hardest, a middling and the easiest test episode, features likewise.
+def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episode: Episode) -> None:
+    """An episode's worst predicted features, worst first: real, predicted and the 90 % interval, raw units.
 
     Each piece of a prediction is open loop over one horizon and begins anew where the one before ends.
     """
-    error = scores.by_episode(scores.model)
-    episodes = _hard_middling_easy(sorted(error, key=lambda episode: -error[episode]))
-    horizon = scores.model.shape[1]
-    shown = [_trajectory(predictors, packed, episode, horizon) for episode in episodes]
-    wrong = np.concatenate([np.abs(each.predicted - each.real) for each in shown]) / predictors.scaler.features.scale
-    features = _hard_middling_easy(np.argsort(-wrong.mean(axis=0)).tolist())
-    rows = [row for each in shown for feature in features for row in _rows(each, feature)]
-    write_csv(path, ("episode", "feature", "frame", "piece", "series", "value"), rows)
-
-
-@dataclass(frozen=True)
-class _Trajectory:
-    name: str
-    frames: Ints  # [T] numbers within the episode
-    pieces: Ints  # [T] which prediction a frame belongs to
-    real: Floats  # [T, F] raw units
-    predicted: Floats  # [T, F]
-
-
-def _trajectory(predictors: Predictors, packed: Packed, episode: int, horizon: int) -> _Trajectory:
-    history = predictors.model.history
-    every = windows(packed, np.array([episode]), history, horizon).every(horizon)
-    batch = every.take(np.arange(len(every)))
-    exists = batch.weight > 0
-    frames = (every.first - packed.starts[episode])[:, None] + np.arange(history, history + horizon)
-    return _Trajectory(
-        name=f"{packed.labels.agents[episode]} {packed.labels.names[episode]}",
-        frames=frames[exists],
-        pieces=np.repeat(np.arange(len(every)), horizon).reshape(frames.shape)[exists],
-        real=predictors.scaler.features.inverse(batch.features)[exists],
-        predicted=predict_raw(predictors.model, *raw_inputs(batch, predictors.scaler)).features[exists],
-    )
-
-
-def _rows(shown: _Trajectory, feature: int) -> Iterator[tuple[object, ...]]:
-    for frame, piece, real, predicted in zip(
-        shown.frames, shown.pieces, shown.real[:, feature], shown.predicted[:, feature], strict=True
-    ):
-        yield shown.name, f"feature {feature}", int(frame), 0, "real", float(real)
-        yield shown.name, f"feature {feature}", int(frame), int(piece), "predicted", float(predicted)
-
-
-def _hard_middling_easy(hardest_first: list[Item]) -> list[Item]:
-    """The first, the middle and the last, as far as they differ."""
-    places = sorted({0, len(hardest_first) // 2, len(hardest_first) - 1})
-    return [hardest_first[place] for place in places]
+    whole = held_out.at(np.flatnonzero(held_out.episode == episode.number)).every(held_out.horizon)
+    batch = whole.take(np.arange(len(whole)))
+    future, scaler, exists = predictors.future(batch), predictors.scaler.features, batch.weight > 0
+    begin = whole.first - whole.packed.starts[episode.number] + whole.history
+    piece, ahead = np.nonzero(exists)
+    real, predicted = scaler.inverse(batch.features)[exists], future.features[exists]
+    half = NORMAL_90 * future.std[exists]
+    columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float).tolist()
+    wrong = np.square((predicted - real) / scaler.scale).mean(axis=0)
+    rows = [
+        (episode.agent_id, episode.name, f"feature {feature}", frame, number, *columns[row][feature])
+        for feature in np.argsort(-wrong, kind="stable")[:SHOWN].tolist()
+        for row, (frame, number) in enumerate(zip((begin[piece] + ahead).tolist(), piece.tolist(), strict=True))
+    ]
+    write_csv(path, ("agent", "episode", "feature", "frame", "piece", "real", "predicted", "low", "high"), rows)

@@ -1,31 +1,28 @@
 """Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
 
-Where dreams.source is simulator, they come from worldmodel.simulating instead, and no teacher is fitted. A teacher's
-dream is one window: H frames of real history (with a little noise) and up to `length` frames of what might have come:
-what was logged, plus the difference that other actions make to the teacher. Its actions are those logged after its
-start, or after another start of the train split, with noise. Most starts are drawn from all windows alike; directed
-dreams start from the rarest, of which the log has few.
+Where dreams.source is simulator or repeat, they come from worldmodel.simulating or worldmodel.repeating instead, and no
+teacher is fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
+frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
+are those logged after its start, or after another start of the train split, with noise.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from worldmodel.model import Floats, Shape
 from worldmodel.packing import pack, sample_of
 from worldmodel.params import Dreams, Normalize
-from worldmodel.rarity import rarest, rarest_count
+from worldmodel.repeating import repeat_dreams
 from worldmodel.scaler import Scaler, fit
 from worldmodel.schema import ActionSpace, Episode
 from worldmodel.simulating import dream_times, simulate_dreams, start_identity
+from worldmodel.starts import CHUNK, Starts
 from worldmodel.teacher import Rollout, Teacher, fit_teacher
-from worldmodel.windows import Batch, Ints, Packed, Windows, windows
+from worldmodel.windows import Batch, Ints, Packed, windows
 
-CHUNK = 256  # dreams rolled out at once; each chunk has its own random stream
 PATIENCE = 10  # starts tried for each dream asked for
 BORROWED_SHARE = 0.5  # of dreams take their actions from another start
 
@@ -38,7 +35,7 @@ def generate_dreams(
     history: int,
     device: torch.device,
 ) -> list[Episode]:
-    """Dreams of a teacher fitted on observed train episodes, or of the user's simulator; raw units.
+    """Dreams of a teacher fitted on observed train episodes, of the user's simulator, or logged windows; raw units.
 
     Raises ValueError where no episode is longer than the history, where too many of a teacher's dreams end at their
     first frame, or where the simulator is no good.
@@ -47,15 +44,37 @@ def generate_dreams(
         return []
     if dreams.source == "simulator":
         return simulate_dreams(train, action_space, dreams, history)
+    if dreams.source == "repeat":
+        return repeat_dreams(train, starts_of(pack_logs(train, action_space, normalize)[0], dreams, history), dreams)
+    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device)
+    starts = starts_of(packed, dreams, history)
+    return Dreamer(teacher, starts, train, action_space, scaler, dreams).dream()
+
+
+def fit_on_logs(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    dreams: Dreams,
+    normalize: Normalize,
+    history: int,
+    device: torch.device,
+) -> tuple[Teacher, Packed, Scaler]:
+    """The teacher of these train episodes, the episodes in standardized units, and their scales."""
+    packed, scaler = pack_logs(train, action_space, normalize)
+    shape = _member_shape(packed, dreams, history)
+    return fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device), packed, scaler
+
+
+def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: Normalize) -> tuple[Packed, Scaler]:
     samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
     scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
-    packed = pack(samples, scaler)
-    shape = _member_shape(packed, dreams, history)
-    everything = np.arange(len(train))
-    teacher = fit_teacher(packed, everything, shape, dreams.teacher, dreams.seed, device)
-    starts = windows(packed, everything, history, shape.horizon)
-    dreamer = Dreamer(teacher, starts, train, action_space, scaler, dreams)
-    return dreamer.dream()
+    return pack(samples, scaler), scaler
+
+
+def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
+    """Every window that a dream may begin with."""
+    every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
+    return Starts(every, dreams.directed_share)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
@@ -75,8 +94,8 @@ def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
 @dataclass(frozen=True)
 class Dreamer:
     teacher: Teacher
-    starts: Windows
-    train: Sequence[Episode]  # numbered as in starts.episode
+    starts: Starts
+    train: Sequence[Episode]  # numbered as in starts.windows.episode
     action_space: ActionSpace
     scaler: Scaler
     params: Dreams
@@ -103,11 +122,7 @@ class Dreamer:
     def _chunks(self) -> Iterator[list[Episode]]:
         for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
             rng = np.random.default_rng([self.params.seed, number])
-            directed = self._directed(number)
-            rank = rng.integers(rarest_count(self.starts), size=CHUNK)  # drawn by all, so that others' starts stay
-            chosen = rng.integers(len(self.starts), size=CHUNK)
-            if directed.any():
-                chosen = np.where(directed, self._rarest[rank], chosen)
+            chosen, directed = self.starts.draw(number, rng)
             batch = self.imagine(chosen, rng)
             rollout = self._anchored(chosen, self.teacher.rollout(batch))
             kept = self._kept(rollout)
@@ -117,23 +132,13 @@ class Dreamer:
                 if kept[row]
             ]
 
-    def _directed(self, number: int) -> NDArray[np.bool_]:
-        """Which dreams of a chunk start from rare windows, [CHUNK]: evenly spread, every stretch has its share."""
-        by = np.floor((number * CHUNK + np.arange(CHUNK + 1)) * self.params.directed_share + 1e-6)
-        directed: NDArray[np.bool_] = np.diff(by) > 0
-        return directed
-
-    @cached_property
-    def _rarest(self) -> Ints:
-        return rarest(self.starts, self.starts)
-
     def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
-        batch = self.starts.take(chosen)
-        other = self.starts.take(rng.integers(len(self.starts), size=len(chosen)))
+        real = self.starts.windows
+        batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
         borrowed = rng.random(len(chosen)) < BORROWED_SHARE
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
-        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * self.starts.packed.features.std(axis=0)
+        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
             batch,
             history=batch.history + np.float32(self.params.start_noise) * noise,
@@ -145,7 +150,7 @@ class Dreamer:
 
         A mean rollout alone is smoother than anything real; where the log ends, it is all there is.
         """
-        logged = self.starts.take(chosen)
+        logged = self.starts.windows.take(chosen)
         told = self.teacher.rollout(logged)
         features = dreamed.features + logged.weight[..., None] * (logged.features - told.features)
         if dreamed.rewards is None or told.rewards is None or logged.rewards is None:
@@ -155,7 +160,7 @@ class Dreamer:
 
     def _disturbed(self, plans: Floats, rng: np.random.Generator) -> Floats:
         """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
-        logged = self.starts.packed.actions
+        logged = self.starts.windows.packed.actions
         if self.action_space.kind == "discrete":
             redrawn = rng.random(plans.shape[:2]) < self.params.action_noise
             return np.where(redrawn[..., None], logged[rng.integers(len(logged), size=plans.shape[:2])], plans)
@@ -172,8 +177,8 @@ class Dreamer:
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
-        source, history, scaler = self.train[self.starts.episode[start]], self.starts.history, self.scaler
-        begin = int(self.starts.first[start] - self.starts.packed.starts[self.starts.episode[start]])
+        number, begin = self.starts.begin(start)
+        source, history, scaler = self.train[number], self.starts.windows.history, self.scaler
         frames = slice(begin, begin + history)
         predicted, planned = rollout.features[row, :kept], batch.planned_actions[row, : kept + 1]
         actions = np.concatenate([batch.past_actions[row], planned])

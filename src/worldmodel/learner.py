@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.floors import linear_start
 from worldmodel.losses import info_nce, kl_to_standard_normal, world_model_loss
-from worldmodel.model import Floats, Prediction, Shape, WorldModel
+from worldmodel.model import NORMAL_90, Floats, Prediction, Shape, WorldModel
 from worldmodel.windows import Batch, Ints, Packed, Windows
 
 WEIGHT_DECAY = 1e-4
@@ -21,7 +21,6 @@ WARM_UP = 100  # steps, and at most a tenth of all
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
 NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
-QUANTILE_90 = 1.6448536269514722  # of |error| / std where errors are normal
 
 
 class LatentLosses(NamedTuple):
@@ -65,11 +64,13 @@ def to_device(batch: Batch, device: torch.device) -> Tensors:
     )
 
 
-def new_model(shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device) -> WorldModel:
+def new_model(
+    shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device, dropout: float = 0.0
+) -> WorldModel:
     """Seeded weights, with the ridge of the given train episodes as linear start."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = WorldModel(shape)
+        model = WorldModel(shape, dropout)
     rows = [packed.rows(episode) for episode in episodes]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
     model.start_from(linear_start(features, actions, shape.state_dim))
@@ -204,4 +205,4 @@ def calibrate(model: WorldModel, windows: Windows, device: torch.device) -> None
     for step in range(ratio.shape[1]):
         if exists[:, step].any():
             reached = float(np.quantile(ratio[exists[:, step], step], 0.9))
-            model.log_std_offset[step] += math.log(max(reached, 1e-3) / QUANTILE_90)
+            model.log_std_offset[step] += math.log(max(reached, 1e-3) / NORMAL_90)

@@ -4,18 +4,18 @@ All errors in standardized units. Dimension key: W windows, K horizon, F feature
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.model import NORMAL_90
 from worldmodel.windows import Labels
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-QUANTILE_95 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 
 
 def squared_error(predicted: Floats, real: Floats) -> Doubles:
@@ -34,7 +34,7 @@ def log_likelihood(predicted: Floats, std: Floats, real: Floats) -> Doubles:
 
 def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
     """Share of features within the central 90 % interval: [W, K, F] -> [W, K]"""
-    inside: Doubles = (np.abs(predicted - real) <= QUANTILE_95 * std).mean(axis=2, dtype=np.float64)
+    inside: Doubles = (np.abs(predicted - real) <= NORMAL_90 * std).mean(axis=2, dtype=np.float64)
     return inside
 
 
@@ -72,27 +72,56 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Episode:
+    """Mean squared errors over all windows of a held-out episode."""
+
+    number: int  # among the packed ones
+    split: str
+    agent_id: str
+    name: str
+    windows: int
+    model: float
+    linear: float
+    persistence: float
+
+
+def episodes(scores: Scores, labels: Labels) -> list[Episode]:
+    """One row an episode with held-out windows, as they are packed."""
+    errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
+    counts = np.bincount(scores.episode)
+    return [
+        Episode(
+            episode,
+            labels.splits[episode],
+            labels.agents[episode],
+            labels.names[episode],
+            int(counts[episode]),
+            *(error[episode] for error in errors),
+        )
+        for episode in errors[0]
+    ]
+
+
+@dataclass(frozen=True)
 class Agent:
-    """How far predictions are from what one agent really saw: its mean over episodes, and its worst episode."""
+    """How far predictions are from what one agent really saw: means over its episodes, and the worst of these."""
 
     agent_id: str
     episodes: int
     model: float
     linear: float
     persistence: float
-    worst_name: str
-    worst: float
+    worst: Episode
 
 
-def agents(scores: Scores, labels: Labels) -> list[Agent]:
+def agents(by_episode: Sequence[Episode]) -> list[Agent]:
     """One row an agent with held-out windows, worst first."""
-    errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
     rows = []
-    for agent_id in sorted({labels.agents[episode] for episode in errors[0]}):
-        own = [episode for episode in errors[0] if labels.agents[episode] == agent_id]
-        model, linear, persistence = (float(np.mean([error[episode] for episode in own])) for error in errors)
-        worst = max(own, key=errors[0].__getitem__)
-        rows.append(Agent(agent_id, len(own), model, linear, persistence, labels.names[worst], errors[0][worst]))
+    for agent_id in sorted({row.agent_id for row in by_episode}):
+        own = [row for row in by_episode if row.agent_id == agent_id]
+        columns = zip(*((row.model, row.linear, row.persistence) for row in own), strict=True)
+        model, linear, persistence = (float(np.mean(column)) for column in columns)
+        rows.append(Agent(agent_id, len(own), model, linear, persistence, max(own, key=lambda row: row.model)))
     return sorted(rows, key=lambda row: -row.model)
 
 
@@ -104,7 +133,7 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
         "baseline": {"persistence": {"mse": persistence}, "linear": {"mse": linear}},
         "skill": {"vs_linear": _skill(model, linear), "vs_persistence": _skill(model, persistence)},
         "log_likelihood": scores.mean(scores.log_likelihood),
-        "coverage": {"p90": scores.mean(scores.covered)},
+        "coverage": {"p90": scores.mean(scores.covered)} | dict(_marks(scores.by_frame(scores.covered))),
         "discrepancy": {
             "mean": float(np.mean([agent.model for agent in by_agent])),
             "worst": max(agent.model for agent in by_agent),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
 
@@ -88,7 +89,8 @@ class WorldModel(nn.Module):
     change_std: Tensor
     log_std_offset: Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+        """dropout: share of hidden units of the rollout silenced at each training step; 0 draws nothing."""
         super().__init__()
         self.shape = shape
         state, hidden = shape.state_dim, shape.hidden_dim
@@ -100,8 +102,8 @@ class WorldModel(nn.Module):
         self.compress = nn.Linear(shape.features, state, bias=False) if state < shape.features else nn.Identity()
         self.expand = nn.Linear(state, shape.features, bias=False) if state < shape.features else nn.Identity()
         self.linear = nn.Linear(state + shape.actions, state)
-        self.enter = nn.Sequential(nn.Linear(shape.z_dim + shape.actions, hidden), nn.LayerNorm(hidden), nn.SiLU())
-        self.trunk = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU())
+        self.enter = _layer(shape.z_dim + shape.actions, hidden, dropout)
+        self.trunk = _layer(hidden, hidden, dropout)
         self.change = nn.Linear(hidden, shape.z_dim)
         self.spread = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
@@ -171,6 +173,11 @@ class WorldModel(nn.Module):
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
         return self.predict(self.encode(features, past_actions), planned_actions)
+
+
+def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    silenced = [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), *silenced)
 
 
 def _frames(features: Tensor, actions: Tensor) -> Tensor:

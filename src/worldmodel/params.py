@@ -47,6 +47,7 @@ class Teacher:
     steps: Count
     batch_size: Count
     lr: Rate
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
     z_dim: LatentSize
     hidden_dim: Width
 
@@ -56,7 +57,7 @@ class Dreams:
     seed: Seed
     episodes: CountOrNone
     length: Steps
-    source: Literal["teacher", "simulator"]
+    source: Literal["teacher", "simulator", "repeat"]
     simulator: CallableName  # imported where source is simulator
     action_noise: NotNegative
     start_noise: NotNegative
@@ -183,15 +184,16 @@ class ValidateStage:
 
 
 def load(path: Path, stage: type[Stage]) -> Stage:
-    """Check the whole of params.yaml, return the part that a stage declares.
+    """Check the whole of params.yaml, return the part that a stage declares; raises ValueError as `check` does."""
+    return part(check(read_yaml(path), path), stage)
 
-    Raises ValueError with one line for each unknown, missing, mistyped or out-of-range key.
-    """
+
+def check(values: dict[str, Any], path: Path) -> Params:
+    """What the file `path` holds, typed. Raises ValueError with a line for each unknown, missing or wrong key."""
     try:
-        whole = TypeAdapter(Params).validate_python(read_yaml(path))
+        return TypeAdapter(Params).validate_python(values)
     except ValidationError as error:
         raise ValueError("\n".join(f"{path}: {mistake}" for mistake in _mistakes(error))) from None
-    return part(whole, stage)
 
 
 def part(whole: Any, cls: type[Stage]) -> Stage:

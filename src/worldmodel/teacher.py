@@ -85,19 +85,21 @@ def _fit_member(
     device: torch.device,
     progress: "tqdm[Never]",
 ) -> WorldModel:
-    draws, weights = np.random.SeedSequence(seed).generate_state(2)
-    model = learner.new_model(shape, packed, trained, int(weights), device)
+    draws, weights, silenced = np.random.SeedSequence(seed).generate_state(3)
+    model = learner.new_model(shape, packed, trained, int(weights), device, params.dropout)
     optimizer = learner.new_optimizer(model)
     observed = windows(packed, trained, shape.history, shape.horizon)
     none = windows(packed, trained[:0], shape.history, shape.horizon)
     mixture = Mixture(observed, none, params.batch_size, np.zeros(params.steps), int(draws), confidence=False)
     unseen = learner.thinned(windows(packed, held_out, shape.history, shape.horizon))
     best = learner.Selected.at(model, unseen, 0, device)
-    for t in range(params.steps):
-        batch = learner.to_device(mixture.batch(t), device)
-        learner.update(model, optimizer, batch, learner.learning_rate(t, params.steps, params.lr))
-        if (t + 1) % max(1, params.steps // SELECTIONS) == 0 or t + 1 == params.steps:
-            best = best.or_better(learner.Selected.at(model, unseen, t + 1, device))
-        progress.update()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(silenced))  # of dropout
+        for t in range(params.steps):
+            batch = learner.to_device(mixture.batch(t), device)
+            learner.update(model, optimizer, batch, learner.learning_rate(t, params.steps, params.lr))
+            if (t + 1) % max(1, params.steps // SELECTIONS) == 0 or t + 1 == params.steps:
+                best = best.or_better(learner.Selected.at(model, unseen, t + 1, device))
+            progress.update()
     model.load_state_dict(best.weights)
     return model.eval()

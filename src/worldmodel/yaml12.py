@@ -11,12 +11,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run from the project's folder, or name it with --params")
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), _Yaml12Floats)
+        found = parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds {type(found).__name__}, expected sections such as `train:`")
     return found
+
+
+def parse(text: str) -> Any:
+    """Raises yaml.YAMLError."""
+    return yaml.load(text, _Yaml12Floats)
 
 
 class _Yaml12Floats(yaml.SafeLoader):

@@ -1,0 +1,157 @@
+"""How fast training is, beside what it could be: windows a second of the pipeline's own loop, and three yardsticks.
+
+    make bench        # or: python studies/bench.py --rounds 5 --steps 20 --json bench.json
+
+All contestants run in every round, in an order that rotates, and a ratio is the median of its rounds' ratios: what else
+the machine does hits both sides alike. A whole training is its steps and, of its looks at the val windows, the share
+that falls to a step; both are timed in every round.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+
+from contestants import SQUARE, Seconds, batch_of, contestants, flops, measure  # noqa: E402
+from train import EVALUATIONS, untrained  # noqa: E402
+from worldmodel import numerics, params, stage  # noqa: E402
+from worldmodel.atomic import replacing  # noqa: E402
+from worldmodel.packing import read_packed  # noqa: E402
+
+SMALL, LARGE = 64, 256  # windows a batch where FLOP/s are measured
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One line of the second table."""
+
+    name: str
+    meaning: str
+    to_reach: float | None
+    rounds: Seconds  # [rounds], the ratio of each
+
+    def summary(self) -> dict[str, Any]:
+        low, median, high = (float(value) for value in np.percentile(self.rounds, [25, 50, 75]))
+        return {
+            "means": self.meaning,
+            "to_reach": self.to_reach,
+            "median": median,
+            "quartiles": [low, high],
+            "rounds": self.rounds.tolist(),
+        }
+
+
+def bench(normalized: Path, settings: params.Train, rounds: int, steps: int) -> dict[str, Any]:
+    """Measure everything; returns what --json writes.
+
+    Raises ValueError where the data are not there, or where the params ask for what the plain network does not have.
+    """
+    if settings.encoder != "gru" or settings.kl_weight or settings.contrastive_weight:
+        raise ValueError(
+            "the plain network has a GRU encoder and no loss on the context: "
+            "measure with train.encoder: gru, train.kl_weight: 0 and train.contrastive_weight: 0"
+        )
+    device = numerics.settle(settings)
+    data = read_packed(normalized)
+    seconds = measure(contestants(data, settings, steps, (SMALL, LARGE), device), rounds, device)
+    seconds["whole"] = seconds["pipeline"] + seconds["look"] * looks(settings.steps) / settings.steps
+    model = untrained(data, settings, device)
+    counted = {size: flops(model, batch_of(data, settings, size, device)) for size in (SMALL, LARGE)}
+    cuda = device.type == "cuda"
+    return {
+        "processor": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "settings": asdict(settings),
+        "rounds": rounds,
+        "steps": steps,
+        "flop_per_step": {str(size): count for size, count in counted.items()},
+        "seconds": {name: found.tolist() for name, found in seconds.items()},
+        "ratios": {ratio.name: ratio.summary() for ratio in _ratios(seconds, counted)},
+    }
+
+
+def looks(steps: int) -> int:
+    """How often a training of so many steps looks at the val windows: before it, and as `fit` does."""
+    return 1 + math.ceil(steps / max(1, steps // EVALUATIONS))
+
+
+def _ratios(seconds: dict[str, Seconds], counted: dict[int, int]) -> tuple[Ratio, ...]:
+    whole, alone, bare, unfused = (seconds[name] for name in ("whole", "pipeline", "bare", "unfused"))
+    peak = 2 * SQUARE**3 / seconds["product"]
+    shares = {size: count / seconds[f"batch {size}"] / peak for size, count in counted.items()}
+    return (
+        Ratio("whole/bare", "speed of a whole training, as a share of the bare loop's", 0.9, bare / whole),
+        Ratio("steps/bare", "the same without its looks at val windows", None, bare / alone),
+        Ratio("whole/unfused", "whole training, times as fast as a net without fused kernels", 1.5, unfused / whole),
+        Ratio("whole/plain", "the same against a net of PyTorch's modules", None, seconds["plain"] / whole),
+        Ratio("flops/64", f"FLOP/s of a step at batch {SMALL}, as a share of a square product's", None, shares[SMALL]),
+        Ratio("flops/256", f"the same at batch {LARGE}", 0.35, shares[LARGE]),
+    )
+
+
+def table(found: dict[str, Any]) -> str:
+    settings, medians = found["settings"], {name: float(np.median(each)) for name, each in found["seconds"].items()}
+    usual = settings["batch_size"]
+    speeds = (
+        ("pipeline, whole training", "whole", usual),
+        ("pipeline, steps alone", "pipeline", usual),
+        ("bare loop, one resident batch", "bare", usual),
+        ("PyTorch's modules, one resident batch", "plain", usual),
+        ("no fused kernels, one resident batch", "unfused", usual),
+        (f"bare loop at batch {LARGE}", f"batch {LARGE}", LARGE),
+    )
+    lines = [
+        f"{settings['device']} ({found['processor']}), {settings['threads']} threads, {settings['numerics']} numerics, "
+        f"batch {usual}; medians of {found['rounds']} rounds of {found['steps']} steps",
+        "",
+        f"{'':38}{'windows/s':>11}{'ms a step':>11}",
+        *(f"{text:38}{size / medians[name]:11.0f}{1e3 * medians[name]:11.2f}" for text, name, size in speeds),
+        f"product of two {SQUARE} x {SQUARE} matrices: {2e-9 * SQUARE**3 / medians['product']:.1f} GFLOP/s; "
+        f"a look at the val windows: {1e3 * medians['look']:.0f} ms",
+        "",
+        f"{'ratio':14}{'median':>8}{'quartiles':>16}{'to reach':>10}",
+        *(_line(name, ratio) for name, ratio in found["ratios"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, ratio: dict[str, Any]) -> str:
+    low, high = ratio["quartiles"]
+    goal = "" if ratio["to_reach"] is None else f"{ratio['to_reach']:.2f}"
+    return f"{name:14}{ratio['median']:8.3f}{low:8.3f}{high:8.3f}{goal:>10}  {ratio['means']}"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--normalized", type=Path, default=ROOT / "data/worldmodel/normalized", help="packed arrays")
+    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="its train section is measured")
+    parser.add_argument("--rounds", type=_positive, default=15, help="of all contestants (15)")
+    parser.add_argument("--steps", type=_positive, default=50, help="optimizer steps of a contestant in a round (50)")
+    parser.add_argument("--json", type=Path, help="file for all that was measured")
+    given = parser.parse_args(arguments)
+    settings = params.load(given.params, params.TrainStage).train
+    found = bench(given.normalized, settings, given.rounds, given.steps)
+    print(table(found))
+    if given.json is not None:
+        with replacing(given.json) as temporary:
+            temporary.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,50 @@
+"""How sure a relative change is: a bootstrap over seeds and episodes at once, both sides drawn alike.
+
+Dimension key: S seeds, N episodes, D draws.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+
+DRAWS = 10_000
+SEED = 0
+CHUNK = 1000  # draws at once
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of a mean error against another: 0.1 is a tenth more."""
+
+    value: float
+    low: float  # 95 % interval
+    high: float
+
+
+def mean_error(errors: Doubles, weight: Doubles) -> float:
+    """[S, N] -> mean over seeds and episodes, the latter weighted by their windows [N]"""
+    return float(errors.mean(axis=0) @ weight / weight.sum())
+
+
+def change(errors: Doubles, base: Doubles, weight: Doubles) -> Change:
+    """Of `errors` against `base`, [S, N] each: row s of both has the same seed, column n is the same episode.
+
+    Seeds and episodes are drawn with replacement, each on its own (crossed).
+    """
+    rng = np.random.default_rng(SEED)
+    ratios = [_ratios(errors, base, weight, min(CHUNK, DRAWS - begin), rng) for begin in range(0, DRAWS, CHUNK)]
+    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
+    return Change(mean_error(errors, weight) / mean_error(base, weight) - 1, float(low) - 1, float(high) - 1)
+
+
+def _ratios(errors: Doubles, base: Doubles, weight: Doubles, draws: int, rng: np.random.Generator) -> Doubles:
+    """[D]: sums suffice, because both sides have the same weights."""
+    seeds, episodes = errors.shape
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
+    of_episodes = rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=draws) * weight
+    above, below = (((of_seeds @ each) * of_episodes).sum(axis=1) for each in (errors, base))
+    ratios: Doubles = above / below
+    return ratios

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from intervals import change
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).uniform(0.5, 2, shape)
+
+
+def test_a_constant_ratio_is_found_exactly():
+    base = noise(5, 40)
+    found = change(0.9 * base, base, np.full(40, 10.0))
+    np.testing.assert_allclose([found.value, found.low, found.high], -0.1, atol=1e-12)
+
+
+def test_no_effect_is_within_the_interval_nineteen_times_of_twenty():
+    held = 0
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        episodes = rng.uniform(0.5, 2, 40)
+        one, other = (episodes * rng.lognormal(0, 0.05, (5, 1)) * rng.lognormal(0, 0.1, (5, 40)) for _ in range(2))
+        found = change(one, other, np.ones(40))
+        held += found.low <= 0 <= found.high
+    assert held >= 85  # five seeds are few: a bootstrap over them is a little too sure
+
+
+def test_pairing_by_seed_makes_the_interval_narrow_and_mixing_seeds_up_makes_it_wide():
+    base = noise(1, 40) * np.linspace(0.5, 1.5, 5)[:, None]
+    paired, mixed = (change(arm, base, np.ones(40)) for arm in (0.9 * base, 0.9 * base[::-1]))
+    assert paired.value == pytest.approx(mixed.value)
+    assert mixed.high - mixed.low > 0.1 > paired.high - paired.low
+
+
+def test_the_same_numbers_give_the_same_interval():
+    one, base = noise(3, 9, seed=1), noise(3, 9)
+    assert change(one, base, np.ones(9)) == change(one, base, np.ones(9))
