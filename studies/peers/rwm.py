@@ -1,7 +1,7 @@
 """RWM, the Robotic World Model: a GRU that is trained on its own forecasts (Li et al. 2025, arXiv 2501.10100).
 
 Dual-autoregressive: the inner loop takes in the history frame by frame, the outer one feeds every forecast back in, in
-training as in use. Heads give mean and std of the change; the decay of the forecasts' weight is the paper's.
+training as in use. Heads give mean and std of the change; forecasts of all frames weigh the same.
 """
 
 from typing import ClassVar
@@ -16,7 +16,7 @@ from worldmodel.losses import weighted_mean
 HIDDEN = 256
 LAYERS = 2
 HEAD = 128
-DECAY = 1.0  # of a forecast's weight, a frame
+DECAY = 1.0  # of a forecast's weight, a frame; 1 = none, not checked against the paper
 LOG_STD = (-5.0, 2.0)  # of the normalized change
 
 
