@@ -24,11 +24,12 @@ from normalize import normalize  # noqa: E402
 from prepare import prepare  # noqa: E402
 from train import train  # noqa: E402
 from validate import validate  # noqa: E402
-from worldmodel import params, stage  # noqa: E402
-from worldmodel.mixing import rho_schedule  # noqa: E402
-from worldmodel.options import add_options, overridden  # noqa: E402
-from worldmodel.packing import read_packed  # noqa: E402
-from worldmodel.windows import windows  # noqa: E402
+from worldmodel.config import params  # noqa: E402
+from worldmodel.config.options import add_options, overridden  # noqa: E402
+from worldmodel.data.mixing import rho_schedule  # noqa: E402
+from worldmodel.data.packing import read_packed  # noqa: E402
+from worldmodel.data.windows import windows  # noqa: E402
+from worldmodel.runtime import stage  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

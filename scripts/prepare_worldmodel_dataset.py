@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from prepare import gather, prepare  # noqa: E402
-from worldmodel import stage  # noqa: E402
-from worldmodel.logs import write_jsonl  # noqa: E402
-from worldmodel.options import add_options, overridden  # noqa: E402
-from worldmodel.params import Intake, PrepareStage, load  # noqa: E402
+from worldmodel.config.options import add_options, overridden  # noqa: E402
+from worldmodel.config.params import Intake, PrepareStage, load  # noqa: E402
+from worldmodel.data.logs import write_jsonl  # noqa: E402
+from worldmodel.runtime import stage  # noqa: E402
 
 
 def mix(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Path:

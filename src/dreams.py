@@ -8,14 +8,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldmodel import numerics, params, stage
-from worldmodel.dreaming import generate_dreams
-from worldmodel.logs import read_logs, require_few_rejects, write_jsonl
-from worldmodel.packing import labels_of, pack, sample_of
-from worldmodel.realism import Realism, realism, told
-from worldmodel.scaler import fit
-from worldmodel.schema import ActionSpace, Episode, Split
-from worldmodel.split import assign
+from worldmodel.config import params
+from worldmodel.data.logs import read_logs, require_few_rejects, write_jsonl
+from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.scaler import fit
+from worldmodel.data.schema import ActionSpace, Episode, Split
+from worldmodel.data.split import assign
+from worldmodel.dreaming.dreamer import generate_dreams
+from worldmodel.measuring.realism import Realism, realism, told
+from worldmodel.runtime import numerics, stage
 
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import yaml
 
-from worldmodel import params, stage
-from worldmodel.atomic import replacing
-from worldmodel.card import model_card
+from worldmodel.bundle.card import model_card
+from worldmodel.bundle.graph import encoder_graph, predictor_graph
 from worldmodel.client import ENCODER, PREDICTOR
-from worldmodel.fingerprint import fingerprint, sha256, source_hashes, versions
-from worldmodel.graph import encoder_graph, predictor_graph
-from worldmodel.scaler import Scaler
-from worldmodel.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
+from worldmodel.config import params
+from worldmodel.data.scaler import Scaler
+from worldmodel.learning.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
+from worldmodel.runtime import stage
+from worldmodel.runtime.atomic import replacing
+from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")

@@ -7,11 +7,12 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from worldmodel import params, stage
-from worldmodel.atomic import replacing
-from worldmodel.episodes import Prepared, Record, read_prepared
-from worldmodel.packing import labels_of, sample_of, write_packed
-from worldmodel.scaler import Sample, Scaler, fit
+from worldmodel.config import params
+from worldmodel.data.episodes import Prepared, Record, read_prepared
+from worldmodel.data.packing import labels_of, sample_of, write_packed
+from worldmodel.data.scaler import Sample, Scaler, fit
+from worldmodel.runtime import stage
+from worldmodel.runtime.atomic import replacing
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:

@@ -7,12 +7,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldmodel import stage
-from worldmodel.episodes import Prepared, count, write_prepared
-from worldmodel.logs import Logs, log_files, read_logs, require_few_rejects, write_rejects
-from worldmodel.params import Intake, PrepareStage, load
-from worldmodel.schema import Split
-from worldmodel.split import assign
+from worldmodel.config.params import Intake, PrepareStage, load
+from worldmodel.data.episodes import Prepared, count, write_prepared
+from worldmodel.data.logs import Logs, log_files, read_logs, require_few_rejects, write_rejects
+from worldmodel.data.schema import Split
+from worldmodel.data.split import assign
+from worldmodel.runtime import stage
 
 SHOWN_AGENTS = 10
 

@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldmodel import learner, numerics, params, stage, timing
-from worldmodel.fingerprint import fingerprint, sha256, source_hashes, versions
-from worldmodel.mixing import Mixture, rho_schedule
-from worldmodel.model import Shape, WorldModel
-from worldmodel.packing import PackedData, read_packed
-from worldmodel.scaler import Scaler
-from worldmodel.tables import six_digits, write_csv
-from worldmodel.trained import Trained, write_trained
-from worldmodel.windows import Windows, windows
+from worldmodel.config import params
+from worldmodel.data.mixing import Mixture, rho_schedule
+from worldmodel.data.packing import PackedData, read_packed
+from worldmodel.data.scaler import Scaler
+from worldmodel.data.windows import Windows, windows
+from worldmodel.learning import learner
+from worldmodel.learning.model import Shape, WorldModel
+from worldmodel.learning.trained import Trained, write_trained
+from worldmodel.runtime import numerics, stage, timing
+from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.runtime.tables import six_digits, write_csv
 
 LIBRARIES = ("numpy", "safetensors", "torch")
 EVALUATIONS = 20  # looks at the val windows

@@ -9,17 +9,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from worldmodel import curves, equivalence, latency, metrics, numerics, params, rarity, stage, timing
-from worldmodel.atomic import replacing
 from worldmodel.client import WorldModel
-from worldmodel.floors import train_ridge
-from worldmodel.packing import PackedData, read_packed
-from worldmodel.realism import realism, told
-from worldmodel.scaler import Scaler
-from worldmodel.scoring import Predictors, score
-from worldmodel.tables import rounded
-from worldmodel.trained import read_compute, read_trained
-from worldmodel.windows import Windows, windows
+from worldmodel.config import params
+from worldmodel.data.packing import PackedData, read_packed
+from worldmodel.data.scaler import Scaler
+from worldmodel.data.windows import Windows, windows
+from worldmodel.learning.floors import train_ridge
+from worldmodel.learning.trained import read_compute, read_trained
+from worldmodel.measuring import curves, equivalence, latency, metrics, rarity
+from worldmodel.measuring.realism import realism, told
+from worldmodel.measuring.scoring import Predictors, score
+from worldmodel.runtime import numerics, stage, timing
+from worldmodel.runtime.atomic import replacing
+from worldmodel.runtime.tables import rounded
 
 
 def validate(

@@ -24,9 +24,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from contestants import SQUARE, Seconds, batch_of, contestants, flops, measure  # noqa: E402
 from train import EVALUATIONS, untrained  # noqa: E402
-from worldmodel import numerics, params, stage  # noqa: E402
-from worldmodel.atomic import replacing  # noqa: E402
-from worldmodel.packing import read_packed  # noqa: E402
+from worldmodel.config import params  # noqa: E402
+from worldmodel.data.packing import read_packed  # noqa: E402
+from worldmodel.runtime import numerics, stage  # noqa: E402
+from worldmodel.runtime.atomic import replacing  # noqa: E402
 
 SMALL, LARGE = 64, 256  # windows a batch where FLOP/s are measured
 

@@ -14,12 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plain import PlainWorldModel, plain_optimizer, plain_update
 from train import fit, sources, untrained
-from worldmodel import learner, params
-from worldmodel.learner import Tensors
-from worldmodel.mixing import Mixture
-from worldmodel.model import WorldModel
-from worldmodel.packing import PackedData
-from worldmodel.windows import Windows
+from worldmodel.config import params
+from worldmodel.data.mixing import Mixture
+from worldmodel.data.packing import PackedData
+from worldmodel.data.windows import Windows
+from worldmodel.learning import learner
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.model import WorldModel
 
 SQUARE = 1024  # rows and columns of the matrices of the reference product
 PRODUCTS = 20  # reference products a round

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from grid import PARAMS, Run
-from worldmodel.fingerprint import fingerprint
-from worldmodel.yaml12 import parse
+from worldmodel.config.yaml12 import parse
+from worldmodel.runtime.fingerprint import fingerprint
 
 CACHE = Path("runs/rho-study")
 QUEUEING = CACHE / "queueing"  # there while DVC has changed params.yaml and HEAD; holds the branch

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from intervals import Change
 from report import size_name
 from results import BASE, Line
-from worldmodel.atomic import replacing
+from worldmodel.runtime.atomic import replacing
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe and Ito
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from worldmodel import params
-from worldmodel.fingerprint import fingerprint
-from worldmodel.yaml12 import parse
+from worldmodel.config import params
+from worldmodel.config.yaml12 import parse
+from worldmodel.runtime.fingerprint import fingerprint
 
 REPEAT, DEFAULT = "repeat", "default"
 PARAMS = Path("params.yaml")

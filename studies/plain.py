@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from worldmodel.learner import CLIP_NORM, WEIGHT_DECAY, Tensors
-from worldmodel.model import LOG_STD_RANGE, Shape, WorldModel
+from worldmodel.learning.learner import CLIP_NORM, WEIGHT_DECAY, Tensors
+from worldmodel.learning.model import LOG_STD_RANGE, Shape, WorldModel
 
 
 class Frame(NamedTuple):

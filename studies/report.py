@@ -6,8 +6,8 @@ from pathlib import Path
 
 from intervals import Change
 from results import Line
-from worldmodel.atomic import replacing
-from worldmodel.tables import write_csv
+from worldmodel.runtime.atomic import replacing
+from worldmodel.runtime.tables import write_csv
 
 BEGIN, END = "<!-- rho-study:begin -->", "<!-- rho-study:end -->"
 HEADER = (

@@ -22,8 +22,8 @@ import report  # noqa: E402
 import results  # noqa: E402
 from following import Follower  # noqa: E402
 from teachers import teachers_errors  # noqa: E402
-from worldmodel import stage  # noqa: E402
-from worldmodel.yaml12 import parse  # noqa: E402
+from worldmodel.config.yaml12 import parse  # noqa: E402
+from worldmodel.runtime import stage  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,16 +15,17 @@ import numpy as np
 
 import dreams
 from grid import PARAMS, Run
-from worldmodel import numerics, params
-from worldmodel.dreaming import fit_on_logs
-from worldmodel.fingerprint import fingerprint
-from worldmodel.metrics import squared_error
-from worldmodel.packing import pack, sample_of
-from worldmodel.schema import Split
-from worldmodel.scoring import chunks
-from worldmodel.tables import write_csv
-from worldmodel.teacher import Teacher
-from worldmodel.windows import Windows, windows
+from worldmodel.config import params
+from worldmodel.data.packing import pack, sample_of
+from worldmodel.data.schema import Split
+from worldmodel.data.windows import Windows, windows
+from worldmodel.dreaming.dreamer import fit_on_logs
+from worldmodel.dreaming.teacher import Teacher
+from worldmodel.measuring.metrics import squared_error
+from worldmodel.measuring.scoring import chunks
+from worldmodel.runtime import numerics
+from worldmodel.runtime.fingerprint import fingerprint
+from worldmodel.runtime.tables import write_csv
 
 Rows = list[dict[str, str]]
 HELD_OUT: tuple[Split, Split] = ("val", "test")

@@ -7,8 +7,8 @@ import hypothesis
 import pytest
 
 from projects import VARIANTS, Project, build
-from worldmodel.numerics import settle
-from worldmodel.params import Compute
+from worldmodel.config.params import Compute
+from worldmodel.runtime.numerics import settle
 
 # A slow machine is no failure, and the same commit tests the same examples.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel import params, scaler
-from worldmodel.logs import write_jsonl
-from worldmodel.packing import labels_of, pack, sample_of
-from worldmodel.params import Intake
-from worldmodel.scaler import Sample, Scaler
-from worldmodel.schema import ActionSpace, Episode, Kind, Source
-from worldmodel.windows import Labels, Packed
+from worldmodel.config import params
+from worldmodel.config.params import Intake
+from worldmodel.data import scaler
+from worldmodel.data.logs import write_jsonl
+from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.scaler import Sample, Scaler
+from worldmodel.data.schema import ActionSpace, Episode, Kind, Source
+from worldmodel.data.windows import Labels, Packed
 
 START = 1_690_000_000.0  # seconds
 

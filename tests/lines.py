@@ -2,7 +2,7 @@
 
 import json
 
-from worldmodel.logs import read_logs
+from worldmodel.data.logs import read_logs
 
 GAP = 60.0  # seconds
 

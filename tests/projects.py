@@ -10,14 +10,14 @@ import normalize
 import train
 import validate
 from factories import make_dreams, make_episodes, make_intake, make_normalize, make_train, space_of
-from worldmodel import params
 from worldmodel.client import WorldModel
-from worldmodel.episodes import write_prepared
-from worldmodel.packing import PackedData, read_packed
-from worldmodel.scaler import Scaler
-from worldmodel.schema import Episode, Split
-from worldmodel.trained import Trained, read_trained
-from worldmodel.windows import Windows, windows
+from worldmodel.config import params
+from worldmodel.data.episodes import write_prepared
+from worldmodel.data.packing import PackedData, read_packed
+from worldmodel.data.scaler import Scaler
+from worldmodel.data.schema import Episode, Split
+from worldmodel.data.windows import Windows, windows
+from worldmodel.learning.trained import Trained, read_trained
 
 SPLITS: list[Split] = ["train", "train", "train", "train", "val", "val", "test", "test"]
 

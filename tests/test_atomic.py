@@ -1,6 +1,6 @@
 import pytest
 
-from worldmodel.atomic import replacing
+from worldmodel.runtime.atomic import replacing
 
 
 def break_off(path):

@@ -12,7 +12,8 @@ from contestants import batch_of, flops
 from factories import make_train
 from plain import PlainWorldModel, plain_name
 from projects import Project, make_project
-from worldmodel import learner, params
+from worldmodel.config import params
+from worldmodel.learning import learner
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
 import collect_gymnasium
-from worldmodel.logs import read_logs
+from worldmodel.data.logs import read_logs
 
 ANY_STATE = Box(-np.inf, np.inf, (2,), np.float64)
 

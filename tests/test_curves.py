@@ -5,9 +5,9 @@ import numpy as np
 
 from test_metrics import LABELS, UNEVEN, agents, scores
 from test_scoring import predictors  # noqa: F401
-from worldmodel import curves, metrics, scoring
-from worldmodel.model import NORMAL_90
-from worldmodel.realism import Realism
+from worldmodel.learning.model import NORMAL_90
+from worldmodel.measuring import curves, metrics, scoring
+from worldmodel.measuring.realism import Realism
 
 
 def rows(path):

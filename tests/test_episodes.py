@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from factories import make_episodes
-from worldmodel.episodes import count, read_prepared, write_prepared
-from worldmodel.schema import ActionSpace
+from worldmodel.data.episodes import count, read_prepared, write_prepared
+from worldmodel.data.schema import ActionSpace
 
 SPACES = {
     "none": ActionSpace("none", 0),

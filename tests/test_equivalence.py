@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worldmodel.client import Future
-from worldmodel.equivalence import _rounded_up, largest_difference
+from worldmodel.measuring.equivalence import _rounded_up, largest_difference
 
 
 class Wrong:

@@ -7,8 +7,8 @@ import yaml
 import export
 from projects import Project, export_stage, make_project
 from test_episodes import contents
-from worldmodel.fingerprint import fingerprint, sha256
-from worldmodel.trained import read_trained
+from worldmodel.learning.trained import read_trained
+from worldmodel.runtime.fingerprint import fingerprint, sha256
 
 FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel import fingerprint as fp
+from worldmodel.runtime import fingerprint as fp
 
 SRC = Path(__file__).parents[1] / "src"
 
@@ -55,8 +55,8 @@ def test_hashes_do_not_depend_on_the_folder(sources, tmp_path_factory):
 
 def test_the_closure_of_prepare_holds_its_library_and_no_model():
     found = set(fp.source_hashes(SRC / "prepare.py"))
-    assert {"prepare.py", "worldmodel/__init__.py", "worldmodel/logs.py", "worldmodel/frame.py"} <= found
-    assert not found & {"worldmodel/model.py", "train.py"}
+    assert {"prepare.py", "worldmodel/__init__.py", "worldmodel/data/logs.py", "worldmodel/data/frame.py"} <= found
+    assert not found & {"worldmodel/learning/model.py", "train.py"}
 
 
 def test_sha256_is_that_of_the_content(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.floors import fit_ridge, linear_start, persistence
+from worldmodel.learning.floors import fit_ridge, linear_start, persistence
 
 
 def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):

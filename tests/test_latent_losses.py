@@ -12,12 +12,12 @@ from projects import make_project
 from test_learner import CPU, SHAPE, pendulums
 from test_train import data as data
 from test_train import trained, weights
-from worldmodel import learner
-from worldmodel.learner import LatentLosses
-from worldmodel.losses import world_model_loss
-from worldmodel.mixing import Mixture
-from worldmodel.model import ENCODERS, Shape
-from worldmodel.windows import windows
+from worldmodel.data.mixing import Mixture
+from worldmodel.data.windows import windows
+from worldmodel.learning import learner
+from worldmodel.learning.learner import LatentLosses
+from worldmodel.learning.losses import world_model_loss
+from worldmodel.learning.model import ENCODERS, Shape
 
 SPREAD = replace(SHAPE, context_spread=True)
 

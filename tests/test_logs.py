@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named, read, times
-from worldmodel.logs import read_logs, require_few_rejects, write_jsonl, write_rejects
-from worldmodel.schema import ActionSpace
+from worldmodel.data.logs import read_logs, require_few_rejects, write_jsonl, write_rejects
+from worldmodel.data.schema import ActionSpace
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from worldmodel.losses import (
+from worldmodel.learning.losses import (
     TEMPERATURE,
     info_nce,
     kl_to_standard_normal,
@@ -11,7 +11,7 @@ from worldmodel.losses import (
     weighted_mean,
     world_model_loss,
 )
-from worldmodel.model import Prediction
+from worldmodel.learning.model import Prediction
 
 B, K, F = 3, 4, 2
 

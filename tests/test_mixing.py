@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_windows import telling
-from worldmodel.mixing import Mixture, rho_schedule
-from worldmodel.windows import windows
+from worldmodel.data.mixing import Mixture, rho_schedule
+from worldmodel.data.windows import windows
 
 OBSERVED, DREAMED = 11, 5  # windows
 

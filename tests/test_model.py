@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
-from worldmodel.floors import fit_ridge, linear_start
-from worldmodel.learner import new_model, to_device
-from worldmodel.losses import world_model_loss
-from worldmodel.model import ENCODERS, Prediction, Shape, WorldModel
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.learning.floors import fit_ridge, linear_start
+from worldmodel.learning.learner import new_model, to_device
+from worldmodel.learning.losses import world_model_loss
+from worldmodel.learning.model import ENCODERS, Prediction, Shape, WorldModel
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")

@@ -7,8 +7,8 @@ import normalize
 from factories import make_normalize, make_scaler, space_of
 from projects import SPLITS, Project, make_project, make_train, observed_and_dreams, splits_of
 from test_episodes import contents
-from worldmodel.episodes import read_prepared, write_prepared
-from worldmodel.scaler import Scaler
+from worldmodel.data.episodes import read_prepared, write_prepared
+from worldmodel.data.scaler import Scaler
 
 
 def build(folder, episodes, **fields):

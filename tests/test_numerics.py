@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel.numerics import PORTABLE, settle
-from worldmodel.params import Compute
+from worldmodel.config.params import Compute
+from worldmodel.runtime.numerics import PORTABLE, settle
 
 SRC = Path(__file__).parents[1] / "src"
 SETTLE = """
 import torch
-from worldmodel.numerics import settle
-from worldmodel.params import Compute
+from worldmodel.runtime.numerics import settle
+from worldmodel.config.params import Compute
 {before}
 print(settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu")))
 print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel import params
+from worldmodel.config import params
 
 ROOT = Path(__file__).parents[1]
 WHOLE = yaml.safe_load((ROOT / "params.yaml").read_text())

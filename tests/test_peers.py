@@ -8,10 +8,10 @@ from factories import make_episodes, make_packed, write_logs
 from peers import compare
 from peers.fitting import errors
 from peers.peer import new_peer
-from worldmodel import learner
-from worldmodel.floors import persistence
-from worldmodel.mixing import Mixture
-from worldmodel.windows import windows
+from worldmodel.data.mixing import Mixture
+from worldmodel.data.windows import windows
+from worldmodel.learning import learner
+from worldmodel.learning.floors import persistence
 
 CPU = torch.device("cpu")
 HISTORY, HORIZON = 3, 4

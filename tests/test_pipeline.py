@@ -12,8 +12,8 @@ import yaml
 
 from factories import make_episodes, write_logs
 from test_params import STAGES
-from worldmodel import params
-from worldmodel.fingerprint import import_closure
+from worldmodel.config import params
+from worldmodel.runtime.fingerprint import import_closure
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))

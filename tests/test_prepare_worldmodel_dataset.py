@@ -8,9 +8,9 @@ import prepare
 from factories import make_episodes, write_logs
 from prepare_worldmodel_dataset import main
 from test_episodes import contents
-from worldmodel.episodes import read_prepared
-from worldmodel.logs import read_logs
-from worldmodel.params import PrepareStage, load
+from worldmodel.config.params import PrepareStage, load
+from worldmodel.data.episodes import read_prepared
+from worldmodel.data.logs import read_logs
 
 ROOT = Path(__file__).parents[1]
 

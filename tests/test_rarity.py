@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel import rarity
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.measuring import rarity
 
 HISTORY, HORIZON = 3, 4
 

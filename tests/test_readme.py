@@ -27,7 +27,7 @@ def test_the_metrics_table_is_that_of_the_committed_run():
         assert text == f"{metric(name):.{len(text.split('.')[1])}f}", name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "src" / "worldmodel").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "src" / "worldmodel").rglob("*.py")), ids=lambda path: path.name)
 def test_every_file_of_the_library_is_on_the_map(path):
     assert path.name in README or path.name.startswith(("__init__", "worldmodel_pb2"))
 

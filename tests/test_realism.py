@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.realism import _folds, _pairs, auc, realism, told
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.measuring.realism import _folds, _pairs, auc, realism, told
 
 HISTORY, HORIZON = 3, 6
 LENGTH = HISTORY + HORIZON

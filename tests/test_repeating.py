@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_normalize, make_samples, make_scaler, space_of
-from worldmodel.dreaming import generate_dreams
-from worldmodel.packing import labels_of, pack
-from worldmodel.realism import realism
+from worldmodel.data.packing import labels_of, pack
+from worldmodel.dreaming.dreamer import generate_dreams
+from worldmodel.measuring.realism import realism
 
 HISTORY, LENGTH = 3, 4
 
@@ -54,7 +54,7 @@ def test_it_begins_where_the_teachers_dreams_begin(share):
 
 
 def test_no_teacher_is_fitted(monkeypatch):
-    monkeypatch.setattr("worldmodel.dreaming.fit_teacher", None)
+    monkeypatch.setattr("worldmodel.dreaming.dreamer.fit_teacher", None)
     assert len(repeat(make_episodes(6, 12))) == 300
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from worldmodel import scoring
-from worldmodel.floors import fit_ridge
-from worldmodel.model import NORMAL_90
-from worldmodel.scoring import Predictors
+from worldmodel.learning.floors import fit_ridge
+from worldmodel.learning.model import NORMAL_90
+from worldmodel.measuring import scoring
+from worldmodel.measuring.scoring import Predictors
 
 
 @pytest.fixture(scope="module")

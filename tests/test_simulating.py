@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from factories import make_dreams, make_episodes, make_intake, space_of, write_logs
-from worldmodel.logs import read_logs
-from worldmodel.simulating import load, simulate_dreams
-from worldmodel.split import assign
+from worldmodel.data.logs import read_logs
+from worldmodel.data.split import assign
+from worldmodel.dreaming.simulating import load, simulate_dreams
 
 HISTORY, LENGTH = 3, 4
 HEADER = """

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from factories import make_episodes, make_intake
-from worldmodel.split import assign, hashed_share
+from worldmodel.data.split import assign, hashed_share
 
 
 def splits(episodes, intake):

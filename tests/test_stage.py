@@ -1,6 +1,6 @@
 import pytest
 
-from worldmodel import stage
+from worldmodel.runtime import stage
 
 
 def fail(error):

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_packed, make_scaler
-from worldmodel import learner, teacher
-from worldmodel.model import Shape
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.dreaming import teacher
+from worldmodel.learning import learner
+from worldmodel.learning.model import Shape
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=2, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")

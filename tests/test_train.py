@@ -14,10 +14,10 @@ from projects import VARIANTS, Project, make_project, make_train, observed_and_d
 from test_episodes import contents
 from test_learner import pendulums
 from test_normalize import with_marked
-from worldmodel import learner
-from worldmodel.fingerprint import sha256
-from worldmodel.model import ENCODERS, NORMAL_90
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.learning import learner
+from worldmodel.learning.model import ENCODERS, NORMAL_90
+from worldmodel.runtime.fingerprint import sha256
 
 
 @pytest.fixture(scope="module")

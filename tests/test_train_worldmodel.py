@@ -9,7 +9,7 @@ import train_worldmodel
 from factories import make_episodes, write_logs
 from test_pipeline import tiny_params
 from worldmodel.client import WorldModel
-from worldmodel.trained import read_trained
+from worldmodel.learning.trained import read_trained
 
 
 @pytest.fixture

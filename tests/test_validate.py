@@ -9,10 +9,10 @@ import yaml
 import validate
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
-from worldmodel import equivalence, rarity
-from worldmodel.floors import fit_ridge
-from worldmodel.scoring import raw_inputs
-from worldmodel.windows import windows
+from worldmodel.data.windows import windows
+from worldmodel.learning.floors import fit_ridge
+from worldmodel.measuring import equivalence, rarity
+from worldmodel.measuring.scoring import raw_inputs
 
 KEYS = {
     "baseline.linear.mse",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_episodes, make_labels, make_packed
-from worldmodel.windows import Packed, join, windows
+from worldmodel.data.windows import Packed, join, windows
 
 
 def telling(lengths, actions=1, rewards=True):

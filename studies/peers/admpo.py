@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from peers.peer import Peer, Sizes
-from worldmodel.learner import Tensors
-from worldmodel.losses import squared_error
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.losses import squared_error
 
 HIDDEN = 256
 

@@ -27,12 +27,13 @@ from peers.pets import Pets  # noqa: E402
 from peers.rssm import Rssm  # noqa: E402
 from peers.rwm import Rwm  # noqa: E402
 from peers.tdmpc2 import TdMpc2  # noqa: E402
-from worldmodel import numerics, params, stage  # noqa: E402
-from worldmodel.atomic import replacing  # noqa: E402
-from worldmodel.floors import persistence, train_ridge  # noqa: E402
-from worldmodel.learner import Tensors  # noqa: E402
-from worldmodel.tables import rounded  # noqa: E402
-from worldmodel.windows import Packed, Windows, windows  # noqa: E402
+from worldmodel.config import params  # noqa: E402
+from worldmodel.data.windows import Packed, Windows, windows  # noqa: E402
+from worldmodel.learning.floors import persistence, train_ridge  # noqa: E402
+from worldmodel.learning.learner import Tensors  # noqa: E402
+from worldmodel.runtime import numerics, stage  # noqa: E402
+from worldmodel.runtime.atomic import replacing  # noqa: E402
+from worldmodel.runtime.tables import rounded  # noqa: E402
 
 PEERS: dict[str, type[Peer]] = {"pets": Pets, "rwm": Rwm, "admpo": Admpo, "rssm": Rssm, "tdmpc2": TdMpc2}
 OURS = "ours"

@@ -13,15 +13,15 @@ from torch import Tensor
 from peers.material import Material
 from peers.peer import Kind, new_peer
 from train import EVALUATIONS, fit
-from worldmodel import learner
-from worldmodel.dreaming import generate_dreams
-from worldmodel.learner import Tensors
-from worldmodel.metrics import squared_error
-from worldmodel.mixing import Mixture, rho_schedule
-from worldmodel.model import Shape
-from worldmodel.params import Params, Train
-from worldmodel.scoring import chunks
-from worldmodel.windows import Packed, Windows, windows
+from worldmodel.config.params import Params, Train
+from worldmodel.data.mixing import Mixture, rho_schedule
+from worldmodel.data.windows import Packed, Windows, windows
+from worldmodel.dreaming.dreamer import generate_dreams
+from worldmodel.learning import learner
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.model import Shape
+from worldmodel.measuring.metrics import squared_error
+from worldmodel.measuring.scoring import chunks
 
 CPU = torch.device("cpu")
 MOST_UPDATES = 1_000_000

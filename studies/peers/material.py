@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worldmodel.logs import read_logs, require_few_rejects
-from worldmodel.packing import labels_of, pack, sample_of
-from worldmodel.params import Intake, Normalize
-from worldmodel.scaler import Sample, Scaler, fit
-from worldmodel.schema import ActionSpace, Episode, Split
-from worldmodel.split import assign
-from worldmodel.windows import Packed
+from worldmodel.config.params import Intake, Normalize
+from worldmodel.data.logs import read_logs, require_few_rejects
+from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.scaler import Sample, Scaler, fit
+from worldmodel.data.schema import ActionSpace, Episode, Split
+from worldmodel.data.split import assign
+from worldmodel.data.windows import Packed
 
 
 @dataclass(frozen=True)

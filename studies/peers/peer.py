@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.learner import Tensors
-from worldmodel.windows import Ints, Packed
+from worldmodel.data.windows import Ints, Packed
+from worldmodel.learning.learner import Tensors
 
 SMALLEST_SPREAD = 1e-6  # standardized units; a feature that changes less keeps its unit
 Kind = TypeVar("Kind", bound="Peer")

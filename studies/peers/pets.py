@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from peers.peer import Peer, Sizes, gaussian_nats
-from worldmodel.learner import Tensors
-from worldmodel.losses import weighted_mean
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.losses import weighted_mean
 
 MEMBERS = 7
 HIDDEN = 200

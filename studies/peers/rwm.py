@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from peers.peer import Peer, Sizes, gaussian_nats
-from worldmodel.learner import Tensors
-from worldmodel.losses import weighted_mean
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.losses import weighted_mean
 
 HIDDEN = 256
 LAYERS = 2

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from peers.peer import Peer, Sizes, frames_of, moves_of
-from worldmodel.learner import Tensors
-from worldmodel.losses import weighted_mean
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.losses import weighted_mean
 
 LATENT = 256  # 512 and HIDDEN 512, the paper's, make a third of the updates of the same time
 SIMPLEX = 8  # units that share a softmax

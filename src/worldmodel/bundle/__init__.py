@@ -1,0 +1,1 @@
+"""What users take away: ONNX graphs and the model card."""

@@ -1,0 +1,1 @@
+"""From log lines to batches: rows, episodes, splits, scales, packed arrays, windows."""

@@ -1,0 +1,72 @@
+"""Batches that mix observed and dreamed windows: batch t is a pure function of (seed, t)."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.windows import Batch, Ints, Windows, join
+
+OBSERVED, DREAM = 0, 1
+
+
+def rho_schedule(kind: str, start: float, end: float, steps: int) -> NDArray[np.float64]:
+    """The share of dreams wanted at each step, [steps]: constant at `end`, or from `start` to `end`."""
+    if kind == "constant":
+        return np.full(steps, end)
+    progress = np.arange(steps) / max(steps - 1, 1)
+    if kind == "cosine":
+        progress = (1 - np.cos(np.pi * progress)) / 2
+    return start + (end - start) * progress
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Draws without replacement: each source is gone through in a new random order, again and again."""
+
+    observed: Windows
+    dreams: Windows
+    batch_size: int
+    rho: NDArray[np.float64]  # [steps]
+    seed: int
+    confidence: bool  # weight dreamed frames by their confidence
+
+    def __post_init__(self) -> None:
+        if not len(self.observed) and self.rho.min() < 1:
+            raise ValueError("no observed train window: every train episode is too short for train.history frames + 1")
+        if not len(self.dreams) and self.rho.max() > 0:
+            raise ValueError(
+                f"train.rho asks for up to {self.rho.max():g} dreams a batch and there is no dream: "
+                "set dreams.episodes above 0, or train.rho and train.rho_start to 0"
+            )
+
+    def batch(self, t: int) -> Batch:
+        """Exactly the quota of dreams that the schedule has reached by step t, the rest observed."""
+        before, after = self.dreams_by(t), self.dreams_by(t + 1)
+        dreams = self._draw(DREAM, before, after)
+        observed = self._draw(OBSERVED, t * self.batch_size - before, (t + 1) * self.batch_size - after)
+        parts = [(self.observed, observed, False), (self.dreams, dreams, self.confidence)]
+        return join([source.take(chosen, weigh) for source, chosen, weigh in parts if len(chosen)])
+
+    def dreams_by(self, t: int) -> int:
+        """How many dreams have been drawn before step t: the fraction of a dream is carried over."""
+        return int(np.floor(self._wanted[t] + 1e-6))
+
+    @cached_property
+    def _wanted(self) -> NDArray[np.float64]:
+        return np.concatenate([[0.0], np.cumsum(self.rho * self.batch_size)])
+
+    def _draw(self, source: int, begin: int, end: int) -> Ints:
+        """Draws number begin..end-1 of a source."""
+        count = len((self.observed, self.dreams)[source])
+        if begin == end:
+            return np.empty(0, np.int64)
+        draws = np.arange(begin, end)
+        rounds = [_order(self.seed, source, turn, count) for turn in range(begin // count, (end - 1) // count + 1)]
+        return np.concatenate(rounds)[draws - begin // count * count]
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, source: int, turn: int, count: int) -> Ints:
+    return np.random.default_rng([seed, source, turn]).permutation(count)

@@ -1,0 +1,156 @@
+"""Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from worldmodel.data.scaler import Floats, Sample, Scaler
+from worldmodel.data.schema import ActionSpace, Source, origin_of
+from worldmodel.data.windows import Labels, Packed
+from worldmodel.runtime.atomic import replacing
+from worldmodel.runtime.fingerprint import sha256
+
+MANIFEST = "manifest.json"
+COLUMNS = ("agent_id", "name", "split", "source", "origin", "begin")  # of the manifest, in the order of Labels
+
+NewArray = Callable[[str, tuple[int, ...]], Floats]
+
+
+@dataclass(frozen=True)
+class PackedData:
+    """What normalize hands on: the arrays, and what they are of."""
+
+    packed: Packed
+    action_space: ActionSpace
+    digests: dict[str, str]  # sha256 of each array's file
+    scales: str  # Scaler.sha256 of the scales that were applied
+
+    def require_scales(self, scaler: Scaler, path: Path) -> None:
+        """Raises ValueError where the arrays were made with other scales."""
+        if scaler.sha256 != self.scales:
+            raise ValueError(f"{path}: other scales than those of the packed arrays; run `dvc repro normalize`")
+
+
+def sample_of(
+    features: Floats, actions: Floats | None, rewards: Floats | None = None, confidence: Floats | None = None
+) -> Sample:
+    """One episode for the scaler and the arrays; no actions become [T, 0]."""
+    moves = np.empty((len(features), 0), np.float32) if actions is None else actions
+    return Sample(features, moves, rewards, confidence)
+
+
+class Described(Protocol):
+    """What an Episode and its record in a manifest have in common."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+def labels_of(episodes: Iterable[Described], splits: Sequence[str]) -> Labels:
+    items = list(episodes)
+    origins = [
+        origin_of(item.agent_id, item.name, item.segment, item.source, item.provenance.get("start")) for item in items
+    ]
+    return Labels(
+        agents=tuple(item.agent_id for item in items),
+        names=tuple(item.name for item in items),
+        splits=tuple(splits),
+        sources=tuple(item.source for item in items),
+        origins=tuple(origin for origin, _ in origins),
+        begins=tuple(begin for _, begin in origins),
+    )
+
+
+def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
+    """Episodes in memory; without labels, observed train episodes."""
+    count = len(samples)
+    blank = ("",) * count
+    labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
+    lengths = [len(sample.features) for sample in samples]
+    return _fill(lambda name, shape: np.empty(shape, np.float32), samples, lengths, labels, scaler)
+
+
+def write_packed(
+    folder: Path, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, space: ActionSpace, scaler: Scaler
+) -> None:
+    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last."""
+    _remove_earlier(folder)
+
+    def on_disk(name: str, shape: tuple[int, ...]) -> Floats:
+        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+
+    packed = _fill(on_disk, samples, lengths, labels, scaler)
+    for array in (packed.features, packed.actions, packed.rewards, packed.confidence):
+        if isinstance(array, np.memmap):
+            array.flush()
+    body = {
+        "action": {"kind": space.kind, "size": space.size},
+        "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
+        "scales": scaler.sha256,
+        "episodes": [
+            dict(zip((*COLUMNS, "frames"), row, strict=True))
+            for row in zip(*astuple(labels), (int(length) for length in lengths), strict=True)
+        ],
+    }
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Unlink rather than overwrite: the files may be links into a cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / MANIFEST, *folder.glob("*.npy")):
+        path.unlink(missing_ok=True)
+
+
+def read_packed(folder: Path) -> PackedData:
+    """Map the arrays into memory. Raises ValueError where the folder is not what normalize wrote."""
+    try:
+        body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in body["arrays"]}
+        packed = Packed(
+            features=arrays["features"],
+            actions=arrays["actions"],
+            rewards=arrays.get("rewards"),
+            confidence=arrays["confidence"],
+            lengths=np.array([episode["frames"] for episode in body["episodes"]], np.int64),
+            labels=_labels(body["episodes"]),
+        )
+        return PackedData(
+            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["scales"]
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
+
+
+def _fill(new: NewArray, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, scaler: Scaler) -> Packed:
+    frames = int(sum(lengths))
+    features = new("features", (frames, len(scaler.features.center)))
+    actions = new("actions", (frames, len(scaler.actions.center)))
+    rewards = None if scaler.rewards is None else new("rewards", (frames,))
+    confidence = new("confidence", (frames,))
+    end = 0
+    for sample in samples:
+        begin, end = end, end + len(sample.features)
+        features[begin:end] = scaler.features.transform(sample.features)
+        actions[begin:end] = scaler.actions.transform(sample.actions)
+        confidence[begin:end] = 1 if sample.confidence is None else sample.confidence
+        if rewards is not None and scaler.rewards is not None and sample.rewards is not None:
+            rewards[begin:end] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+    return Packed(features, actions, rewards, confidence, np.asarray(lengths, np.int64), labels)
+
+
+def _labels(episodes: list[dict[str, Any]]) -> Labels:
+    return Labels(*(tuple(episode[column] for episode in episodes) for column in COLUMNS))

@@ -1,0 +1,232 @@
+"""Episode, ActionSpace: the canonical form of logged and dreamed trajectories, and what makes one valid.
+
+Shapes: T frames, F features, A actions.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.frame import META_KEYS, Float32, Frame, SameData, is_number, shortest, wrong
+
+__all__ = [
+    "ActionSpace",
+    "Episode",
+    "Frame",
+    "Kind",
+    "Source",
+    "Split",
+    "canonical",
+    "identity_of",
+    "name_of",
+    "origin_of",
+]
+
+Source = Literal["observed", "dream"]
+Split = Literal["train", "val", "test"]
+Kind = Literal["none", "discrete", "continuous"]
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def name_of(frame: Frame) -> str:
+    """The name of the episode that begins with this frame; without meta.episode its time serves."""
+    return str(frame.meta.get("episode", f"@{frame.timestamp!r}"))
+
+
+def identity_of(agent_id: str, name: str) -> str:
+    """What the split hashes: the same for every piece of an episode, wherever it was logged."""
+    return canonical([agent_id, name])
+
+
+def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any) -> tuple[str, int]:
+    """The piece of the log that an episode begins in, "" if unknown, and the frame there; `start` is a dream's word."""
+    if source == "observed":
+        return canonical([agent_id, name, segment]), 0
+    if start is None:
+        return "", 0
+    return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
+
+
+def confidence_of(frame: Frame) -> float | None:
+    """How far a dreamed frame is trusted, 0..1; None where it does not say. Raises ValueError for other values."""
+    found = frame.meta.get("confidence")
+    if "confidence" in frame.meta and not is_number(found, 0, 1):
+        raise wrong("meta.confidence", found, "a number from 0 to 1, or no such key")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Episode(SameData):
+    """One unbroken piece of a trajectory; what actions[t], taken in state features[t], does shows in features[t+1].
+
+    Raises ValueError that names the episode and the field whose type, shape or value is wrong.
+    """
+
+    agent_id: str
+    name: str  # of the whole episode within its agent; its pieces share it
+    timestamps: NDArray[np.float64]  # [T] seconds, increasing
+    features: Float32  # [T, F]
+    actions: NDArray[np.int64] | Float32 | None = None  # [T] discrete, [T, A] continuous
+    rewards: Float32 | None = None  # [T]
+    confidence: Float32 | None = None  # [T] 0..1, dreams only
+    segment: int = 0  # number of the piece; each begins after a hole in the log
+    source: Source = "observed"
+    split: Split | None = None  # overrides the hash
+    terminal: bool = False  # the last frame ended the episode for good
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # free meta of a dream's first frame
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ValueError(f"episode {self.name!r} of agent {self.agent_id!r}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        yield from self._array_problems()
+        if not np.all(self.timestamps[1:] > self.timestamps[:-1]):
+            yield "timestamps stand still or run backwards, expected increasing ones"
+        if self.confidence is not None and not np.all((self.confidence >= 0) & (self.confidence <= 1)):
+            yield "confidence leaves 0..1"
+        if self.actions is not None and self.actions.ndim == 1 and self.actions.min() < 0:
+            yield f"actions hold {self.actions.min()}, expected integers >= 0"
+        if not self.agent_id or not self.name or self.segment < 0:
+            yield "agent_id or name is empty, or segment negative"
+        if self.source == "observed" and (self.provenance or self.confidence is not None):
+            yield "an observed episode has provenance or confidence, which only dreams have"
+        if self.source == "dream" and self.split not in (None, "train"):
+            yield f"split is {self.split}, expected train: a dream is never held out"
+        if META_KEYS & set(self.provenance) or json.loads(canonical(dict(self.provenance))) != self.provenance:
+            yield f"provenance holds {sorted(self.provenance)}, expected JSON values under keys that no frame has"
+
+    def _array_problems(self) -> Iterator[str]:
+        yield from _misfits("timestamps", self.timestamps, np.float64, 1, self.length)
+        yield from _misfits("features", self.features, np.float32, 2, self.length)
+        if self.actions is not None and self.actions.ndim == 1:
+            yield from _misfits("actions", self.actions, np.int64, 1, self.length)
+        elif self.actions is not None:
+            yield from _misfits("actions", self.actions, np.float32, 2, self.length)
+        if self.rewards is not None:
+            yield from _misfits("rewards", self.rewards, np.float32, 1, self.length)
+        if self.confidence is not None:
+            yield from _misfits("confidence", self.confidence, np.float32, 1, self.length)
+
+    @property
+    def length(self) -> int:
+        """T, the number of frames."""
+        return len(self.timestamps)
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.agent_id, self.name)
+
+    def to_frames(self) -> list[Frame]:
+        """The frames that from_frames turns into an equal episode."""
+        return [
+            Frame(
+                self.agent_id,
+                float(self.timestamps[t]),
+                self.features[t],
+                self._action(t),
+                None if self.rewards is None else float(self.rewards[t]),
+                self._meta(t),
+            )
+            for t in range(self.length)
+        ]
+
+    def _action(self, t: int) -> int | Float32 | None:
+        if self.actions is None:
+            return None
+        return int(self.actions[t]) if self.actions.ndim == 1 else self.actions[t].astype(np.float32, copy=False)
+
+    def _meta(self, t: int) -> dict[str, Any]:
+        """Meta of frame t: what holds for the whole episode stands in its first frame, but a dream says so in each."""
+        meta: dict[str, Any] = {"episode": self.name}
+        if t == 0:
+            meta["episode_segment"] = self.segment
+        if t == 0 or self.source == "dream":
+            meta["source"] = self.source
+        if t == 0 and self.split is not None:
+            meta["split"] = self.split
+        if self.confidence is not None:
+            meta["confidence"] = shortest(self.confidence[t : t + 1])[0]
+        if t == self.length - 1 and self.terminal:
+            meta["terminal"] = True
+        return meta | (json.loads(canonical(dict(self.provenance))) if t == 0 else {})
+
+    @classmethod
+    def from_frames(cls, frames: Sequence[Frame]) -> Self:
+        """An episode of frames in order of time; its name, source, split and provenance come from the first one's meta.
+
+        Raises ValueError where frames of different shapes, or with and without confidence, are mixed.
+        """
+        first, last = frames[0], frames[-1]
+        source: Source = first.meta.get("source", "observed")
+        free = {key: value for key, value in first.meta.items() if key not in META_KEYS}
+        return cls(
+            agent_id=first.agent_id,
+            name=name_of(first),
+            timestamps=np.array([frame.timestamp for frame in frames], np.float64),
+            features=np.stack([frame.features for frame in frames]),
+            actions=_column([frame.action for frame in frames], np.int64),
+            rewards=_column([frame.reward for frame in frames], np.float32),
+            confidence=_column([confidence_of(frame) for frame in frames], np.float32) if source == "dream" else None,
+            segment=first.meta.get("episode_segment", 0),
+            source=source,
+            split=first.meta.get("split"),
+            terminal=last.meta.get("terminal", False),
+            provenance=free if source == "dream" else {},
+        )
+
+
+def _misfits(name: str, array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int) -> Iterator[str]:
+    if array.dtype != scalar or array.ndim != dimensions or len(array) != length or array.size == 0:
+        shape = f"[{length}]" if dimensions == 1 else f"[{length}, 1 or more]"
+        yield f"{name} is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
+    elif not np.isfinite(array).all():
+        yield f"{name} holds NaN or infinity, expected finite numbers"
+
+
+def _column(values: Sequence[Any], scalar: type[np.generic]) -> Any:
+    """[T] of scalars or [T, A] of vectors; None where no frame has a value."""
+    missing = sum(value is None for value in values)
+    if missing == len(values):
+        return None
+    if missing:
+        raise ValueError(f"{missing} of {len(values)} frames lack a value that the others have")
+    return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values, scalar)
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """What the actions of a data set are: none (size 0), one of `size` integers, or vectors of `size` numbers."""
+
+    kind: Kind
+    size: int
+
+    def encode(self, actions: NDArray[np.int64] | Float32 | None) -> Float32 | None:
+        """Actions as float32 [T, size] (integers one-hot); None stays None. Raises ValueError where they do not fit."""
+        if self.kind == "none" and actions is None:
+            return None
+        if (
+            self.kind == "discrete"
+            and actions is not None
+            and actions.ndim == 1
+            and 0 <= actions.min() <= actions.max() < self.size
+        ):
+            return np.eye(self.size, dtype=np.float32)[actions.astype(np.int64)]
+        if self.kind == "continuous" and actions is not None and actions.shape[1:] == (self.size,):
+            return actions.astype(np.float32)
+        found = "none" if actions is None else f"{actions.dtype} {list(actions.shape)}"
+        raise ValueError(f"actions: found {found}, expected {self.kind} actions of size {self.size}")
+
+    def decode(self, actions: Float32) -> NDArray[np.int64] | Float32 | None:
+        """The inverse of encode, from [T, size]; the largest number of a row is the integer that it stands for."""
+        if self.kind == "none":
+            return None
+        return actions.argmax(axis=1) if self.kind == "discrete" else actions

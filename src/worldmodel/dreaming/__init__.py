@@ -1,0 +1,1 @@
+"""Where dreams come from: a teacher, a simulator, or the log itself."""

@@ -1,0 +1,206 @@
+"""Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
+
+Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
+fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
+frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
+are those logged after its start, or after another start of the train split, with noise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from worldmodel.config.params import Dreams, Normalize
+from worldmodel.data.packing import pack, sample_of
+from worldmodel.data.scaler import Scaler, fit
+from worldmodel.data.schema import ActionSpace, Episode
+from worldmodel.data.windows import Batch, Ints, Packed, windows
+from worldmodel.dreaming.repeating import repeat_dreams
+from worldmodel.dreaming.simulating import dream_times, simulate_dreams, start_identity
+from worldmodel.dreaming.starts import CHUNK, Starts
+from worldmodel.dreaming.teacher import Rollout, Teacher, fit_teacher
+from worldmodel.learning.model import Floats, Shape
+
+PATIENCE = 10  # starts tried for each dream asked for
+BORROWED_SHARE = 0.5  # of dreams take their actions from another start
+
+
+def generate_dreams(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    dreams: Dreams,
+    normalize: Normalize,
+    history: int,
+    device: torch.device,
+) -> list[Episode]:
+    """Dreams of a teacher fitted on observed train episodes, of the user's simulator, or logged windows; raw units.
+
+    Raises ValueError where no episode is longer than the history, where too many of a teacher's dreams end at their
+    first frame, or where the simulator is no good.
+    """
+    if not dreams.episodes:
+        return []
+    if dreams.source == "simulator":
+        return simulate_dreams(train, action_space, dreams, history)
+    if dreams.source == "repeat":
+        return repeat_dreams(train, starts_of(pack_logs(train, action_space, normalize)[0], dreams, history), dreams)
+    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device)
+    starts = starts_of(packed, dreams, history)
+    return Dreamer(teacher, starts, train, action_space, scaler, dreams).dream()
+
+
+def fit_on_logs(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    dreams: Dreams,
+    normalize: Normalize,
+    history: int,
+    device: torch.device,
+) -> tuple[Teacher, Packed, Scaler]:
+    """The teacher of these train episodes, the episodes in standardized units, and their scales."""
+    packed, scaler = pack_logs(train, action_space, normalize)
+    shape = _member_shape(packed, dreams, history)
+    return fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device), packed, scaler
+
+
+def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: Normalize) -> tuple[Packed, Scaler]:
+    samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
+    scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
+    return pack(samples, scaler), scaler
+
+
+def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
+    """Every window that a dream may begin with."""
+    every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
+    return Starts(every, dreams.directed_share)
+
+
+def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
+    return Shape(
+        features=packed.features.shape[1],
+        actions=packed.actions.shape[1],
+        rewards=packed.rewards is not None,
+        history=history,
+        # One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
+        horizon=dreams.length + 1,
+        z_dim=dreams.teacher.z_dim,
+        hidden_dim=dreams.teacher.hidden_dim,
+        encoder="gru",
+    )
+
+
+@dataclass(frozen=True)
+class Dreamer:
+    teacher: Teacher
+    starts: Starts
+    train: Sequence[Episode]  # numbered as in starts.windows.episode
+    action_space: ActionSpace
+    scaler: Scaler
+    params: Dreams
+
+    def dream(self) -> list[Episode]:
+        """As many dreams as asked for, numbered."""
+        found: list[Episode] = []
+        tried = 0
+        for chunk in self._chunks():
+            tried += CHUNK
+            found.extend(chunk)
+            if len(found) >= self.params.episodes:
+                break
+        else:
+            raise ValueError(
+                f"of {tried} dreams only {len(found)} outlived their first frame, dreams.episodes asks for "
+                f"{self.params.episodes}: raise dreams.max_disagreement ({self.params.max_disagreement:g}) or "
+                "dreams.teacher.steps, or log more episodes"
+            )
+        return [
+            replace(dream, name=f"dream-{number:06d}") for number, dream in enumerate(found[: self.params.episodes])
+        ]
+
+    def _chunks(self) -> Iterator[list[Episode]]:
+        for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
+            rng = np.random.default_rng([self.params.seed, number])
+            chosen, directed = self.starts.draw(number, rng)
+            batch = self.imagine(chosen, rng)
+            rollout = self._anchored(chosen, self.teacher.rollout(batch))
+            kept = self._kept(rollout)
+            yield [
+                self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
+                for row in range(CHUNK)
+                if kept[row]
+            ]
+
+    def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
+        """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
+        real = self.starts.windows
+        batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
+        borrowed = rng.random(len(chosen)) < BORROWED_SHARE
+        plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
+        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
+        return replace(
+            batch,
+            history=batch.history + np.float32(self.params.start_noise) * noise,
+            planned_actions=self._disturbed(plans, rng),
+        )
+
+    def _anchored(self, chosen: Ints, dreamed: Rollout) -> Rollout:
+        """What was logged after the start, plus what the teacher makes of the changes to its history and actions.
+
+        A mean rollout alone is smoother than anything real; where the log ends, it is all there is.
+        """
+        logged = self.starts.windows.take(chosen)
+        told = self.teacher.rollout(logged)
+        features = dreamed.features + logged.weight[..., None] * (logged.features - told.features)
+        if dreamed.rewards is None or told.rewards is None or logged.rewards is None:
+            return replace(dreamed, features=features)
+        rewards = dreamed.rewards + logged.weight * (logged.rewards - told.rewards)
+        return replace(dreamed, features=features, rewards=rewards)
+
+    def _disturbed(self, plans: Floats, rng: np.random.Generator) -> Floats:
+        """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
+        logged = self.starts.windows.packed.actions
+        if self.action_space.kind == "discrete":
+            redrawn = rng.random(plans.shape[:2]) < self.params.action_noise
+            return np.where(redrawn[..., None], logged[rng.integers(len(logged), size=plans.shape[:2])], plans)
+        noise = rng.standard_normal(plans.shape).astype(np.float32) * logged.std(axis=0)
+        disturbed: Floats = np.clip(
+            plans + np.float32(self.params.action_noise) * noise, logged.min(axis=0), logged.max(axis=0)
+        )
+        return disturbed
+
+    def _kept(self, rollout: Rollout) -> Ints:
+        """Predicted frames before the disagreement exceeds its limit, [B]."""
+        agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
+        return agreed
+
+    def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
+        """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
+        number, begin = self.starts.begin(start)
+        source, history, scaler = self.train[number], self.starts.windows.history, self.scaler
+        frames = slice(begin, begin + history)
+        predicted, planned = rollout.features[row, :kept], batch.planned_actions[row, : kept + 1]
+        actions = np.concatenate([batch.past_actions[row], planned])
+        return Episode(
+            agent_id=source.agent_id,
+            name="dream",
+            timestamps=dream_times(source, begin, history, kept),
+            features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
+            actions=self.action_space.decode(scaler.actions.inverse(actions)),
+            rewards=self._rewards(source, frames, rollout, row, kept),
+            confidence=np.concatenate([np.ones(history), np.exp(-rollout.disagreement[row, :kept])]).astype(np.float32),
+            source="dream",
+            provenance={
+                "teacher": f"{len(self.teacher.members)} world models of {self.params.teacher.steps} steps",
+                "seed": self.params.seed,
+                "start": start_identity(source, begin),
+                "directed": directed,
+            },
+        )
+
+    def _rewards(self, source: Episode, frames: slice, rollout: Rollout, row: int, kept: int) -> Floats | None:
+        if source.rewards is None or rollout.rewards is None or self.scaler.rewards is None:
+            return None
+        earned = self.scaler.rewards.inverse(rollout.rewards[row, : kept + 1, None])[:, 0]
+        return np.concatenate([source.rewards[frames][:-1], earned])

@@ -1,0 +1,43 @@
+"""Where dreams begin: at logged windows, most drawn from all alike, directed ones from the rarest, of which few are.
+
+The same seed draws the same starts, whoever dreams on from there.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.windows import Ints, Windows
+from worldmodel.measuring.rarity import rarest, rarest_count
+
+CHUNK = 256  # starts drawn at once; each chunk has its own random stream
+
+
+@dataclass(frozen=True)
+class Starts:
+    windows: Windows
+    directed_share: float
+
+    def draw(self, number: int, rng: np.random.Generator) -> tuple[Ints, NDArray[np.bool_]]:
+        """Chunk `number`: which windows, and whether each was drawn from the rarest, [CHUNK]."""
+        directed = self._directed(number)
+        rank = rng.integers(rarest_count(self.windows), size=CHUNK)  # drawn by all, so that others' starts stay
+        chosen = rng.integers(len(self.windows), size=CHUNK)
+        return (np.where(directed, self._rarest[rank], chosen) if directed.any() else chosen), directed
+
+    def begin(self, chosen: int) -> tuple[int, int]:
+        """Number of a window's episode, and of its first frame there."""
+        episode = int(self.windows.episode[chosen])
+        return episode, int(self.windows.first[chosen] - self.windows.packed.starts[episode])
+
+    def _directed(self, number: int) -> NDArray[np.bool_]:
+        """Which of a chunk start from rare windows, [CHUNK]: evenly spread, every stretch has its share."""
+        by = np.floor((number * CHUNK + np.arange(CHUNK + 1)) * self.directed_share + 1e-6)
+        directed: NDArray[np.bool_] = np.diff(by) > 0
+        return directed
+
+    @cached_property
+    def _rarest(self) -> Ints:
+        return rarest(self.windows, self.windows)

@@ -1,0 +1,85 @@
+"""Floors that a model must beat, and the ridge that it starts from. Standardized units; float64 inside."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.windows import Packed
+from worldmodel.learning.model import Floats, LinearStart
+
+RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """change = weight @ [state, action] + bias"""
+
+    weight: Doubles  # [F, F + A]
+    bias: Doubles  # [F]
+
+    def rollout(self, last: Floats, actions: Floats) -> Floats:
+        """last frame [B, F], planned actions [B, K, A] -> open-loop prediction [B, K, F]"""
+        state, frames = last.astype(np.float64), []
+        for action in np.moveaxis(actions, 1, 0):
+            state = state + np.concatenate([state, action], axis=1) @ self.weight.T + self.bias
+            frames.append(state)
+        return np.stack(frames, axis=1).astype(np.float32)
+
+
+def persistence(last: Floats, horizon: int) -> Floats:
+    """Hold the last frame [B, F] -> [B, K, F]"""
+    return np.repeat(last[:, None], horizon, axis=1)
+
+
+def fit_ridge(features: Iterable[Floats], actions: Iterable[Floats]) -> Ridge:
+    """Least squares with a small penalty, on (features, action) -> change, over episodes [T, F] and [T, A]."""
+    gram, cross, count = _moments(features, actions)
+    penalty = np.full(len(gram), RIDGE_PENALTY * max(count, 1))
+    penalty[-1] = 1e-9  # the bias is free
+    solution = np.linalg.solve(gram + np.diag(penalty), cross).T.astype(np.float64)
+    return Ridge(solution[:, :-1], solution[:, -1])
+
+
+def train_ridge(packed: Packed) -> Ridge:
+    """Ridge of the observed train episodes."""
+    rows = [packed.rows(episode) for episode in packed.where("train")]
+    return fit_ridge((packed.features[row] for row in rows), (packed.actions[row] for row in rows))
+
+
+def linear_start(features: list[Floats], actions: list[Floats], state_dim: int) -> LinearStart:
+    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A]."""
+    projection = _projection(np.concatenate(features), state_dim)
+    states = [(episode @ projection.T).astype(np.float32) for episode in features]
+    ridge = fit_ridge(states, actions)
+    change = np.concatenate([np.diff(state.astype(np.float64), axis=0) for state in states])
+    spread = change.std(axis=0) if len(change) else np.zeros(state_dim)
+    return LinearStart(
+        projection, ridge.weight.astype(np.float32), ridge.bias.astype(np.float32), spread.astype(np.float32)
+    )
+
+
+def _moments(features: Iterable[Floats], actions: Iterable[Floats]) -> tuple[Doubles, Doubles, int]:
+    gram: Doubles = np.zeros(1)
+    cross: Doubles = np.zeros(1)
+    count = 0
+    for states, moves in zip(features, actions, strict=True):
+        wide = states.astype(np.float64)
+        inputs = np.concatenate([wide[:-1], moves[:-1], np.ones((len(wide) - 1, 1))], axis=1)
+        gram, cross, count = gram + inputs.T @ inputs, cross + inputs.T @ np.diff(wide, axis=0), count + len(inputs)
+    return gram, cross, count
+
+
+def _projection(frames: Floats, state_dim: int) -> Floats:
+    """Principal directions [S, F] of frames [N, F] where S < F, else the identity."""
+    width = frames.shape[1]
+    if state_dim == width:
+        return np.eye(width, dtype=np.float32)
+    wide = frames.astype(np.float64)
+    _, directions = np.linalg.eigh(wide.T @ wide / len(wide))
+    leading = directions[:, ::-1][:, :state_dim].T
+    signs = np.sign(leading[np.arange(state_dim), np.abs(leading).argmax(axis=1)])
+    projection: Floats = (leading * signs[:, None]).astype(np.float32)
+    return projection

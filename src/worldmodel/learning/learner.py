@@ -1,0 +1,208 @@
+"""One optimizer step and what surrounds it: start, learning rate, selection, calibration. Callers own the loops."""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.data.windows import Batch, Ints, Packed, Windows
+from worldmodel.learning.floors import linear_start
+from worldmodel.learning.losses import info_nce, kl_to_standard_normal, world_model_loss
+from worldmodel.learning.model import NORMAL_90, Floats, Prediction, Shape, WorldModel
+
+WEIGHT_DECAY = 1e-4
+CLIP_NORM = 1.0
+WARM_UP = 100  # steps, and at most a tenth of all
+EVALUATION_BATCH = 1024  # windows
+SELECTION_WINDOWS = 1024
+NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
+
+
+class LatentLosses(NamedTuple):
+    """What is asked of z's context beside predicting well: weights of the losses, 0 is off."""
+
+    kl_weight: float = 0.0
+    contrastive_weight: float = 0.0
+    draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parts of the loss that they add."""
+        return ("kl",) * (self.kl_weight > 0) + ("contrastive",) * (self.contrastive_weight > 0)
+
+
+PREDICTION_ALONE = LatentLosses()
+
+
+class Tensors(NamedTuple):
+    """A Batch on the device."""
+
+    history: Tensor
+    past_actions: Tensor
+    planned_actions: Tensor
+    features: Tensor
+    rewards: Tensor | None
+    weight: Tensor
+
+
+def to_device(batch: Batch, device: torch.device) -> Tensors:
+    def move(array: Floats) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    return Tensors(
+        move(batch.history),
+        move(batch.past_actions),
+        move(batch.planned_actions),
+        move(batch.features),
+        None if batch.rewards is None else move(batch.rewards),
+        move(batch.weight),
+    )
+
+
+def new_model(
+    shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device, dropout: float = 0.0
+) -> WorldModel:
+    """Seeded weights, with the ridge of the given train episodes as linear start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = WorldModel(shape, dropout)
+    rows = [packed.rows(episode) for episode in episodes]
+    features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
+    model.start_from(linear_start(features, actions, shape.state_dim))
+    return model.to(device)
+
+
+def new_optimizer(model: WorldModel) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def learning_rate(t: int, steps: int, peak: float) -> float:
+    """Linear warm-up, then a cosine down to nothing."""
+    warm_up = min(WARM_UP, max(1, steps // 10))
+    return peak * min(1.0, (t + 1) / warm_up) * (1 + math.cos(math.pi * t / steps)) / 2
+
+
+def update(
+    model: WorldModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Tensors,
+    rate: float,
+    latent: LatentLosses = PREDICTION_ALONE,
+) -> dict[str, Tensor]:
+    """One optimizer step; returns the parts of the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss, parts = whole_loss(model, batch, latent)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    optimizer.step()
+    return parts
+
+
+def whole_loss(model: WorldModel, batch: Tensors, latent: LatentLosses) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of the prediction, plus what is asked of the context: (to minimize, parts to look at).
+
+    With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
+    """
+    posterior = model.posterior(batch.history, batch.past_actions) if latent.kl_weight else None
+    if posterior is None:
+        z = model.encode(batch.history, batch.past_actions)
+    else:
+        z = posterior.sample(noise_like(posterior.mean, latent.draw))
+    prediction = model.predict(z, batch.planned_actions)
+    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight)
+    if posterior is not None:
+        nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
+        loss, parts = loss + latent.kl_weight * nats, parts | {"kl": nats.detach()}
+    if latent.contrastive_weight:
+        nats = _contrast(model, z, batch)
+        loss, parts = loss + latent.contrastive_weight * nats, parts | {"contrastive": nats.detach()}
+    return loss, parts
+
+
+def noise_like(tensor: Tensor, draw: tuple[int, int]) -> Tensor:
+    """Standard normal, a pure function of `draw`: NumPy's own, which is the same on every device."""
+    seed, step = draw
+    noise = np.random.default_rng([seed, NOISE, step]).standard_normal(tuple(tensor.shape), np.float32)
+    return torch.from_numpy(noise).to(tensor.device)
+
+
+def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
+    """The context of each window's history against that of the last history it holds, among those of the batch.
+
+    Two crops of one trajectory are the positives, as in arXiv 2103.06386 (there for tasks, here for agents): what
+    tells them from other windows is what persists, such as a hidden mass. z rolled to the second crop along the actions
+    (arXiv 1811.06407) was tried instead: it tells windows apart by state and actions, and forgets what the agent is
+    (docs/results.md). The crops share no frame where the horizon is at least the history. One more encoder call.
+    """
+    state, history = model.shape.state_dim, model.shape.history
+    features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
+    moves = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
+    later = model.encode(features, moves[:, moves.shape[1] - (history - 1) :])
+    return info_nce(z[:, state:], later[:, state:], batch.weight[:, -1])
+
+
+def predictions(model: WorldModel, windows: Windows, device: torch.device) -> Iterator[tuple[Tensors, Prediction]]:
+    """All windows in order, without gradients."""
+    model.eval()
+    with torch.no_grad():
+        for begin in range(0, len(windows), EVALUATION_BATCH):
+            batch = to_device(windows.take(np.arange(begin, min(begin + EVALUATION_BATCH, len(windows)))), device)
+            yield batch, model(batch.history, batch.past_actions, batch.planned_actions)
+    model.train()
+
+
+def thinned(windows: Windows) -> Windows:
+    """About SELECTION_WINDOWS of them, evenly spaced."""
+    return windows.every(max(1, len(windows) // SELECTION_WINDOWS))
+
+
+def mean_error(model: WorldModel, windows: Windows, device: torch.device) -> float:
+    """Open-loop mean squared error over all frames, standardized units; infinite without windows."""
+    if not len(windows):
+        return math.inf
+    total, weight = 0.0, 0.0
+    for batch, prediction in predictions(model, windows, device):
+        squared = (prediction.features - batch.features).square().mean(-1) * batch.weight
+        total, weight = total + float(squared.double().sum()), weight + float(batch.weight.sum())
+    return total / weight
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The best weights so far by error on held-out windows; the linear start takes part, so none does worse.
+
+    Without held-out windows the latest weights are the best ones.
+    """
+
+    step: int
+    error: float  # standardized units squared; infinite where nothing is held out
+    weights: dict[str, Tensor]
+
+    @staticmethod
+    def at(model: WorldModel, windows: Windows, step: int, device: torch.device) -> "Selected":
+        return Selected(step, mean_error(model, windows, device), copy.deepcopy(model.state_dict()))
+
+    def or_better(self, other: "Selected") -> "Selected":
+        return other if other.error <= self.error else self
+
+
+def calibrate(model: WorldModel, windows: Windows, device: torch.device) -> None:
+    """One multiplier of the std for each frame of the horizon: 90 % intervals then hold 90 % of the given windows."""
+    if not len(windows):
+        return
+    ratios, weights = [], []
+    for batch, prediction in predictions(model, windows, device):
+        ratios.append(((batch.features - prediction.features).abs() * (-prediction.log_std).exp()).cpu().numpy())
+        weights.append(batch.weight.cpu().numpy() > 0)
+    ratio, exists = np.concatenate(ratios), np.concatenate(weights)
+    for step in range(ratio.shape[1]):
+        if exists[:, step].any():
+            reached = float(np.quantile(ratio[exists[:, step], step], 0.9))
+            model.log_std_offset[step] += math.log(max(reached, 1e-3) / NORMAL_90)

@@ -1,0 +1,185 @@
+"""WorldModel: encode a history into the latent z, step z by one action, predict features along a plan.
+
+Everything here is in standardized units. Dimension key: B batch, H history, K horizon, F features, A actions (0 without
+actions), Z latent, S state part of z, D hidden.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.learning.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
+
+LOG_STD_RANGE = (-7.0, 3.0)
+NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
+START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
+ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What fixes the size of every tensor."""
+
+    features: int
+    actions: int
+    rewards: bool
+    history: int
+    horizon: int
+    z_dim: int
+    hidden_dim: int
+    encoder: Literal["gru", "mlp", "transformer"]
+    context_spread: bool = False  # whether the encoder also says how sure it is of the context
+
+    @property
+    def state_dim(self) -> int:
+        """S, the part of z for the last frame: the frame itself where it fits into 3/4 of z, else projections of it."""
+        return min(self.features, max(1, self.z_dim * 3 // 4))
+
+    @property
+    def encoder_dim(self) -> int:
+        """Hidden units of the encoder; a wider one predicts no better (docs/results.md)."""
+        return max(1, self.hidden_dim // 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
+
+    projection: Floats  # [S, F], rows orthonormal; the identity where S = F
+    weight: Floats  # [S, S + A]
+    bias: Floats  # [S]
+    change_std: Floats  # [S]
+
+
+class Prediction(NamedTuple):
+    features: Tensor  # [B, K, F]
+    log_std: Tensor  # [B, K, F]
+    rewards: Tensor | None  # [B, K], what each planned action earns
+
+
+class Posterior(NamedTuple):
+    """What a history says of z: the state for sure, the context as a diagonal Gaussian."""
+
+    state: Tensor  # [B, S]
+    mean: Tensor  # [B, Z-S]
+    log_variance: Tensor  # [B, Z-S]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Standard normal noise [B, Z-S] -> z [B, Z], with gradients to mean and variance (arXiv 1312.6114)."""
+        return torch.cat([self.state, self.mean + noise * (self.log_variance / 2).exp()], dim=-1)
+
+
+class WorldModel(nn.Module):
+    """Latent residual dynamics: z' = z + [change_std * (linear + network), network], unrolled over the whole horizon.
+
+    z = [state of the last frame, context from the history]. The network's share of the state's change starts at zero,
+    so that training starts from ridge and has to earn what it adds.
+    """
+
+    change_std: Tensor
+    log_std_offset: Tensor
+
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+        """dropout: share of hidden units of the rollout silenced at each training step; 0 draws nothing."""
+        super().__init__()
+        self.shape = shape
+        state, hidden = shape.state_dim, shape.hidden_dim
+        self.register_buffer("change_std", torch.ones(state))
+        self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
+        self.encoder = ENCODERS[shape.encoder](
+            shape.features + shape.actions, shape.history, shape.encoder_dim, shape.z_dim - state
+        )
+        self.compress = nn.Linear(shape.features, state, bias=False) if state < shape.features else nn.Identity()
+        self.expand = nn.Linear(state, shape.features, bias=False) if state < shape.features else nn.Identity()
+        self.linear = nn.Linear(state + shape.actions, state)
+        self.enter = _layer(shape.z_dim + shape.actions, hidden, dropout)
+        self.trunk = _layer(hidden, hidden, dropout)
+        self.change = nn.Linear(hidden, shape.z_dim)
+        self.spread = nn.Linear(hidden, shape.features)
+        self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
+        # Drawn last: with or without it, a seed gives all others the same weights.
+        self.log_variance = nn.Linear(shape.encoder_dim, shape.z_dim - state) if shape.context_spread else None
+
+    def start_from(self, start: LinearStart) -> None:
+        """Make the untrained model predict what ridge predicts."""
+        state = self.shape.state_dim
+        divisor = np.where(start.change_std > 0, start.change_std, np.inf)
+        with torch.no_grad():
+            self.change_std.copy_(torch.from_numpy(start.change_std))
+            self.linear.weight.copy_(torch.from_numpy(start.weight / divisor[:, None]))
+            self.linear.bias.copy_(torch.from_numpy(start.bias / divisor))
+            self.change.weight[:state] = 0
+            self.change.bias.zero_()
+            self.spread.weight.zero_()
+            self.spread.bias.fill_(-2.0)
+            if self.reward is not None:  # the mean reward
+                self.reward.weight.zero_()
+                self.reward.bias.zero_()
+            if self.log_variance is not None:
+                self.log_variance.weight.zero_()
+                self.log_variance.bias.fill_(START_LOG_VARIANCE)
+            if isinstance(self.compress, nn.Linear) and isinstance(self.expand, nn.Linear):
+                self.compress.weight.copy_(torch.from_numpy(start.projection))
+                self.expand.weight.copy_(torch.from_numpy(start.projection.T.copy()))
+
+    def encode(self, features: Tensor, actions: Tensor) -> Tensor:
+        """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]"""
+        if self.log_variance is not None:
+            posterior = self.posterior(features, actions)
+            return torch.cat([posterior.state, posterior.mean], dim=-1)
+        context = self.encoder(_frames(features, actions))
+        return torch.cat([self.compress(features[:, -1]), context], dim=-1)
+
+    def posterior(self, features: Tensor, actions: Tensor) -> Posterior:
+        """The Gaussian whose mean `encode` answers; only where the shape has a context_spread.
+
+        The mean has no tanh: its prior is unbounded, and the divergence from that prior is what bounds it.
+        """
+        assert self.log_variance is not None
+        summary = self.encoder.summarize(_frames(features, actions))
+        return Posterior(self.compress(features[:, -1]), self.encoder.head(summary), self.log_variance(summary))
+
+    def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads"""
+        state = self.shape.state_dim
+        hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
+        change = self.change(hidden)
+        moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
+        return z + torch.cat([moved, change[:, state:]], dim=-1), hidden
+
+    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
+        """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. K <= horizon."""
+        states, hiddens = [], []
+        for action in actions.unbind(1):
+            z, hidden = self.step(z, action)
+            states.append(z[:, : self.shape.state_dim])
+            hiddens.append(hidden)
+        state, hidden = torch.stack(states, dim=1), torch.stack(hiddens, dim=1)
+        # The spread is fitted on hidden units as they are, so that it never bends the mean.
+        log_std = self.spread(hidden.detach()).clamp(*LOG_STD_RANGE)
+        log_std = log_std + self.log_std_offset[: state.shape[1], None]
+        rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
+        return Prediction(self.expand(state), log_std, rewards)
+
+    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
+        return self.predict(self.encode(features, past_actions), planned_actions)
+
+
+def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    silenced = [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs), nn.SiLU(), *silenced)
+
+
+def _frames(features: Tensor, actions: Tensor) -> Tensor:
+    """[B, H, F], [B, H-1, A] -> [B, H, F + A], each with the action that led to it; none is known of the first."""
+    return torch.cat([features, F.pad(actions, (0, 0, 1, 0))], dim=-1)

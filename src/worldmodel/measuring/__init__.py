@@ -1,0 +1,1 @@
+"""What predictions, dreams and the exported bundle are worth."""

@@ -1,0 +1,78 @@
+"""The bundle and the floors on held-out windows: raw units through the client, scores in standardized units."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worldmodel.client import Future, WorldModel
+from worldmodel.data.scaler import Floats, Scaler
+from worldmodel.data.windows import Batch, Windows
+from worldmodel.learning.floors import Ridge, persistence
+from worldmodel.measuring.metrics import Scores, covered, log_likelihood, squared_error
+
+CHUNK = 1024  # windows predicted at once
+
+
+@dataclass(frozen=True)
+class Predictors:
+    model: WorldModel
+    scaler: Scaler
+    ridge: Ridge
+
+    def future(self, batch: Batch) -> Future:
+        """What `control` would get for this batch, raw units."""
+        return predict_raw(self.model, *raw_inputs(batch, self.scaler))
+
+    def predicted(self, batch: Batch) -> tuple[Floats, Floats]:
+        """features and std [B, K, F], standardized units."""
+        future = self.future(batch)
+        return self.scaler.features.transform(future.features), future.std / self.scaler.features.scale
+
+
+def raw_inputs(batch: Batch, scaler: Scaler) -> tuple[Floats, Floats, Floats]:
+    """history, past and planned actions in raw units."""
+    actions = scaler.actions
+    return (
+        scaler.features.inverse(batch.history),
+        actions.inverse(batch.past_actions),
+        actions.inverse(batch.planned_actions),
+    )
+
+
+def predict_raw(model: WorldModel, history: Floats, past: Floats, planned: Floats) -> Future:
+    """Encode and predict; a model without actions predicts its whole horizon, which is cut to the plan's length."""
+    if not model.action_count:
+        future = model.predict(model.encode(history))
+        length = planned.shape[1]
+        reward = None if future.reward is None else future.reward[:, :length]
+        return Future(future.features[:, :length], future.std[:, :length], reward)
+    return model.predict(model.encode(history, past if past.size else None), planned)
+
+
+def chunks(held_out: Windows) -> Iterator[Batch]:
+    for begin in range(0, len(held_out), CHUNK):
+        yield held_out.take(np.arange(begin, min(begin + CHUNK, len(held_out))))
+
+
+def score(predictors: Predictors, held_out: Windows) -> Scores:
+    """Every held-out window."""
+    parts = [_scores(predictors, batch) for batch in chunks(held_out)]
+    return Scores(
+        episode=held_out.episode, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )
+
+
+def _scores(predictors: Predictors, batch: Batch) -> dict[str, Any]:
+    """The fields of Scores, [B, K] each."""
+    last, real = batch.history[:, -1], batch.features
+    predicted, std = predictors.predicted(batch)
+    return {
+        "model": squared_error(predicted, real),
+        "persistence": squared_error(persistence(last, real.shape[1]), real),
+        "linear": squared_error(predictors.ridge.rollout(last, batch.planned_actions), real),
+        "log_likelihood": log_likelihood(predicted, std, real),
+        "covered": covered(predicted, std, real),
+        "weight": batch.weight,
+    }

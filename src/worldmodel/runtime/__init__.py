@@ -1,0 +1,1 @@
+"""What every stage stands on: its outer edge, numerics, whole files, hashes, clocks."""

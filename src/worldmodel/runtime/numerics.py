@@ -1,0 +1,33 @@
+"""How numbers are computed: threads, instruction set, device. Call `settle` before the first tensor is computed."""
+
+import os
+
+import torch
+
+from worldmodel.config.params import Compute
+
+# Intel's MKL and PyTorch's own kernels choose code by processor at their first call, unless told otherwise.
+PORTABLE = {"MKL_CBWR": "AVX2,STRICT", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def settle(compute: Compute) -> torch.device:
+    """Fix threads and instruction set, return the device.
+
+    Raises ValueError where the device is not there, or where it is too late to choose the instruction set.
+    """
+    if compute.numerics == "portable":
+        os.environ.update(PORTABLE)
+        found = torch.backends.cpu.get_cpu_capability()
+        if found not in ("AVX2", "DEFAULT"):
+            raise ValueError(
+                f"train.numerics is portable, and this process has already computed with {found}: "
+                f"start it with ATEN_CPU_CAPABILITY=avx2, or use train.numerics: fast"
+            )
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling new memory costs a tenth of a step, and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device is cuda, and PyTorch sees no CUDA device here; use train.device: cpu")
+    return torch.device(compute.device)
