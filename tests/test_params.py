@@ -36,6 +36,7 @@ REFUSED = {
     "dreams.teacher.batch_size": (0, 10**10),
     "dreams.teacher.lr": (0.0, 1.1),
     "dreams.teacher.dropout": (-0.1, 1.0),
+    "dreams.teacher.points": (-1, 20_001),
     "dreams.teacher.z_dim": (1, 4097),
     "dreams.teacher.hidden_dim": (0, 8193),
     "prepare.seed": (-1, 2**32),

@@ -48,6 +48,7 @@ class Teacher:
     batch_size: Count
     lr: Rate
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
+    points: Annotated[int, Field(strict=True, ge=0, le=20_000)]
     z_dim: LatentSize
     hidden_dim: Width
 
