@@ -196,3 +196,18 @@ def test_without_points_or_without_left_out_episodes_there_is_no_process(count, 
     found, _ = fitted(make_episodes(count, 9), members=3, points=points)
     assert found.process is None
     assert not found.share.any()
+
+
+def test_few_episodes_are_wanting_and_many_less_so():
+    few, many = (fitted(make_episodes(count, 14, noise=0.3), members=2, steps=150)[0].want for count in (2, 40))
+    assert few > 0.3
+    assert many < few / 2
+    assert 0 <= many <= 1
+
+
+@pytest.mark.parametrize(
+    ("known", "unseen", "want"),
+    [([1, 3], [4, 4], 0.5), ([2, 2], [1, 1], 0), ([0, 0], [0, 0], 0), ([0, 0], [1, 2], 1), ([1, 1], [2, np.inf], 1)],
+)
+def test_what_is_wanting_is_the_share_of_error_that_known_windows_lack(known, unseen, want):
+    assert teacher._want(known, unseen) == want

@@ -3,7 +3,8 @@
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
 fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
 frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
-are those logged after its start, or after another start of the train split, with noise.
+are those logged after its start, or, the more the teacher is in want of data, after another start of the train split;
+with noise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,6 @@ from worldmodel.dreaming.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.learning.model import Floats, Shape
 
 PATIENCE = 10  # starts tried for each dream asked for
-BORROWED_SHARE = 0.5  # of dreams take their actions from another start
 
 
 def generate_dreams(
@@ -136,7 +136,7 @@ class Dreamer:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
         real = self.starts.windows
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < BORROWED_SHARE
+        borrowed = rng.random(len(chosen)) < self.teacher.want
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(

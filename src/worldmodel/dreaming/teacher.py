@@ -33,6 +33,7 @@ class Teacher:
     members: tuple[WorldModel, ...]
     process: GaussianProcess | None
     share: Floats  # [K], of the Gaussian process in the mean of a predicted frame; 0 without one
+    want: float  # of data: share of the members' error on left-out windows that they don't have on those trained on
     device: torch.device
 
     def rollout(self, batch: Batch) -> Rollout:
@@ -69,14 +70,23 @@ def fit_teacher(
         )
     shuffled = np.random.default_rng([seed, len(long_enough)]).permutation(long_enough)
     with tqdm(total=params.members * params.steps, desc="teacher", unit="step", mininterval=1.0) as progress:
-        members = [
+        fitted = [
             _fit_member(
                 packed, *_fold(shuffled, number, params.members), shape, params, (seed, number), device, progress
             )
             for number in range(params.members)
         ]
+    members, known, unseen = zip(*fitted, strict=True)
     process, share = _second_opinion(members, packed, shuffled, shape, params.points, seed, device)
-    return Teacher(tuple(members), process, share, device)
+    return Teacher(members, process, share, _want(known, unseen), device)
+
+
+def _want(known: Sequence[float], unseen: Sequence[float]) -> float:
+    """1 where nothing is left out: so few logs are wanting."""
+    if not np.isfinite(unseen).all():
+        return 1.0
+    missed = np.mean(unseen)
+    return float(np.clip((missed - np.mean(known)) / max(missed, np.finfo(float).tiny), 0, 1))
 
 
 def _fold(episodes: Ints, number: int, members: int) -> tuple[Ints, Ints]:
@@ -96,7 +106,8 @@ def _fit_member(
     seed: tuple[int, int],
     device: torch.device,
     progress: "tqdm[Never]",
-) -> WorldModel:
+) -> tuple[WorldModel, float, float]:
+    """A member, its error on windows that it was trained on, and on those left out (infinite where there are none)."""
     draws, weights, silenced = np.random.SeedSequence(seed).generate_state(3)
     model = learner.new_model(shape, packed, trained, int(weights), device, params.dropout)
     optimizer = learner.new_optimizer(model)
@@ -114,7 +125,8 @@ def _fit_member(
                 best = best.or_better(learner.Selected.at(model, unseen, t + 1, device))
             progress.update()
     model.load_state_dict(best.weights)
-    return model.eval()
+    known = learner.mean_error(model, learner.thinned(observed), device)
+    return model.eval(), known, best.error
 
 
 def _second_opinion(
