@@ -177,6 +177,15 @@ def test_planned_actions_begin_at_the_last_frame_of_the_history():
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)
 
 
+def test_every_window_is_a_start_before_any_is_one_again():
+    train = make_episodes(70, 12)
+    once = 70 * (12 - HISTORY - LENGTH)
+    found = [str(each.provenance["start"]) for each in dreamer(train, directed_share=0.0, episodes=2 * once).dream()]
+    assert len(set(found[:once])) == once
+    assert sorted(found[:once]) == sorted(found[once:])
+    assert found[:once] != found[once:]
+
+
 def test_time_goes_on_in_the_step_of_the_log():
     train = [replace(each, timestamps=each.timestamps[0] + 0.25 * np.arange(12)) for each in make_episodes(6, 12)]
     for each in dreamer(train).dream():

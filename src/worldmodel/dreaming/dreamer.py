@@ -74,7 +74,7 @@ def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: No
 def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
     """Every window that a dream may begin with."""
     every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
-    return Starts(every, dreams.directed_share)
+    return Starts(every, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
