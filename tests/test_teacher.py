@@ -95,6 +95,17 @@ def test_a_rollout_is_the_mean_of_the_members_and_their_spread(linear):
         np.testing.assert_allclose(rollout.disagreement[:, k], at_frame[:, : k + 1].max(1), rtol=1e-3, atol=1e-5)
 
 
+def test_a_rollout_may_be_longer_than_those_it_was_trained_on():
+    found, packed = fitted(make_episodes(8, 40), members=2, points=200)
+    near, far = (found.rollout(batch_of(packed, replace(SHAPE, horizon=horizon))) for horizon in (5, 30))
+    assert far.features.shape[1] == far.rewards.shape[1] == far.disagreement.shape[1] == 30
+    assert np.isfinite(far.features).all()
+    rows = len(far.features)
+    first = windows(packed, np.arange(8), SHAPE.history, 5)
+    same = np.isin(first.first, windows(packed, np.arange(8), SHAPE.history, 30).first)
+    np.testing.assert_allclose(far.features[:, :5], near.features[same][:rows], atol=1e-4)
+
+
 def test_a_teacher_of_a_linear_system_predicts_it():
     found, packed = fitted(make_episodes(12, 14, noise=0.0), steps=30)
     batch = batch_of(packed)

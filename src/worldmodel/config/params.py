@@ -44,6 +44,7 @@ CLOSED = ConfigDict(extra="forbid")
 @dataclass(frozen=True, config=CLOSED)
 class Teacher:
     members: Annotated[int, Field(strict=True, ge=2, le=64)]
+    horizon: Steps
     steps: Count
     batch_size: Count
     lr: Rate

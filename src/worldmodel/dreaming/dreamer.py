@@ -72,7 +72,10 @@ def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: No
 
 
 def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
-    """Every window that a dream may begin with."""
+    """Every window that a dream may begin with.
+
+    One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
+    """
     every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
     return Starts(every, dreams.directed_share, dreams.seed)
 
@@ -83,8 +86,7 @@ def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
         actions=packed.actions.shape[1],
         rewards=packed.rewards is not None,
         history=history,
-        # One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
-        horizon=dreams.length + 1,
+        horizon=dreams.teacher.horizon,
         z_dim=dreams.teacher.z_dim,
         hidden_dim=dreams.teacher.hidden_dim,
         encoder="gru",

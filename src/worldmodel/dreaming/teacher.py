@@ -32,21 +32,23 @@ class Rollout:
 class Teacher:
     members: tuple[WorldModel, ...]
     process: GaussianProcess | None
-    share: Floats  # [K], of the Gaussian process in the mean of a predicted frame; 0 without one
+    share: Floats  # of the Gaussian process in the mean, by frame, the last one for all later ones; 0 without one
     want: float  # of data: share of the members' error on left-out windows that they don't have on those trained on
     device: torch.device
 
     def rollout(self, batch: Batch) -> Rollout:
-        """Open loop from the batch's history along its planned actions; standardized units."""
+        """Open loop from the batch's history along its planned actions, however many; standardized units."""
         given = learner.to_device(batch, self.device)
         with torch.no_grad():
-            answers = [member(given.history, given.past_actions, given.planned_actions) for member in self.members]
+            starts = [member.encode(given.history, given.past_actions) for member in self.members]
+            answers = [member.unroll(z, given.planned_actions) for member, z in zip(self.members, starts, strict=True)]
         opinions = [answer.features.cpu().numpy() for answer in answers]
         rewards = [answer.rewards.cpu().numpy() for answer in answers if answer.rewards is not None]
         features = np.mean(opinions, axis=0)
         if self.process is not None:
             opinions.append(self.process.rollout(batch.history[:, -1], batch.planned_actions))
-            features = features + self.share[: features.shape[1], None] * (opinions[-1] - features)
+            frame = np.minimum(np.arange(features.shape[1]), len(self.share) - 1)
+            features = features + self.share[frame, None] * (opinions[-1] - features)
         spread = np.sqrt(np.var(opinions, axis=0, ddof=1).mean(axis=-1))
         return Rollout(
             features=features,

@@ -67,6 +67,12 @@ class Prediction(NamedTuple):
     rewards: Tensor | None  # [B, K], what each planned action earns
 
 
+class Unrolled(NamedTuple):
+    features: Tensor  # [B, K, F]
+    hidden: Tensor  # [B, K, D]
+    rewards: Tensor | None  # [B, K]
+
+
 class Posterior(NamedTuple):
     """What a history says of z: the state for sure, the context as a diagonal Gaussian."""
 
@@ -157,19 +163,23 @@ class WorldModel(nn.Module):
         moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
         return z + torch.cat([moved, change[:, state:]], dim=-1), hidden
 
-    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
-        """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. K <= horizon."""
+    def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
+        """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
         states, hiddens = [], []
         for action in actions.unbind(1):
             z, hidden = self.step(z, action)
             states.append(z[:, : self.shape.state_dim])
             hiddens.append(hidden)
         state, hidden = torch.stack(states, dim=1), torch.stack(hiddens, dim=1)
+        rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
+        return Unrolled(self.expand(state), hidden, rewards)
+
+    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
+        """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated."""
+        features, hidden, rewards = self.unroll(z, actions)
         # The spread is fitted on hidden units as they are, so that it never bends the mean.
         log_std = self.spread(hidden.detach()).clamp(*LOG_STD_RANGE)
-        log_std = log_std + self.log_std_offset[: state.shape[1], None]
-        rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-        return Prediction(self.expand(state), log_std, rewards)
+        return Prediction(features, log_std + self.log_std_offset[: hidden.shape[1], None], rewards)
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
         return self.predict(self.encode(features, past_actions), planned_actions)
