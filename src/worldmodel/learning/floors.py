@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.windows import Packed
-from worldmodel.learning.model import Floats, LinearStart
+from worldmodel.learning.model import FARTHEST, Floats, LinearStart
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
 Doubles = NDArray[np.float64]
@@ -21,10 +21,11 @@ class Ridge:
     bias: Doubles  # [F]
 
     def rollout(self, last: Floats, actions: Floats) -> Floats:
-        """last frame [B, F], planned actions [B, K, A] -> open-loop prediction [B, K, F]"""
+        """last frame [B, F], planned actions [B, K, A] -> open-loop prediction [B, K, F], bounded as the model's is"""
         state, frames = last.astype(np.float64), []
         for action in np.moveaxis(actions, 1, 0):
-            state = state + np.concatenate([state, action], axis=1) @ self.weight.T + self.bias
+            moved = state + np.concatenate([state, action], axis=1) @ self.weight.T + self.bias
+            state = np.clip(moved, -FARTHEST, FARTHEST)
             frames.append(state)
         return np.stack(frames, axis=1).astype(np.float32)
 

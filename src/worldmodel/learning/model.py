@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.learning.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+FARTHEST = 1e6  # standardized units; a rollout that runs away stays there, so that squares and gradients are finite
 NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
@@ -155,7 +156,7 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
-        return z + torch.cat([moved, change[:, state:]], dim=-1), hidden
+        return (z + torch.cat([moved, change[:, state:]], dim=-1)).clamp(-FARTHEST, FARTHEST), hidden
 
     def predict(self, z: Tensor, actions: Tensor) -> Prediction:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. K <= horizon."""
