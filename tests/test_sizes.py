@@ -103,7 +103,8 @@ def require_futures(project, episodes):
     assert all(np.isfinite(part).all() for part in future if part is not None)
     logged = np.concatenate([each.features for each in episodes])
     still = (logged == logged[0]).all(axis=0)
-    np.testing.assert_allclose(future.features[:, still], np.tile(logged[0, still], (shape.horizon, 1)), rtol=1e-6)
+    expected = np.tile(logged[0, still], (shape.horizon, 1))
+    np.testing.assert_allclose(future.features[:, still], expected, rtol=1e-6, atol=1e-9)
 
 
 def require_selection(project):
