@@ -104,7 +104,7 @@ def require_futures(project, episodes):
     logged = np.concatenate([each.features for each in episodes])
     still = (logged == logged[0]).all(axis=0)
     expected = np.tile(logged[0, still], (shape.horizon, 1))
-    np.testing.assert_allclose(future.features[:, still], expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(future.features[:, still], expected, rtol=1e-6)
 
 
 def require_selection(project):

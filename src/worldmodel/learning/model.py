@@ -56,7 +56,7 @@ class Shape:
 class LinearStart:
     """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
 
-    projection: Floats  # [S, F], rows orthonormal; the identity where S = F
+    projection: Floats  # [S, F], rows orthonormal, or 0 where nothing varies; the identity where S = F
     weight: Floats  # [S, S + A]
     bias: Floats  # [S]
     change_std: Floats  # [S]
