@@ -145,7 +145,7 @@ def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.
 
 
 def make_normalize(**fields: Any) -> params.Normalize:
-    return params.Normalize(**({"method": "standard", "min_std": 1e-6} | fields))
+    return params.Normalize(**({"method": "standard", "min_std": 1e-8} | fields))
 
 
 def space_of(episodes: Sequence[Episode]) -> ActionSpace:

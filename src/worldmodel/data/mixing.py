@@ -34,7 +34,10 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not len(self.observed) and self.rho.min() < 1:
-            raise ValueError("no observed train window: every train episode is too short for train.history frames + 1")
+            raise ValueError(
+                f"no observed train episode has more than train.history = {self.observed.history} frames, and a window "
+                "needs one to predict: log longer ones, or lower train.history"
+            )
         if not len(self.dreams) and self.rho.max() > 0:
             raise ValueError(
                 f"train.rho asks for up to {self.rho.max():g} dreams a batch and there is no dream: "

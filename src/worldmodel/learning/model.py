@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.learning.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+FARTHEST = 1e6  # standardized units; a rollout that runs away stays there, so that squares and gradients are finite
 NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
@@ -55,7 +56,7 @@ class Shape:
 class LinearStart:
     """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
 
-    projection: Floats  # [S, F], rows orthonormal; the identity where S = F
+    projection: Floats  # [S, F], rows orthonormal, or 0 where nothing varies; the identity where S = F
     weight: Floats  # [S, S + A]
     bias: Floats  # [S]
     change_std: Floats  # [S]
@@ -161,7 +162,7 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
-        return z + torch.cat([moved, change[:, state:]], dim=-1), hidden
+        return (z + torch.cat([moved, change[:, state:]], dim=-1)).clamp(-FARTHEST, FARTHEST), hidden
 
     def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
