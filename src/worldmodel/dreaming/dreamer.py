@@ -9,9 +9,11 @@ with noise.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldmodel.config.params import Dreams, Normalize
 from worldmodel.data.packing import pack, sample_of
@@ -189,7 +191,7 @@ class Dreamer:
             name="dream",
             timestamps=dream_times(source, begin, history, kept),
             features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
-            actions=self.action_space.decode(scaler.actions.inverse(actions)),
+            actions=self._raw_actions(actions),
             rewards=self._rewards(source, frames, rollout, row, kept),
             confidence=np.concatenate([np.ones(history), np.exp(-rollout.disagreement[row, :kept])]).astype(np.float32),
             source="dream",
@@ -200,6 +202,19 @@ class Dreamer:
                 "directed": directed,
             },
         )
+
+    def _raw_actions(self, actions: Floats) -> NDArray[np.int64] | Floats | None:
+        """[T, A] as a log holds them: continuous ones within what was logged, which rounding may have left."""
+        raw = self.scaler.actions.inverse(actions)
+        return self.action_space.decode(np.clip(raw, *self._logged_range) if self._logged_range else raw)
+
+    @cached_property
+    def _logged_range(self) -> tuple[Floats, Floats] | None:
+        """Least and largest continuous actions, raw, [A] each."""
+        logged = [episode.actions for episode in self.train if episode.actions is not None]
+        if self.action_space.kind != "continuous":
+            return None
+        return np.min([each.min(axis=0) for each in logged], axis=0), np.max([e.max(axis=0) for e in logged], axis=0)
 
     def _rewards(self, source: Episode, frames: slice, rollout: Rollout, row: int, kept: int) -> Floats | None:
         if source.rewards is None or rollout.rewards is None or self.scaler.rewards is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodel.data.windows import Floats, Ints, Packed
 from worldmodel.learning.floors import linear_start
-from worldmodel.learning.model import LinearStart
+from worldmodel.learning.model import FARTHEST, LinearStart
 
 SCALE_POINTS = 400  # that length scales are fitted on
 SCALE_STEPS = 60
@@ -42,7 +42,8 @@ class GaussianProcess:
         state, states = torch.from_numpy(last) @ projection.T, []
         for action in torch.from_numpy(np.ascontiguousarray(actions)).unbind(1):
             known = torch.cat([state, action], dim=1)
-            state = state + known @ linear.T + bias + spread * self._left_over(known)
+            moved = state + known @ linear.T + bias + spread * self._left_over(known)
+            state = moved.clamp(-FARTHEST, FARTHEST)
             states.append(state)
         predicted: Floats = (torch.stack(states, dim=1) @ projection).numpy()
         return predicted
