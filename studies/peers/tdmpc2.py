@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from peers.peer import Peer, Sizes, frames_of, moves_of
 from worldmodel.learning.learner import Tensors
-from worldmodel.learning.losses import weighted_mean
+from worldmodel.learning.losses import squared_error, weighted_mean
 
 LATENT = 256  # 512 and HIDDEN 512, the paper's, make a third of the updates of the same time
 SIMPLEX = 8  # units that share a softmax
 ENCODER = 256
 HIDDEN = 256
 RHO = 0.9  # decay of a frame's weight; the paper's 0.5 is for 3 frames
-CONSISTENCY = 20.0  # weight of the loss, beside 1 for decoded features
+CONSISTENCY = 20.0  # weight of the loss
+DECODED = 5.0  # weight of the decoder's; 1 errs more
 ENCODER_LR = 0.3  # of the learning rate
 
 
@@ -82,7 +83,7 @@ class TdMpc2(Peer):
         decay = batch.weight * RHO ** torch.arange(horizon)
         consistency = weighted_mean((latents - reached).square(), decay)
         decoded = self.decode(latents, batch.history[:, -1])
-        return CONSISTENCY * consistency + weighted_mean((decoded - batch.features).square(), batch.weight)
+        return CONSISTENCY * consistency + DECODED * squared_error(decoded, batch.features, batch.weight)
 
     def predict(self, batch: Tensors) -> Tensor:
         return self.decode(self.roll(batch), batch.history[:, -1])
