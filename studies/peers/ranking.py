@@ -63,9 +63,10 @@ def _notes(found: Found, seconds: float | None) -> list[str]:
         "Open-loop mean squared error in standardized units on test episodes; in brackets seconds of the processor: "
         f"ours counts teacher, dreams and training, each peer gets {given}. Looks at val episodes, by which all of "
         "them choose their weights, are not counted.",
-        f"Ours is the lowest in {len(full) - len(lost)} of {len(full)} rows"
-        + (f"; not in {', '.join(lost)}." if lost else "."),
     ]
+    if full:
+        unless = f"; not in {', '.join(lost)}" if lost else ""
+        notes.append(f"Ours is the lowest in {len(full) - len(lost)} of {len(full)} rows{unless}.")
     return notes + ([f"{asked - count} of {asked} measurements are missing."] if count < asked else [])
 
 
