@@ -9,7 +9,9 @@ from pathlib import Path
 
 from worldmodel.config.params import Intake, PrepareStage, load
 from worldmodel.data.episodes import Prepared, count, write_prepared
-from worldmodel.data.logs import Logs, log_files, read_logs, require_few_rejects, write_rejects
+from worldmodel.data.files import log_files
+from worldmodel.data.logs import Logs, read_logs
+from worldmodel.data.rejects import by_reason, require_few_rejects, write_rejects
 from worldmodel.data.schema import Split
 from worldmodel.data.split import assign
 from worldmodel.runtime import stage
@@ -45,15 +47,16 @@ def summary(prepared: Prepared, found: Logs) -> str:
     if len(agents) > SHOWN_AGENTS:
         lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
     left_out = len(found.episodes) - len(prepared)
-    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", _rejected(found)])
+    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", *_rejected(found)])
 
 
 def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
 
 
-def _rejected(found: Logs) -> str:
-    return f"rejected: {len(found.rejects)} of {found.rows} rows"
+def _rejected(found: Logs) -> list[str]:
+    counts = [f"  {count} {reason}" for reason, count in by_reason(found.rejects)]
+    return [f"rejected: {len(found.rejects)} of {found.rows} rows", *counts]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

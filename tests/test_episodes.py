@@ -145,6 +145,14 @@ def test_an_episode_file_that_is_no_npz_is_named(tmp_path, content):
         prepared.load(prepared.records[0])
 
 
+def test_an_episode_file_that_unpacks_to_more_than_its_frames_is_refused(tmp_path):
+    prepared = prepared_in(tmp_path)
+    record = prepared.records[0]
+    np.savez_compressed(tmp_path / "episodes" / record.file, features=np.zeros(10**7, np.float32))
+    with pytest.raises(ValueError, match=f"{record.file}: not a readable NPZ .it unpacks to 40000128 bytes, expected"):
+        prepared.load(record)
+
+
 def test_an_episode_file_with_other_arrays_is_named(tmp_path):
     prepared = prepared_in(tmp_path)
     record = prepared.records[0]

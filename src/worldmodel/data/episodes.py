@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from worldmodel.data.schema import ActionSpace, Episode, Source, Split, canonica
 from worldmodel.runtime.atomic import replacing
 
 MANIFEST = "manifest.json"
+HEADERS = 4096  # bytes, more than the headers of an episode's arrays have
 FILE_NAME = re.compile(r"[0-9a-f]{16}\.npz")
 
 
@@ -78,8 +80,8 @@ class Prepared:
     def load(self, record: Record) -> Arrays:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / "episodes" / record.file
-        found = _read_npz(path)
         t, f, a = record.frames, self.feature_count, self.action_space.size
+        found = _read_npz(path, t * (8 + 4 * (f + a + 2)))
         expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
         if a:
             expected["actions"] = ("<f4", (t, a))
@@ -216,11 +218,15 @@ def read_prepared(folder: Path) -> Prepared:
     return prepared
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def _read_npz(path: Path, most: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that holds at most so many bytes of them."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            unpacked = sum(member.file_size for member in file.zip.infolist())
+            if unpacked > most + HEADERS:
+                raise ValueError(f"it unpacks to {unpacked} bytes, expected at most {most + HEADERS}")
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run dvc repro prepare") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path}: not a readable NPZ ({error}); run dvc repro prepare") from None

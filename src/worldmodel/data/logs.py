@@ -4,7 +4,6 @@ Three plain steps: rows.parse_line reads one line, conform holds a row against w
 grouping.group joins the rows of a file. No transition ever crosses a refused row.
 """
 
-import csv
 import gzip
 import json
 from collections import Counter
@@ -17,25 +16,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from worldmodel.data.files import find_logs, read_blocks
 from worldmodel.data.frame import Frame
 from worldmodel.data.grouping import group
-from worldmodel.data.rows import Row, read_rows
+from worldmodel.data.rejects import Reject
+from worldmodel.data.rows import Row, rows_of
 from worldmodel.data.schema import ActionSpace, Episode, Kind
 from worldmodel.runtime.atomic import replacing
-
-SUFFIXES = (".jsonl", ".jsonl.gz")
-SHOWN_REJECTS = 20
-
-
-class Reject(NamedTuple):
-    """A refused row."""
-
-    file: str  # posix path within the folder that was read
-    line: int  # from 1
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
 
 
 class Signature(NamedTuple):
@@ -59,26 +46,16 @@ class Logs:
     has_rewards: bool
 
 
-def log_files(folder: Path) -> list[tuple[str, Path]]:
-    """(posix path within the folder, path) of each log file, sorted; a file stands for itself.
-
-    Raises ValueError where there is no such folder.
-    """
-    if not folder.exists():
-        raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    if folder.is_file():
-        return [(folder.name, folder)]
-    found = [path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file()]
-    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
-
-
 def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs:
     """Every episode in the folders' files, in order of folder, path and first row; frames of both kinds of line.
 
     Raises ValueError where a folder or its log files are missing, or where they hold no row at all.
     """
-    files = [file for folder in folders for file in _existing(folder)]
-    tables = [(name, list(read_rows(path))) for name, path in tqdm(files, desc="logs", unit="file", disable=None)]
+    files = find_logs(folders)
+    tables = [
+        (file.name, [row for block in read_blocks(file) for row in rows_of(block)])
+        for file in tqdm(files, desc="logs", unit="file", disable=None)
+    ]
     if not any(rows for _, rows in tables):
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
     signature = common_signature(row for _, rows in tables for row in rows)
@@ -96,27 +73,6 @@ def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs:
         feature_count=signature.features,
         has_rewards=signature.reward,
     )
-
-
-def require_few_rejects(logs: Logs, max_rejected_share: float) -> None:
-    """Raise ValueError with counts and the first rejects where more than that share of the rows was refused."""
-    count = len(logs.rejects)
-    if logs.episodes and count <= max_rejected_share * logs.rows:
-        return
-    shown = [str(reject) for reject in logs.rejects[:SHOWN_REJECTS]]
-    more = [f"... and {count - SHOWN_REJECTS} more"] if count > SHOWN_REJECTS else []
-    raise ValueError(
-        f"{count} of {logs.rows} rows are bad ({count / logs.rows:.2%}), "
-        f"prepare.max_rejected_share allows {max_rejected_share:.2%}:\n"
-        + "\n".join([*shown, *more, "fix these rows, or raise prepare.max_rejected_share to go on without them"])
-    )
-
-
-def _existing(folder: Path) -> list[tuple[str, Path]]:
-    files = log_files(folder)
-    if not files:
-        raise ValueError(f"{folder}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}")
-    return files
 
 
 def common_signature(rows: Iterable[Row]) -> Signature:
@@ -195,11 +151,3 @@ def _packed(raw: BinaryIO, suffix: str) -> AbstractContextManager[gzip.GzipFile 
 
 def _line(frame: Frame) -> str:
     return json.dumps(frame.to_json(), separators=(",", ":"), allow_nan=False) + "\n"
-
-
-def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Rejects as CSV: file, line, reason."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(Reject._fields)
-        table.writerows(rejects)
