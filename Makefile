@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check smoke bench rho-study proto clean
+.PHONY: help repro data train export validate test check check-logs smoke bench rho-study proto clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +35,9 @@ check: $(VENV)/dev  ## lint, format, types, generated code
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) scripts/generate_proto.sh --check
+
+check-logs: $(VENV)/runtime  ## what logs hold, or which rows are wrong: make check-logs LOGS=path
+	@$(RUN) python scripts/check_logs.py "$(LOGS)"
 
 smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
 	$(RUN) scripts/smoke.sh
