@@ -12,7 +12,7 @@ from worldmodel.data.episodes import Prepared, count, write_prepared
 from worldmodel.data.files import log_files
 from worldmodel.data.logs import Logs, read_logs
 from worldmodel.data.rejects import by_reason, require_few_rejects, write_rejects
-from worldmodel.data.schema import Split
+from worldmodel.data.schema import Episode, Split
 from worldmodel.data.split import assign
 from worldmodel.runtime import stage
 
@@ -30,7 +30,7 @@ def prepare(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Prepa
     return prepared
 
 
-def gather(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> tuple[Logs, list[Split | None]]:
+def gather(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> tuple[Logs[Episode], list[Split | None]]:
     """All episodes and the split of each; the rejects are in out/rejects.csv even where there are too many."""
     sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
     found = read_logs(sources, intake.max_gap_s)
@@ -39,7 +39,7 @@ def gather(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> tuple[
     return found, assign(found.episodes, intake)
 
 
-def summary(prepared: Prepared, found: Logs) -> str:
+def summary(prepared: Prepared, found: Logs[Episode]) -> str:
     """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
     agents = count(prepared, lambda record: record.agent_id)
     lines = _table("", count(prepared, lambda record: f"{record.source}, {record.split}"))
@@ -54,7 +54,7 @@ def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
 
 
-def _rejected(found: Logs) -> list[str]:
+def _rejected(found: Logs[Episode]) -> list[str]:
     counts = [f"  {count} {reason}" for reason, count in by_reason(found.rejects)]
     return [f"rejected: {len(found.rejects)} of {found.rows} rows", *counts]
 

@@ -125,7 +125,7 @@ def _length(file: LogFile) -> int:
     try:
         if not file.name.endswith(".gz"):
             return file.size % 2**32
-        with file.path.open("rb") as stream:
+        with opened(file) as stream:
             stream.seek(-min(4, file.size), os.SEEK_END)
             return int.from_bytes(stream.read(4), "little")
     except OSError:
@@ -139,14 +139,22 @@ def _digest(file: LogFile) -> str:
     return digest.hexdigest()
 
 
-def read_blocks(file: LogFile) -> Iterator[Block]:
-    """The lines of a file in order; what cannot be read is a block with a flaw, the last one if it breaks off there."""
+def opened(file: LogFile) -> BinaryIO:
+    return file.path.open("rb")
+
+
+def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterator[Block]:
+    """The lines of a file in order; what cannot be read is a block with a flaw, the last one if it breaks off there.
+
+    `begin` and `end` (bytes, at the start of a line) choose a part of a file that is not packed; it numbers from 1.
+    """
     number = 1
     try:
         if file.flaw:
             raise _UnreadableError(file.flaw)
-        with file.path.open("rb") as stream:
-            chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream)
+        with opened(file) as stream:
+            stream.seek(begin)
+            chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream, end and end - begin)
             for data, read in _whole_lines(chunks):
                 yield Block(number, data, read, "" if data else f"longer than {MAX_LINE_BYTES >> 20} MiB")
                 number += data.count(b"\n") if data else 1
@@ -156,10 +164,10 @@ def read_blocks(file: LogFile) -> Iterator[Block]:
         yield Block(number, b"", flaw=f"unreadable from here on: {error.strerror}")
 
 
-def _raw(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Bytes, and how many of the file have been read."""
+def _raw(stream: BinaryIO, most: int | None = None) -> Iterator[tuple[bytes, int]]:
+    """Bytes, and how many have been read; no more than `most`."""
     read = 0
-    while chunk := stream.read(BLOCK_BYTES):
+    while chunk := stream.read(BLOCK_BYTES if most is None else min(BLOCK_BYTES, most - read)):
         read += len(chunk)
         yield chunk, read
 

@@ -38,7 +38,7 @@ def rows_of(block: Block) -> Iterator[Row]:
 def parse_line(number: int, line: bytes) -> list[Row]:
     """The row of a frame line, or the rows of an episode line."""
     try:
-        found = _decoded(line)
+        found = decoded(line)
     except ValueError as error:
         return [Row(number, str(error))]
     if isinstance(found, dict) and "episode" in found:
@@ -76,7 +76,7 @@ _decode = json.JSONDecoder(
 ).decode
 
 
-def _decoded(line: bytes) -> Any:
+def decoded(line: bytes) -> Any:
     try:
         text = line.decode("utf-8")
         if "\0" in text:

@@ -1,0 +1,127 @@
+"""Episodes that wait on disk: what describes them stays in memory, their arrays in one file."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.schema import Episode, Source, Split, identity_of
+from worldmodel.data.table import Table
+
+
+class Kept(Protocol):
+    """What an episode in memory and one on disk have in common."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def split(self) -> Split | None: ...
+    @property
+    def terminal(self) -> bool: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def begin(self) -> float: ...
+    @property
+    def length(self) -> int: ...
+    def numbered(self, segment: int) -> Self: ...
+    def load(self) -> Episode: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An episode whose arrays are in a spool."""
+
+    spool: "Spool"
+    offset: int  # bytes
+    shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of its table
+    agent_id: str
+    name: str
+    segment: int
+    source: Source
+    split: Split | None
+    terminal: bool
+    provenance: Mapping[str, Any]
+    begin: float  # seconds
+    length: int
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.agent_id, self.name)
+
+    def numbered(self, segment: int) -> Self:
+        return replace(self, segment=segment)
+
+    def load(self) -> Episode:
+        table = self.spool.read(self.offset, self.shapes)
+        return Episode(
+            agent_id=self.agent_id,
+            name=self.name,
+            **table._asdict(),
+            segment=self.segment,
+            source=self.source,
+            split=self.split,
+            terminal=self.terminal,
+            provenance=self.provenance,
+        )
+
+
+@dataclass
+class Spool:
+    """Arrays end to end in a file that is gone when its block ends."""
+
+    stream: BinaryIO
+    end: int = 0
+    _names: dict[str, str] = field(default_factory=dict)  # one object for each agent
+
+    @classmethod
+    @contextmanager
+    def within(cls, folder: Path) -> Iterator["Spool"]:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / ".spool.tmp"
+        try:
+            with path.open("w+b", buffering=1 << 20) as stream:
+                yield cls(stream)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def add(self, episode: Episode) -> Spooled:
+        columns = (episode.timestamps, episode.features, episode.actions, episode.rewards, episode.confidence)
+        offset = self.end
+        self.stream.seek(offset)
+        for column in columns:
+            self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
+        return Spooled(
+            spool=self,
+            offset=offset,
+            shapes=tuple(None if column is None else (column.dtype.str, column.shape) for column in columns),
+            agent_id=self._names.setdefault(episode.agent_id, episode.agent_id),
+            name=episode.name,
+            segment=episode.segment,
+            source=episode.source,
+            split=episode.split,
+            terminal=episode.terminal,
+            provenance=episode.provenance,
+            begin=episode.begin,
+            length=episode.length,
+        )
+
+    def read(self, offset: int, shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]) -> Table:
+        self.stream.seek(offset)
+        return Table._make(None if shape is None else self._array(*shape) for shape in shapes)
+
+    def _array(self, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        size = np.dtype(kind).itemsize * int(np.prod(shape))
+        return np.frombuffer(self.stream.read(size), kind).reshape(shape)
