@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check check-logs smoke bench rho-study proto clean
+.PHONY: help repro data train export validate test check check-logs smoke bench bench-logs rho-study proto clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporar
 bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
 	$(RUN) dvc repro normalize
 	$(RUN) python studies/bench.py
+
+bench-logs: $(VENV)/runtime  ## how fast logs are read, beside json.loads and bare parsers on the same lines
+	$(RUN) python studies/bench_logs.py
 
 rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	$(RUN) python studies/rho.py

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from worldmodel.config import params
-from worldmodel.data.episodes import Prepared, Record, read_prepared
+from worldmodel.data.episodes import Prepared, read_prepared
+from worldmodel.data.manifest import Record
 from worldmodel.data.packing import labels_of, sample_of, write_packed
 from worldmodel.data.scaler import Sample, Scaler, fit
 from worldmodel.runtime import stage

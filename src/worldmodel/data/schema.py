@@ -27,6 +27,8 @@ __all__ = [
     "origin_of",
 ]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 Source = Literal["observed", "dream"]
 Split = Literal["train", "val", "test"]
 Kind = Literal["none", "discrete", "continuous"]
@@ -34,7 +36,7 @@ Kind = Literal["none", "discrete", "continuous"]
 
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def name_of(frame: Frame) -> str:
@@ -126,9 +128,8 @@ class Episode(SameData):
     def numbered(self, segment: int) -> Self:
         return replace(self, segment=segment)
 
-    def load(self) -> Self:
-        """Itself: it is in memory already."""
-        return self
+    def table(self) -> Table:
+        return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence)
 
     def to_frames(self) -> list[Frame]:
         """The frames that from_frames turns into an equal episode."""

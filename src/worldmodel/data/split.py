@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from worldmodel.config.params import Intake
-from worldmodel.data.schema import Episode, Split, canonical, identity_of
+from worldmodel.data.schema import Split, canonical, identity_of
+from worldmodel.data.spool import Kept
 
 
-def assign(episodes: Sequence[Episode], intake: Intake) -> list[Split | None]:
+def assign(episodes: Sequence[Kept], intake: Intake) -> list[Split | None]:
     """The split of each episode, None where train_episodes leaves it out. All pieces of an episode share one.
 
     Observed episodes go by hash unless a piece of them fixes the split (meta.split); dreams are train.
@@ -34,14 +35,14 @@ def hashed_share(seed: int, text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _hashed(episode: Episode, intake: Intake) -> Split:
+def _hashed(episode: Kept, intake: Intake) -> Split:
     u = hashed_share(intake.seed, episode.identity if intake.split_by == "episode" else episode.agent_id)
     if u < intake.test_share:
         return "test"
     return "val" if u < intake.test_share + intake.val_share else "train"
 
 
-def _fixed(observed: Sequence[Episode]) -> dict[str, Split]:
+def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
     """Splits that the logs ask for, by identity."""
     fixed: dict[str, Split] = {}
     for episode in observed:
@@ -78,7 +79,7 @@ def _require_all(counts: Mapping[Split, int], intake: Intake) -> None:
             )
 
 
-def _require_trained_start(dream: Episode, kept: Mapping[str, Split]) -> None:
+def _require_trained_start(dream: Kept, kept: Mapping[str, Split]) -> None:
     start = dream.provenance.get("start")
     if start is None:
         return

@@ -1,5 +1,7 @@
 """Episodes that wait on disk: what describes them stays in memory, their arrays in one file."""
 
+import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from worldmodel.data.schema import Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
+
+Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
 
 
 class Kept(Protocol):
@@ -37,7 +41,7 @@ class Kept(Protocol):
     @property
     def length(self) -> int: ...
     def numbered(self, segment: int) -> Self: ...
-    def load(self) -> Episode: ...
+    def table(self) -> Table: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Spooled:
 
     spool: "Spool"
     offset: int  # bytes
-    shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of its table
+    shapes: Shapes
     agent_id: str
     name: str
     segment: int
@@ -64,18 +68,8 @@ class Spooled:
     def numbered(self, segment: int) -> Self:
         return replace(self, segment=segment)
 
-    def load(self) -> Episode:
-        table = self.spool.read(self.offset, self.shapes)
-        return Episode(
-            agent_id=self.agent_id,
-            name=self.name,
-            **table._asdict(),
-            segment=self.segment,
-            source=self.source,
-            split=self.split,
-            terminal=self.terminal,
-            provenance=self.provenance,
-        )
+    def table(self) -> Table:
+        return self.spool.read(self.offset, self.shapes)
 
 
 @dataclass
@@ -98,9 +92,7 @@ class Spool:
             path.unlink(missing_ok=True)
 
     def add(self, episode: Episode) -> Spooled:
-        columns = (episode.timestamps, episode.features, episode.actions, episode.rewards, episode.confidence)
-        offset = self.end
-        self.stream.seek(offset)
+        columns, offset = episode.table(), self.end
         for column in columns:
             self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
         return Spooled(
@@ -118,10 +110,14 @@ class Spool:
             length=episode.length,
         )
 
-    def read(self, offset: int, shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]) -> Table:
-        self.stream.seek(offset)
-        return Table._make(None if shape is None else self._array(*shape) for shape in shapes)
-
-    def _array(self, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        size = np.dtype(kind).itemsize * int(np.prod(shape))
-        return np.frombuffer(self.stream.read(size), kind).reshape(shape)
+    def read(self, offset: int, shapes: Shapes) -> Table:
+        self.stream.flush()
+        sizes = [0 if shape is None else np.dtype(shape[0]).itemsize * math.prod(shape[1]) for shape in shapes]
+        content = os.pread(self.stream.fileno(), sum(sizes), offset)
+        columns = list[NDArray[Any] | None]()
+        begin = 0
+        for shape, size in zip(shapes, sizes, strict=True):
+            column = None if shape is None else np.frombuffer(content[begin : begin + size], shape[0]).reshape(shape[1])
+            columns.append(column)
+            begin += size
+        return Table._make(columns)

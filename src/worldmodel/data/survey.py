@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.files import LogFile
-from worldmodel.data.schema import Episode
+from worldmodel.data.spool import Kept
 
 SHOWN_AGENTS = 8
 SHOWN_ACTIONS = 12
@@ -63,13 +63,14 @@ class Survey:
     choices: Counter[int] = field(default_factory=Counter)  # discrete actions
     ranges: dict[str, Ranges] = field(default_factory=dict)
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Kept) -> None:
+        table = episode.table()
         self.lengths.append(episode.length)
         self.agents[episode.agent_id] += episode.length
         self.kinds.update([episode.source, *(["terminal"] if episode.terminal else [])])
         self.kinds["piece"] += episode.segment > 0
-        self._add_steps(episode.timestamps)
-        columns = {"feature": episode.features, "action": episode.actions, "reward": episode.rewards}
+        self._add_steps(table.timestamps)
+        columns = {"feature": table.features, "action": table.actions, "reward": table.rewards}
         for name, values in columns.items():
             if name == "action" and values is not None and values.ndim == 1:
                 self.choices.update(values.tolist())
@@ -138,7 +139,7 @@ class Survey:
         return f"integers from 0 to {max(self.choices)}: {', '.join([*shown[:SHOWN_ACTIONS], *more])}"
 
 
-def survey(episodes: Iterable[Episode]) -> Survey:
+def survey(episodes: Iterable[Kept]) -> Survey:
     found = Survey()
     for episode in episodes:
         found.add(episode)
