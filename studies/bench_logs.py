@@ -8,7 +8,7 @@ import contextlib
 import gzip
 import io
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -133,8 +133,10 @@ def alone(name: str, folder: Path) -> None:
     else:
         settings = load(params, NormalizeStage).normalize
         normalize(prepared, folder / "normalized", folder / "normalizer.json", settings)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{name}: {time.perf_counter() - begin:.1f} s, {peak:.0f} MiB at most")
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss may be that of the process before
+    used, wall = sum(os.times()[:4]), time.perf_counter() - begin
+    print(f"{name}: {wall:.1f} s, {used:.1f} s of processor, {peak:.0f} MiB at most")
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         prepared = Prepared(
             folder=folder,
             feature_count=found["feature_count"],

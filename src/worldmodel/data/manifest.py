@@ -1,24 +1,22 @@
 """manifest.json of prepared episodes: what describes the data set, and a record for each episode."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from worldmodel.data.listing import write_listing
 from worldmodel.data.schema import ActionSpace, Source, Split, identity_of
 from worldmodel.data.shards import SUFFIX
 from worldmodel.data.table import Table
-from worldmodel.runtime.atomic import replacing
 
 MANIFEST = "manifest.json"
-COLUMNS = ("agent_id", "file", "frames", "name", "segment", "shard", "source", "split", "terminal")  # of a record
 FILE_NAME = re.compile(r"[0-9a-f]{16}\.npz")
 SHARD_NAME = re.compile(r"(observed|dream)-\d{5,}\.lmdb")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One episode as the manifest describes it."""
 
@@ -45,7 +43,6 @@ class Record:
 
 
 def write_manifest(path: Path, records: Sequence[Record], table: Table, action_space: ActionSpace) -> None:
-    """Sorted keys, indented; the episodes one by one, since there may be many."""
     head = {
         "action": asdict(action_space),
         "counts": {
@@ -53,25 +50,15 @@ def write_manifest(path: Path, records: Sequence[Record], table: Table, action_s
             "source": count(records, lambda record: record.source),
             "split": count(records, lambda record: record.split),
         },
-        "episodes": [],
         "feature_count": table.features.shape[1],
         "rewards": table.rewards is not None,
     }
-    before, after = json.dumps(head, sort_keys=True, indent=2).split('"episodes": []')
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", buffering=1 << 20) as stream:
-        stream.write(before + '"episodes": [')
-        for number, record in enumerate(records):
-            stream.write(("," if number else "") + "\n    " + _entry(record))
-        stream.write("\n  ]" + after + "\n")
+    write_listing(path, head, "episodes", map(_entry, records), pad=2)
 
 
-def _entry(record: Record) -> str:
-    """The record as an item of the manifest."""
-    values = {key: getattr(record, key) for key in COLUMNS}
-    texts = {key: json.dumps(value) for key, value in values.items() if value or key != "shard"}
-    if record.provenance:
-        texts["provenance"] = json.dumps(record.provenance, sort_keys=True, indent=2).replace("\n", "\n      ")
-    return "{" + ",".join(f'\n      "{key}": {texts[key]}' for key in sorted(texts)) + "\n    }"
+def _entry(record: Record) -> dict[str, Any]:
+    found = {column.name: getattr(record, column.name) for column in fields(record)}
+    return {column: value for column, value in found.items() if value or column not in ("provenance", "shard")}
 
 
 def count(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, dict[str, int]]:

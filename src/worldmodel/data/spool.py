@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from worldmodel.data.schema import Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
 
-Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
+
+class Place(NamedTuple):
+    """Where a table is in a spool."""
+
+    offset: int  # bytes
+    shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column
 
 
 class Kept(Protocol):
@@ -49,8 +54,7 @@ class Spooled:
     """An episode whose arrays are in a spool."""
 
     spool: "Spool"
-    offset: int  # bytes
-    shapes: Shapes
+    place: Place
     agent_id: str
     name: str
     segment: int
@@ -69,12 +73,12 @@ class Spooled:
         return replace(self, segment=segment)
 
     def table(self) -> Table:
-        return self.spool.read(self.offset, self.shapes)
+        return self.spool.read(self.place)
 
 
 @dataclass
 class Spool:
-    """Arrays end to end in a file that is gone when its block ends."""
+    """Tables end to end in a file that is gone when its block ends."""
 
     stream: BinaryIO
     end: int = 0
@@ -91,14 +95,16 @@ class Spool:
         finally:
             path.unlink(missing_ok=True)
 
-    def add(self, episode: Episode) -> Spooled:
-        columns, offset = episode.table(), self.end
-        for column in columns:
+    def put(self, table: Table) -> Place:
+        offset = self.end
+        for column in table:
             self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
+        return Place(offset, tuple(None if column is None else (column.dtype.str, column.shape) for column in table))
+
+    def add(self, episode: Episode) -> Spooled:
         return Spooled(
             spool=self,
-            offset=offset,
-            shapes=tuple(None if column is None else (column.dtype.str, column.shape) for column in columns),
+            place=self.put(episode.table()),
             agent_id=self._names.setdefault(episode.agent_id, episode.agent_id),
             name=episode.name,
             segment=episode.segment,
@@ -110,8 +116,9 @@ class Spool:
             length=episode.length,
         )
 
-    def read(self, offset: int, shapes: Shapes) -> Table:
+    def read(self, place: Place) -> Table:
         self.stream.flush()
+        offset, shapes = place
         sizes = [0 if shape is None else np.dtype(shape[0]).itemsize * math.prod(shape[1]) for shape in shapes]
         content = os.pread(self.stream.fileno(), sum(sizes), offset)
         columns = list[NDArray[Any] | None]()
