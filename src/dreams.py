@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.config import params
-from worldmodel.data.logs import read_logs, require_few_rejects, write_jsonl
+from worldmodel.data.logs import read_logs, write_jsonl
 from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.rejects import require_few_rejects
 from worldmodel.data.scaler import fit
 from worldmodel.data.schema import ActionSpace, Episode, Split
 from worldmodel.data.split import assign
