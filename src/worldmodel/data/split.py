@@ -76,7 +76,7 @@ def _require_all(splits: Mapping[str, Split], observed: Sequence[Kept], intake: 
         found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
         raise ValueError(
             f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
-            f"{_advice(observed, intake)}, change prepare.val_share or prepare.test_share, or mark episodes with "
+            f"{_advice(observed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
             "meta.split"
         )
 
@@ -95,12 +95,12 @@ def _empty(counts: Mapping[Split, int], intake: Intake) -> dict[Split, float]:
 
 
 def _advice(observed: Sequence[Kept], intake: Intake) -> str:
-    """A seed that leaves no split empty, where one of a few does: of few episodes, most seeds leave one."""
+    """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
         if not _empty(Counter(_decided(observed, other).values()), other):
-            return f"set prepare.seed to {seed}, which gives each one some"
-    return "split by episode (prepare.split_by)" if intake.split_by == "agent" else "which are too few for any split"
+            return f"set prepare.seed to {seed} (which gives each split some), "
+    return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
 
 
 def _require_trained_start(dream: Kept, kept: Mapping[str, Split]) -> None:
