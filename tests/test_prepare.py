@@ -139,7 +139,9 @@ def test_a_missing_path_ends_in_one_message(tmp_path, missing):
     ids=["only dreams", "one episode", "nothing held out", "nothing to train on"],
 )
 def test_logs_that_cannot_be_split_stop_with_advice(tmp_path, episodes, message):
-    with pytest.raises(ValueError, match=message + r".*; add logs, (set prepare\.seed to \d+ .*, )?change prepare\.val_share or"):
+    with pytest.raises(
+        ValueError, match=message + r".*; add logs, (set prepare\.seed to \d+ .*, )?change prepare\.val_share or"
+    ):
         prepare(write_logs(tmp_path / "logs", episodes), None, tmp_path / "out", make_intake())
 
 
