@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -14,6 +15,15 @@ from worldmodel.runtime.numerics import settle
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 settle(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # before the first tensor is computed
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where stages that are called in a test keep checkpoints and records, instead of in the project."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    return folder
+
 
 Projects = Callable[[str], Project]
 

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,17 @@ def fingerprint(parts: dict[str, Any]) -> str:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hashes(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing."""
+    files = {name: sorted(path.rglob("*")) if path.is_dir() else [path] for name, path in inputs.items()}
+    return {
+        (Path(name) / file.relative_to(inputs[name])).as_posix(): sha256(file)
+        for name, found in files.items()
+        for file in found
+        if file.is_file()
+    }
 
 
 def source_hashes(entry: Path) -> dict[str, str]:
