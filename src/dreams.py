@@ -16,8 +16,10 @@ from worldmodel.data.schema import ActionSpace, Episode, Split
 from worldmodel.data.split import assign
 from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.measuring.realism import Realism, realism, told
-from worldmodel.runtime import numerics, stage
+from worldmodel.runtime import numerics, stage, work
+from worldmodel.runtime.fingerprint import import_closure
 
+LIBRARIES = ("numpy", "torch")
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 
@@ -59,6 +61,13 @@ def _realism(
     return realism(packed, settings.train.history, settings.dreams.length)
 
 
+def _simulator(settings: params.Dreams) -> dict[str, Path]:
+    """The file of the user's function, where it is used and lies in the project's folder, and what that imports."""
+    entry = Path(*settings.simulator.split(":")[0].split(".")).with_suffix(".py")
+    files = import_closure(entry) if settings.source == "simulator" and entry.is_file() else []
+    return {path.as_posix(): path for path in files}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Let a teacher or a simulator dream from the train split, or repeat it."
@@ -67,7 +76,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for dreams.jsonl")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    dreams(given.logs, given.out, params.load(given.params, params.DreamsStage))
+    settings = params.load(given.params, params.DreamsStage)
+    inputs = {"logs": given.logs} | _simulator(settings.dreams)
+    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+        dreams(given.logs, given.out, settings)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from worldmodel.client import ENCODER, PREDICTOR
 from worldmodel.config import params
 from worldmodel.data.scaler import Scaler
 from worldmodel.learning.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")
+LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
 
 
 def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportStage) -> Path:
@@ -76,7 +76,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundle's folder")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    export(given.trained, given.normalizer, given.out, params.load(given.params, params.ExportStage))
+    settings = params.load(given.params, params.ExportStage)
+    inputs = {"trained": given.trained, "normalizer": given.normalizer}
+    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+        export(given.trained, given.normalizer, given.out, settings)
 
 
 if __name__ == "__main__":

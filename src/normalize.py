@@ -11,8 +11,10 @@ from worldmodel.config import params
 from worldmodel.data.episodes import Prepared, Record, read_prepared
 from worldmodel.data.packing import labels_of, sample_of, write_packed
 from worldmodel.data.scaler import Sample, Scaler, fit
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
+
+LIBRARIES = ("numpy",)
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
@@ -43,7 +45,9 @@ def main() -> None:
     parser.add_argument("--normalizer", type=Path, required=True, help="file for the scales")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    normalize(given.prepared, given.out, given.normalizer, params.load(given.params, params.NormalizeStage).normalize)
+    settings = params.load(given.params, params.NormalizeStage)
+    with work.begin(Path(__file__), given.params, settings, {"prepared": given.prepared}, LIBRARIES).watched():
+        normalize(given.prepared, given.out, given.normalizer, settings.normalize)
 
 
 if __name__ == "__main__":

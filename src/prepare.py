@@ -12,8 +12,9 @@ from worldmodel.data.episodes import Prepared, count, write_prepared
 from worldmodel.data.logs import Logs, log_files, read_logs, require_few_rejects, write_rejects
 from worldmodel.data.schema import Split
 from worldmodel.data.split import assign
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 
+LIBRARIES = ("numpy",)
 SHOWN_AGENTS = 10
 
 
@@ -63,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args(arguments)
-    prepare(given.logs, given.dreams, given.out, load(given.params, PrepareStage).prepare)
+    settings = load(given.params, PrepareStage)
+    inputs = {name: path for name, path in (("logs", given.logs), ("dreams", given.dreams)) if path is not None}
+    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+        prepare(given.logs, given.dreams, given.out, settings.prepare)
 
 
 if __name__ == "__main__":

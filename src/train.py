@@ -25,12 +25,12 @@ from worldmodel.learning import learner
 from worldmodel.learning.course import Course
 from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
-from worldmodel.runtime import numerics, stage, timing
+from worldmodel.runtime import numerics, stage, timing, work
 from worldmodel.runtime.checkpoint import Checkpoints, held
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
 from worldmodel.runtime.tables import six_digits, write_csv
 
-LIBRARIES = ("numpy", "safetensors", "torch")
+LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
 EVALUATIONS = 20  # looks at the val windows
 REFRESH = 25  # steps between two texts of the progress bar
 
@@ -188,8 +188,8 @@ def main() -> None:
     given = parser.parse_args()
     settings = params.load(given.params, params.TrainStage)
     inputs = {"normalized": given.normalized, "normalizer": given.normalizer}
-    work = stage.work(Path(__file__), settings, inputs, LIBRARIES)
-    with held(work.checkpoints) as kept:
+    task = work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES)
+    with held(task.checkpoints) as kept, task.watched():
         train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings.train, kept)
 
 
