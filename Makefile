@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check smoke bench rho-study proto clean
+.PHONY: help repro data train export validate runs test check smoke bench rho-study proto clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ export: $(VENV)/runtime  ## the pipeline up to the ONNX bundle
 
 validate: $(VENV)/runtime  ## the pipeline up to the metrics
 	$(RUN) dvc repro validate
+
+runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
+	$(RUN) python scripts/runs.py
 
 test: $(VENV)/dev  ## the whole test suite
 	$(RUN) pytest

@@ -78,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = params.load(given.params, params.DreamsStage)
     inputs = {"logs": given.logs} | _simulator(settings.dreams)
-    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
         dreams(given.logs, given.out, settings)
 
 

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
     settings = params.load(given.params, params.NormalizeStage)
-    with work.begin(Path(__file__), given.params, settings, {"prepared": given.prepared}, LIBRARIES).watched():
+    with work.begin(Path(__file__), settings, {"prepared": given.prepared}, LIBRARIES).watched(given.params):
         normalize(given.prepared, given.out, given.normalizer, settings.normalize)
 
 

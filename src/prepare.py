@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     settings = load(given.params, PrepareStage)
     inputs = {name: path for name, path in (("logs", given.logs), ("dreams", given.dreams)) if path is not None}
-    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
         prepare(given.logs, given.dreams, given.out, settings.prepare)
 
 

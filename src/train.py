@@ -188,8 +188,8 @@ def main() -> None:
     given = parser.parse_args()
     settings = params.load(given.params, params.TrainStage)
     inputs = {"normalized": given.normalized, "normalizer": given.normalizer}
-    task = work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES)
-    with held(task.checkpoints) as kept, task.watched():
+    task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
+    with held(task.checkpoints) as kept, task.watched(given.params):
         train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings.train, kept)
 
 

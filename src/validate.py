@@ -113,7 +113,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = params.load(given.params, params.ValidateStage)
     inputs = {"bundles": given.bundles, "normalized": given.normalized}
-    with work.begin(Path(__file__), given.params, settings, inputs, LIBRARIES).watched():
+    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
         validate(given.bundles, given.normalized, given.out, given.plots, given.timing, settings.validate)
 
 

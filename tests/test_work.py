@@ -23,7 +23,7 @@ def project(tmp_path):
 def begin(folder, libraries=("numpy",)):
     settings = params.load(folder / "params.yaml", params.NormalizeStage)
     inputs = {"data": folder / "in", "none": folder / "none"}
-    return work.begin(folder / "src" / "stage.py", folder / "params.yaml", settings, inputs, libraries)
+    return work.begin(folder / "src" / "stage.py", settings, inputs, libraries)
 
 
 def edit_params(folder, section, **changes):
@@ -43,7 +43,7 @@ EDITS = {
 @pytest.mark.parametrize("name", EDITS)
 def test_what_is_edited_while_a_stage_runs_is_named(project, name):
     expected = f"^stage: what it depends on changed while it ran: {name}; run it again$"
-    with pytest.raises(ValueError, match=expected), begin(project).watched():
+    with pytest.raises(ValueError, match=expected), begin(project).watched(project / "params.yaml"):
         EDITS[name](project)
 
 
@@ -51,12 +51,15 @@ def test_many_edits_are_counted(project):
     task = begin(project)
     for number in range(1, 9):
         (project / "in" / str(number)).touch()
-    with pytest.raises(ValueError, match=r"input data/1, .*, input data/5 and 3 more;"), task.watched():
+    with (
+        pytest.raises(ValueError, match=r"input data/1, .*, input data/5 and 3 more;"),
+        task.watched(project / "params.yaml"),
+    ):
         pass
 
 
 def test_what_a_stage_does_not_depend_on_may_be_edited(project):
-    with begin(project).watched():
+    with begin(project).watched(project / "params.yaml"):
         (project / "src/other.py").write_text("x = 1")
         edit_params(project, "train", rho=0.25)
 

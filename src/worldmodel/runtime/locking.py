@@ -22,6 +22,17 @@ def holding(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def waiting(folder: Path) -> Iterator[None]:
+    """Hold the folder for a moment; whoever else wants to waits."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def remove(folder: Path) -> None:
     """Remove a folder that this process holds, the lock last."""
     for path in folder.iterdir():

@@ -13,33 +13,46 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import params
+from worldmodel.runtime import records
 from worldmodel.runtime.fingerprint import content_hashes, fingerprint, source_hashes, versions
 
+RUNS = "runs"
 SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
 class Work:
     entry: Path  # the stage's file
-    params: Path
     settings: Any  # all params that the stage declares, as they were when it began
     inputs: Mapping[str, Path]  # all files and folders that it reads, by names that say what they are
-    libraries: Sequence[str]
+    libraries: Sequence[str]  # those that can change its result
 
     @property
     def stage(self) -> str:
         return self.entry.stem
 
     @cached_property
-    def depends_on(self) -> dict[str, dict[str, Any]]:
-        """As it was at the first look, which `begin` takes."""
+    def first_look(self) -> dict[str, dict[str, Any]]:
         return self._look(self.settings)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def depends_on(self) -> dict[str, Any]:
         """The same wherever and whenever the same is computed."""
-        parts = self.depends_on | {"versions": versions(self.libraries), "stage": self.stage}
-        return fingerprint(parts)
+        return {
+            "stage": self.stage,
+            "params": asdict(self.settings),
+            "inputs": self.first_look["input"],
+            "code": fingerprint(self.first_look["code"]),
+            "versions": versions(self.libraries),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.depends_on)
+
+    @property
+    def run_id(self) -> str:
+        return self.fingerprint[:12]
 
     @property
     def checkpoints(self) -> Path:
@@ -47,11 +60,19 @@ class Work:
         return home() / ".checkpoints" / self.stage / self.fingerprint
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Raises ValueError at the end where code, inputs or params are no longer those that the work began with."""
-        yield
-        now = self._look(params.load(self.params, type(self.settings)))
-        moved = [f"{kind} {name}" for kind, before in self.depends_on.items() for name in _differing(before, now[kind])]
+    def watched(self, params_file: Path) -> Iterator[None]:
+        """Keep a record of the work, in runs/<run-id>/.
+
+        Raises ValueError at the end where code, inputs or params are no longer those that it began with.
+        """
+        about = {"run_id": self.run_id, "stage": self.stage, "depends_on": self.depends_on}
+        with records.attempt(home() / RUNS / self.run_id, about):
+            yield
+            self._look_again(params_file)
+
+    def _look_again(self, params_file: Path) -> None:
+        now = self._look(params.load(params_file, type(self.settings)))
+        moved = [f"{kind} {name}" for kind, before in self.first_look.items() for name in _differing(before, now[kind])]
         if moved:
             shown = ", ".join(moved[:SHOWN]) + (f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else "")
             raise ValueError(f"{self.stage}: what it depends on changed while it ran: {shown}; run it again")
@@ -64,10 +85,10 @@ class Work:
         }
 
 
-def begin(entry: Path, params_file: Path, settings: Any, inputs: Mapping[str, Path], libraries: Sequence[str]) -> Work:
+def begin(entry: Path, settings: Any, inputs: Mapping[str, Path], libraries: Sequence[str]) -> Work:
     """Take the first look."""
-    work = Work(entry, params_file, settings, inputs, libraries)
-    assert work.depends_on
+    work = Work(entry, settings, inputs, libraries)
+    assert work.first_look
     return work
 
 
