@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate runs test check smoke bench rho-study proto clean
+.PHONY: help repro data train export validate runs reproduce test check smoke bench rho-study proto pins clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ validate: $(VENV)/runtime  ## the pipeline up to the metrics
 runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
 	$(RUN) python scripts/runs.py
 
+reproduce: $(VENV)/runtime  ## clone HEAD, run its pipeline from nothing, compare all md5 with the committed ones
+	$(RUN) python scripts/reproduce.py
+
 test: $(VENV)/dev  ## the whole test suite
 	$(RUN) pytest
 
@@ -51,14 +54,20 @@ rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several se
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh
 
+pins:  ## after requirements*.txt were changed: install them, write constraints.txt and versions.yaml anew
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) python scripts/pins.py
+	touch $(VENV)/runtime $(VENV)/dev
+
 clean:  ## remove the virtual environment and tool caches, keep data and artifacts
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/runtime: requirements.txt
+$(VENV)/runtime: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/dev: requirements-dev.txt constraints.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@

@@ -27,8 +27,9 @@ from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
 from worldmodel.runtime import numerics, stage, timing, work
 from worldmodel.runtime.checkpoint import Checkpoints, held
-from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
 from worldmodel.runtime.tables import six_digits, write_csv
+from worldmodel.runtime.versions import installed
 
 LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
 EVALUATIONS = 20  # looks at the val windows
@@ -68,7 +69,7 @@ def train(
         "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
         "selected": {"step": run.selected_step, "val_mse": run.selected_error},
-        "versions": versions(LIBRARIES),
+        "versions": installed(LIBRARIES),
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))

@@ -1,5 +1,6 @@
 """dvc.yaml against the code, and the pipeline under DVC: what reruns, what is a cache hit, what stays the same."""
 
+import importlib
 import json
 import os
 import shutil
@@ -46,7 +47,9 @@ def test_dreams_depends_on_the_simulator_that_params_names():
 
 @pytest.mark.parametrize(("stage", "declared"), STAGES.items())
 def test_a_stage_lists_the_params_that_it_can_read(stage, declared):
-    assert PIPELINE["stages"][stage]["params"] == list(params.leaves(declared))
+    *listed, versions = PIPELINE["stages"][stage]["params"]
+    assert listed == list(params.leaves(declared))
+    assert versions == {"versions.yaml": list(importlib.import_module(stage).LIBRARIES)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -58,7 +61,7 @@ def test_a_stage_runs_its_own_file_and_says_what_it_does(stage):
 
 
 def test_every_param_is_read_by_some_stage():
-    listed = {leaf for entry in PIPELINE["stages"].values() for leaf in entry["params"]}
+    listed = {leaf for entry in PIPELINE["stages"].values() for leaf in entry["params"] if isinstance(leaf, str)}
     assert listed == set(params.leaves(params.Params))
 
 
@@ -84,6 +87,7 @@ class Copy:
             ".dvcignore",
             ".gitignore",
             "dvc.yaml",
+            "versions.yaml",
         ):
             shutil.copy(ROOT / name, folder / name)
         (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")

@@ -1,10 +1,9 @@
-"""What a result depends on, as hashes: source files, inputs, library versions; and the run-id made of them."""
+"""What a result depends on, as hashes: source files and inputs."""
 
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +43,6 @@ def import_closure(entry: Path) -> list[Path]:
             reached.add(path)
             waiting.extend(_files(root, _imports(path)))
     return sorted(reached)
-
-
-def versions(libraries: Sequence[str]) -> dict[str, str]:
-    """Installed versions, without local parts such as +cpu."""
-    return {name: metadata.version(name).split("+")[0] for name in libraries}
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.config import params
-from worldmodel.runtime import records
-from worldmodel.runtime.fingerprint import content_hashes, fingerprint, source_hashes, versions
+from worldmodel.runtime import records, versions
+from worldmodel.runtime.fingerprint import content_hashes, fingerprint, source_hashes
 
 RUNS = "runs"
 SHOWN = 5  # names in a message
@@ -43,7 +43,7 @@ class Work:
             "params": asdict(self.settings),
             "inputs": self.first_look["input"],
             "code": fingerprint(self.first_look["code"]),
-            "versions": versions(self.libraries),
+            "versions": versions.installed(self.libraries),
         }
 
     @property
@@ -63,12 +63,15 @@ class Work:
     def watched(self, params_file: Path) -> Iterator[None]:
         """Keep a record of the work, in runs/<run-id>/.
 
-        Raises ValueError at the end where code, inputs or params are no longer those that it began with.
+        Raises ValueError where other library versions are installed than the project tracks, and at the end where code,
+        inputs or params are no longer those that it began with.
         """
+        versions.require(self.libraries)
         about = {"run_id": self.run_id, "stage": self.stage, "depends_on": self.depends_on}
         with records.attempt(home() / RUNS / self.run_id, about):
             yield
             self._look_again(params_file)
+            versions.require(self.libraries)
 
     def _look_again(self, params_file: Path) -> None:
         now = self._look(params.load(params_file, type(self.settings)))
