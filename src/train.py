@@ -26,7 +26,7 @@ from worldmodel.learning.course import Course
 from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
 from worldmodel.runtime import numerics, stage, timing, work
-from worldmodel.runtime.checkpoint import Checkpoints, held
+from worldmodel.runtime.checkpoint import Checkpoints, held, listening
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
 from worldmodel.runtime.tables import six_digits, write_csv
 from worldmodel.runtime.versions import installed
@@ -140,7 +140,8 @@ def fit(
     due = max(1, settings.steps // evaluations)
     begun = kept.latest() if kept else None
     course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
-    with tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0) as progress:
+    bar = tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0)
+    with listening(kept), bar as progress:
         for t in range(course.step, settings.steps):
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)

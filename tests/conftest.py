@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from copies import Copy
 from projects import VARIANTS, Project, build
 from worldmodel.config.params import Compute
 from worldmodel.runtime.numerics import settle
@@ -43,3 +44,12 @@ def project(projects: Projects) -> Project:
 def variant(request: pytest.FixtureRequest, projects: Projects) -> Project:
     """One project after the other."""
     return projects(request.param)
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Run once from scratch under DVC, and committed. A test that leaves it other than it was makes one `again`."""
+    made = Copy.made(tmp_path_factory.mktemp("pipeline") / "project")
+    assert made.repro() == ({"dreams", "prepare", "normalize", "train", "export", "validate"}, set())
+    made.commit()
+    return made

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -90,6 +91,22 @@ def killed_while_writing(project: Project, folder: Path) -> list[int]:
     return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
 
 
+def out_of_room(project: Project, folder: Path) -> list[int]:
+    """The second process may write files of half a checkpoint's size and no larger, the third as it likes."""
+
+    def work() -> None:
+        whole = max(path.stat().st_size for path in (folder / "kept").glob("*.safetensors"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, whole // 2))
+        training(project, folder / "out", folder / "kept")
+
+    pid = forked(lambda: training(project, folder / "out", folder / "kept"))
+    while not list((folder / "kept").glob("*.safetensors")):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    codes = [code_of(pid), code_of(forked(work))]
+    return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
+
+
 def main(folder: Path) -> None:
     checkpoint.SHARE = float("inf")  # so that there is one at every step
     with contextlib.redirect_stdout(sys.stderr):
@@ -99,6 +116,7 @@ def main(folder: Path) -> None:
         "SIGKILL": killed_at_random(project, folder / "SIGKILL", signal.SIGKILL),
         "SIGTERM": killed_at_random(project, folder / "SIGTERM", signal.SIGTERM),
         "SIGINT": killed_at_random(project, folder / "SIGINT", signal.SIGINT),
+        "no room": out_of_room(project, folder / "no room"),
         "writing": killed_while_writing(project, folder / "writing"),
     }
     whole = contents(folder / "whole")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from worldmodel.runtime import checkpoint
-from worldmodel.runtime.checkpoint import EVERY, Checkpoints, Interval, State, held
+from worldmodel.runtime.checkpoint import EVERY, Checkpoints, Interval, State, held, listening
 
 ALWAYS = Interval(steps=1, seconds=0)
 
@@ -121,7 +121,7 @@ def test_a_signal_saves_and_ends_the_process(tmp_path, number, code, capsys):
     before = signal.getsignal(number)
 
     def work():
-        with held(tmp_path, EVERY) as kept:
+        with held(tmp_path, EVERY) as kept, listening(kept):
             assert not kept.due(3)
             signal.raise_signal(number)
             assert kept.due(3)
@@ -140,8 +140,18 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, listening(kept):
         twice()
+
+
+def test_a_signal_that_no_step_was_left_to_hear_is_not_lost(tmp_path):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, listening(kept):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_outside_of_the_loop_signals_act_at_once(tmp_path):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY), listening(None):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_full_disk_is_one_message_and_leaves_the_earlier_one(tmp_path, monkeypatch):

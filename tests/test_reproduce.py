@@ -4,9 +4,9 @@ import subprocess
 import pytest
 
 import reproduce
+from copies import ENVIRONMENT
 from projects import make_project
 from reproduce import Row, judge, largest_difference
-from test_pipeline import ENVIRONMENT
 
 PIPELINE = """stages:
   export:

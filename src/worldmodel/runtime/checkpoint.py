@@ -119,15 +119,25 @@ def held(folder: Path, every: Interval = EVERY) -> Iterator[Checkpoints]:
     with locking.holding(folder, "compute the same"):
         for left in folder.glob(".*.tmp"):  # of one that was killed while it wrote
             left.unlink()
-        kept = Checkpoints(folder, every, at=time.monotonic())
-        before = {number: signal.signal(number, kept.stop) for number in SIGNALS}
-        try:
-            yield kept
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        yield Checkpoints(folder, every, at=time.monotonic())
         if os.getppid() == parent:
             locking.remove(folder)
+
+
+@contextmanager
+def listening(kept: Checkpoints | None) -> Iterator[None]:
+    """Around a loop that saves where it is due: SIGTERM and SIGINT let it save first. Without checkpoints, nothing."""
+    if kept is None:
+        yield
+        return
+    before = {number: signal.signal(number, kept.stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if kept.told:  # too late for the loop
+        signal.raise_signal(kept.told)
 
 
 def _name(step: int, content: bytes) -> str:
