@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate runs reproduce test check smoke bench rho-study proto pins clean
+.PHONY: help repro data train export validate runs reproduce test check smoke bench rho-study peers proto pins clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain net
 
 rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	$(RUN) python studies/rho.py
+
+peers: $(VENV)/runtime  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
+	TQDM_DISABLE=1 $(RUN) python studies/peers/table.py --logs $(LOGS)
 
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh

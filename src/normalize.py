@@ -7,6 +7,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from worldmodel.config import params
 from worldmodel.data.episodes import Prepared, Record, read_prepared
 from worldmodel.data.packing import labels_of, sample_of, write_packed
@@ -15,6 +18,7 @@ from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
 
 LIBRARIES = ("numpy",)
+SHOWN = 10  # constant features that are named
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
@@ -29,7 +33,19 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     labels = labels_of(episodes, [record.split for record in episodes])
     write_packed(out, _samples(episodes, episodes.records), lengths, labels, episodes.action_space, scaler)
     print(f"scales of {len(fitted_on)} observed train episodes; packed {len(episodes)} episodes, {sum(lengths)} frames")
+    if scaler.constant.any():
+        print(told(scaler.constant))
     return scaler
+
+
+def told(constant: NDArray[np.bool_]) -> str:
+    """Which features count as constant, the first few by number."""
+    found = np.flatnonzero(constant)
+    more = ", ..." if len(found) > SHOWN else ""
+    return (
+        f"{len(found)} of {len(constant)} features never change, or by less than normalize.min_std, and count as "
+        f"constant: numbers {', '.join(map(str, found[:SHOWN]))}{more}"
+    )
 
 
 def _samples(episodes: Prepared, records: Sequence[Record]) -> Iterator[Sample]:

@@ -59,13 +59,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def write_between_markers(path: Path, text: str) -> None:
+def write_between_markers(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """In place of what stands between them; a file without markers gets them at its end."""
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    block = f"{BEGIN}\n\n{text}\n\n{END}"
-    if BEGIN in before and END in before:
-        head, rest = before.split(BEGIN, 1)
-        whole = head + block + rest.split(END, 1)[1]
+    block = f"{begin}\n\n{text}\n\n{end}"
+    if begin in before and end in before:
+        head, rest = before.split(begin, 1)
+        whole = head + block + rest.split(end, 1)[1]
     else:
         whole = f"{before.rstrip()}\n\n{block}\n".lstrip()
     with replacing(path) as temporary:

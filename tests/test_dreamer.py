@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_normalize, make_packed, make_scaler, space_of
-from worldmodel.dreaming import dreamer as dreaming
+from worldmodel.dreaming import teacher
 from worldmodel.dreaming.dreamer import Dreamer, generate_dreams, starts_of
 from worldmodel.dreaming.teacher import Rollout
 from worldmodel.measuring.rarity import rarest
@@ -24,8 +24,8 @@ class Oracle:
 
     members = (None, None)
 
-    def __init__(self, scaler, rewards=True):
-        self.scaler, self.rewards = scaler, rewards
+    def __init__(self, scaler, rewards=True, want=0.5):
+        self.scaler, self.rewards, self.want = scaler, rewards, want
 
     def rollout(self, batch):
         batch_size, horizon = batch.features.shape[:2]
@@ -35,11 +35,11 @@ class Oracle:
         return Rollout(self.scaler.features.transform(features), earned, 0.1 * (frames + 1))
 
 
-def dreamer(train, rewards=True, **fields):
+def dreamer(train, rewards=True, want=0.5, **fields):
     scaler = make_scaler(train)
     settings = make_dreams(**fields)
     starts = starts_of(make_packed(train, scales=scaler), settings, HISTORY)
-    return Dreamer(Oracle(scaler, rewards), starts, train, space_of(train), scaler, settings)
+    return Dreamer(Oracle(scaler, rewards, want), starts, train, space_of(train), scaler, settings)
 
 
 def start_of(found, train):
@@ -91,22 +91,23 @@ def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation():
     assert np.mean(moved) == pytest.approx(0, abs=0.05)
 
 
-def test_actions_are_logged_ones_of_the_start_or_of_another(monkeypatch):
+@pytest.mark.parametrize("want", [0.0, 0.3, 1.0])
+def test_actions_are_logged_ones_of_the_start_or_the_more_data_is_wanted_of_another(want):
     train = make_episodes(6, 12)
     logged = {tuple(np.round(each.actions[t], 4)) for each in train for t in range(12)}
     own = 0
-    found = dream(train, episodes=60, action_noise=0.0)
+    found = dreamer(train, want=want, episodes=200, action_noise=0.0).dream()
     for each in found:
         source, begin = start_of(each, train)
         planned = each.actions[HISTORY - 1 :]
         after = source.actions[begin + HISTORY - 1 : begin + HISTORY + LENGTH]
         own += len(after) == len(planned) and np.allclose(planned, after, atol=1e-4)
         assert all(tuple(np.round(action, 4)) in logged for action in planned)
-    assert 0.3 < own / len(found) < 0.7
+    assert own / len(found) == pytest.approx(1 - want, abs=0.08)
 
 
 def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatch):
-    monkeypatch.setattr(dreaming, "BORROWED_SHARE", 0.0)
+    monkeypatch.setattr(teacher, "_want", lambda known, unseen: 0.0)
     train = make_episodes(12, 20, noise=0.0)
     found = dream(train, start_noise=0.0, action_noise=0.0, teacher={"steps": 30})
     for each in found:
@@ -168,13 +169,21 @@ def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_t
         np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
 
 
-def test_planned_actions_begin_at_the_last_frame_of_the_history(monkeypatch):
-    monkeypatch.setattr(dreaming, "BORROWED_SHARE", 0.0)
+def test_planned_actions_begin_at_the_last_frame_of_the_history():
     train = make_episodes(6, 12)
-    for each in dreamer(train, action_noise=0.0).dream():
+    for each in dreamer(train, want=0.0, action_noise=0.0).dream():
         source, begin = start_of(each, train)
         logged = source.actions[begin : begin + HISTORY + LENGTH]
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)
+
+
+def test_every_window_is_a_start_before_any_is_one_again():
+    train = make_episodes(70, 12)
+    once = 70 * (12 - HISTORY - LENGTH)
+    found = [str(each.provenance["start"]) for each in dreamer(train, directed_share=0.0, episodes=2 * once).dream()]
+    assert len(set(found[:once])) == once
+    assert sorted(found[:once]) == sorted(found[once:])
+    assert found[:once] != found[once:]
 
 
 def test_time_goes_on_in_the_step_of_the_log():

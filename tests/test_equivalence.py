@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from worldmodel.client import Future
-from worldmodel.measuring.equivalence import _rounded_up, largest_difference
+from worldmodel.data.scaler import Affine
+from worldmodel.measuring.equivalence import _apart, _rounded_up, largest_difference
 
 
 class Wrong:
@@ -42,9 +43,9 @@ def test_one_wrong_number_is_found_in_standardized_units(project):
         return Wrong(project.client(), change)
 
     by = 0.3 * scaler.features.scale
-    assert difference(project, at("features", (-1, -1, 1), by[1])) == pytest.approx(0.4, abs=0.1)
-    assert difference(project, at("std", (0, 0, 0), by[0])) == pytest.approx(0.4, abs=0.1)
-    assert difference(project, at("reward", (3, 2), 0.3 * scaler.rewards.scale[0])) == pytest.approx(0.4, abs=0.1)
+    assert difference(project, at("features", (-1, -1, 1), by[1])) == pytest.approx(0.35, abs=0.06)
+    assert difference(project, at("std", (0, 0, 0), by[0])) == pytest.approx(0.35, abs=0.06)
+    assert difference(project, at("reward", (3, 2), 0.3 * scaler.rewards.scale[0])) == pytest.approx(0.35, abs=0.06)
 
 
 @pytest.mark.parametrize("part", ["features", "std", "reward"])
@@ -53,6 +54,21 @@ def test_a_number_that_is_none_is_never_equal(project, part):
         getattr(future, part)[0, 0] = np.nan
 
     assert np.isnan(difference(project, Wrong(project.client(), change)))
+
+
+def apart(one, other, center=0.0, scale=1.0):
+    return _apart(*(np.array([each], np.float32) for each in (one, other)), Affine(*np.float32([[center], [scale]])))
+
+
+def test_an_answer_far_from_the_mean_is_compared_relative_to_its_size():
+    assert apart(0.5, 0.25, scale=2.0) == pytest.approx(0.125)
+    assert apart(2000.0, 1000.0, scale=2.0) == pytest.approx(1.0)
+    assert apart(1001.0, 1000.0, center=999.0) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_raw_numbers_beside_each_other_in_float32_are_equal():
+    assert apart(1e6, np.nextafter(np.float32(1e6), np.float32(0)), center=1e6) == 0
+    assert apart(1e6, 1e6 + 0.25, center=1e6) > 0.1
 
 
 def test_other_weights_are_found(project):

@@ -95,3 +95,10 @@ def test_the_sign_of_a_principal_direction_does_not_depend_on_the_data():
         start = linear_start([flipped * packed.features], [packed.actions], 2)
         largest = np.abs(start.projection).argmax(axis=1)
         assert (start.projection[[0, 1], largest] > 0).all()
+
+
+def test_a_direction_in_which_nothing_varies_is_0():
+    frames = np.random.default_rng(0).normal(size=(50, 2)) @ [[1, 2, 0, 0], [0, 1, 0, 0]]
+    found = linear_start([frames.astype(np.float32)], [np.empty((50, 0), np.float32)], 3).projection
+    np.testing.assert_allclose(found @ found.T, np.diag([1, 1, 0]), atol=1e-6)
+    assert (found[:, 2:] == 0).all()

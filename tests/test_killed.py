@@ -42,9 +42,7 @@ def test_a_signal_that_can_be_heard_is_answered(seen, how, code):
 
 def test_where_there_is_no_room_a_training_says_from_where_it_will_go_on(seen):
     assert seen["codes"]["no room"] == [-signal.SIGKILL, 1, 0]
-    said = (
-        r"no checkpoint of 0\.0 MB could be written \(File too large\); make room and run again, it goes on from"
-    )
+    said = r"no checkpoint of 0\.0 MB could be written \(File too large\); make room and run again, it goes on from"
     assert re.search(said, seen["said"])
 
 

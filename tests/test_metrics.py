@@ -147,6 +147,13 @@ def test_skill_is_0_where_there_is_nothing_to_explain():
     assert quality(found)["skill"] == {"vs_linear": 0, "vs_persistence": 0}
 
 
+@pytest.mark.parametrize("floor", [0.0, 5e-324, 1e-300, 1e-14])
+def test_skill_is_0_where_a_floor_errs_by_rounding_alone_and_the_model_does_not(floor):
+    nothing = np.full((2, 4), floor)
+    found = quality(scores(np.ones((2, 4)), linear=nothing, persistence=nothing))
+    assert found["skill"] == {"vs_linear": 0, "vs_persistence": 0}
+
+
 @pytest.mark.parametrize(
     ("horizon", "marks"),
     [(1, ["h1"]), (3, ["h1"]), (4, ["h1", "h4"]), (9, ["h1", "h4", "h8"]), (33, ["h1", "h4", "h8", "h16", "h32"])],

@@ -134,7 +134,7 @@ def test_no_dream_is_needed_without_rho():
 
 
 def test_observed_windows_asked_for_and_not_there_are_an_error():
-    with pytest.raises(ValueError, match=r"no observed train window"):
+    with pytest.raises(ValueError, match=r"no observed train episode has more than train\.history = 1 frames"):
         mixture([1.0, 0.9], observed=False)
 
 

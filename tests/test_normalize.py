@@ -41,6 +41,15 @@ def test_nothing_but_observed_train_episodes_changes_the_scales(tmp_path, split,
     assert build(tmp_path / "c", with_marked("train")).normalizer.read_bytes() != plain
 
 
+def test_features_that_count_as_constant_are_named(tmp_path, capsys):
+    build(tmp_path / "a", observed_and_dreams())
+    assert "constant" not in capsys.readouterr().out
+    still = [replace(e, features=np.tile(e.features * np.float32([1, 1e-12]), 12)) for e in observed_and_dreams()]
+    build(tmp_path / "b", still)
+    assert "12 of 24 features never change" in (told := capsys.readouterr().out)
+    assert "numbers 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, ..." in told
+
+
 def test_every_episode_is_packed_with_its_labels_in_the_order_of_the_manifest(tmp_path):
     project = make_project(tmp_path)
     prepared, data, scaler = read_prepared(tmp_path / "prepared"), project.read_packed(), project.scaler

@@ -32,10 +32,12 @@ REFUSED = {
     "dreams.directed_share": (-0.1, 1.1),
     "dreams.max_disagreement": (0.0, float("inf")),
     "dreams.teacher.members": (1, 65),
+    "dreams.teacher.horizon": (0, 1025),
     "dreams.teacher.steps": (0, 10**10),
     "dreams.teacher.batch_size": (0, 10**10),
     "dreams.teacher.lr": (0.0, 1.1),
     "dreams.teacher.dropout": (-0.1, 1.0),
+    "dreams.teacher.points": (-1, 20_001),
     "dreams.teacher.z_dim": (1, 4097),
     "dreams.teacher.hidden_dim": (0, 8193),
     "prepare.seed": (-1, 2**32),
@@ -280,6 +282,6 @@ def test_rho_is_read_by_train_and_export_alone():
 
 def test_a_key_that_stands_twice_is_named(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("  rho: 0.5 ", "  rho: 0.4\n  rho: 0.5 "))
+    path.write_text((ROOT / "params.yaml").read_text().replace("  rho: ", "  rho: 0.4\n  rho: "))
     with pytest.raises(ValueError, match="'rho' stands there twice"):
         params.load(path, params.TrainStage)

@@ -1,12 +1,17 @@
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from factories import make_episodes, make_packed, write_logs
+from copies import tiny_params
+from factories import make_episodes, make_packed, make_train, write_logs
 from peers import compare
-from peers.fitting import errors
+from peers.admpo import Admpo
+from peers.fitting import errors, train_peer
+from peers.measuring import PEERS
 from peers.peer import new_peer
 from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import windows
@@ -42,7 +47,7 @@ def hold(batch):
     return torch.from_numpy(persistence(batch.history[:, -1].numpy(), HORIZON))
 
 
-@pytest.fixture(params=compare.PEERS.values(), ids=compare.PEERS)
+@pytest.fixture(params=PEERS.values(), ids=PEERS)
 def kind(request):
     return request.param
 
@@ -98,6 +103,38 @@ def test_the_command_measures_the_models_named_beside_both_floors(tmp_path, caps
     assert rows[1]["test"]["mean"] < rows[0]["test"]["mean"]
     assert all(set(row["val"]) == {"mean", "h1", "h8", "h16"} for row in rows)
     assert f"| pets | {rows[-1]['test']['mean']:.4f} |" in capsys.readouterr().out
+
+
+def test_peers_take_as_long_as_ours_took(tmp_path):
+    write_logs(tmp_path, make_episodes(24, 40, noise=0.05))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
+    arguments = ["--logs", str(tmp_path / "log.jsonl"), "--train-episodes", "6", "--models", "admpo,ours"]
+    compare.main([*arguments, "--params", str(tmp_path / "params.yaml"), "--json", str(tmp_path / "peers.json")])
+    rows = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))["models"]
+    assert [row["model"] for row in rows] == ["hold-last", "ridge", "ours", "admpo"]
+    ours, peer = rows[2:]
+    assert ours["updates"] == tiny_params()["train"]["steps"]
+    assert 0 < ours["seconds"] <= peer["seconds"] < ours["seconds"] + 0.5
+    assert ours["test"]["mean"] < rows[0]["test"]["mean"]
+
+
+def test_without_ours_the_seconds_have_to_be_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--logs", str(tmp_path), "--train-episodes", "1", "--models", "pets"])
+    assert "--models has no ours, whose seconds the peers get: add it, or say --seconds" in capsys.readouterr().err
+
+
+def test_a_machine_that_is_busy_elsewhere_costs_no_updates():
+    class Waiting(Admpo):
+        def update(self, batch, share=1.0):
+            time.sleep(0.02)
+            super().update(batch, share)
+
+    settings = make_train(history=HISTORY, horizon=HORIZON)
+    begin = time.perf_counter()
+    trained = train_peer(Waiting, linear_system(), settings, 0.2, 0)
+    assert 0.2 <= trained.seconds < 0.4
+    assert time.perf_counter() - begin - trained.seconds > 0.9 * 0.02 * trained.updates
 
 
 def test_an_unknown_model_is_refused_by_name(tmp_path, capsys):

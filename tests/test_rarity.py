@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,27 @@ def test_a_constant_feature_and_a_history_of_one_frame_are_fine(history):
     packed.features[:, 1] = 0
     every = windows(packed, np.arange(6), history, HORIZON)
     assert np.isfinite(rarity.rarity(every, every)).all()
+
+
+def test_a_feature_that_counts_as_constant_has_no_say():
+    plain, flagged = cloud((3, 3)), cloud((3, 3))
+    packed = flagged.packed
+    noise = np.random.default_rng(1).normal(0, 1e-9, (len(packed.features), 1)).astype(np.float32)
+    flagged = replace(flagged, packed=replace(packed, features=np.concatenate([packed.features, noise], axis=1)))
+    np.testing.assert_allclose(rarity.rarity(flagged, flagged), rarity.rarity(plain, plain), rtol=1e-5)
+
+
+def test_without_train_windows_everything_is_equally_rare():
+    every = cloud()
+    assert np.isinf(rarity.rarity(every.at(np.arange(0)), every)).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 9, 12])
+def test_few_episodes_are_enough_to_rank_windows(count):
+    every = windows(make_packed(make_episodes(count, 8)), np.arange(count), HISTORY, HORIZON)
+    found = rarity.rarest(every, every)
+    assert len(found) == max(1, round(len(every) / 10))
+    assert not np.isnan(rarity.rarity(every, every)).any()
 
 
 def test_chunks_and_a_sampled_reference_change_little_or_nothing(monkeypatch):

@@ -170,6 +170,32 @@ def test_there_is_no_answer_without_dreams_or_without_two_episodes(observed, dre
     assert measured(train, dreams(train, count=dreamed)) is None
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_few_dreams_of_a_few_episodes_have_an_answer(count):
+    train = logged(count)
+    found = measured(train, [dream_of(each, 0, f"dream-{number}") for number, each in enumerate(train)])
+    assert found.auc == 0.5
+    assert len(found.real) == len(found.dream) == count
+
+
+@pytest.mark.parametrize("level", [0.0, -0.3, 7.0])
+def test_constant_features_tell_nothing(level):
+    train = [replace(each, features=np.full_like(each.features, level)) for each in logged(8)]
+    packed = make_packed([*train, *dreams(train, count=40)])
+    packed.features[:] = level
+    assert realism(packed, HISTORY, HORIZON).auc == 0.5
+
+
+def test_pairs_judged_in_chunks_are_judged_as_at_once(monkeypatch):
+    train = logged(20)
+    packed = make_packed([*train, *dreams(train, CHANGES["noisy"])])
+    whole = realism(packed, HISTORY, HORIZON)
+    monkeypatch.setattr("worldmodel.measuring.realism.CHUNK", 1000)
+    parts = realism(packed, HISTORY, HORIZON)
+    assert parts.auc == whole.auc
+    np.testing.assert_allclose(parts.dream, whole.dream, rtol=1e-6)
+
+
 def test_windows_of_long_dreams_are_paired_where_they_begin():
     train = logged()
     packed = make_packed([*train, *dreams(train, count=30, length=LENGTH + 3)])

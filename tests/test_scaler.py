@@ -57,6 +57,25 @@ def test_min_std_decides_what_counts_as_constant():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [0.1, 9.81, 1e6, 1e12, 1e30])
+def test_a_feature_that_float32_only_rounds_counts_as_constant_and_one_that_moves_does_not(method, size):
+    size = np.float32(size)
+    rounded, moving = ([size, size + by * np.spacing(size), size] for by in (1, 50))
+    scaler = fit([sample(rounded, moving)], method, 1e-8, one_hot=False)
+    found = scaler.features.transform(np.array([rounded, moving], np.float32).T)
+    assert np.ptp(found[:, 0]) <= 0.5
+    assert np.ptp(found[:, 1]) >= 2 * (1 - 1e-6)
+
+
+def test_small_features_are_scaled_and_a_smaller_one_is_told_as_constant():
+    scaler = fit(
+        [sample([0, 2e-6, 0, 2e-6], [0, 1e-9, 0, 1e-9], [5, 5, 5, 5], [0, 2, 0, 2])], "standard", 1e-8, one_hot=False
+    )
+    assert scaler.features.scale.tolist() == [np.float32(1e-6), 1, 1, 1]
+    assert scaler.constant.tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_one_hot_actions_stay_as_they_are(method):
     episodes = make_episodes(3, 9, kind="discrete")
     actions = make_samples(episodes)[0].actions

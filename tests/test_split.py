@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import pytest
@@ -144,6 +145,26 @@ def test_a_dream_that_starts_from_nowhere_or_says_so_badly_is_refused():
 def test_an_empty_split_is_refused_with_counts_and_advice(split, shares):
     with pytest.raises(ValueError, match=rf"no observed episode is {split}.*found train \d, val \d, test \d.*add logs"):
         assign(make_episodes(4, 1), make_intake(**shares))
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_the_advised_seed_leaves_no_split_empty(count):
+    episodes = make_episodes(count, 1)
+    shares = {"val_share": 0.15, "test_share": 0.15}
+    refused = 0
+    for seed in range(10):
+        try:
+            assign(episodes, make_intake(seed=seed, **shares))
+        except ValueError as error:
+            advised = int(re.search(r"set prepare\.seed to (\d+)", str(error)).group(1))
+            assert set(assign(episodes, make_intake(seed=advised, **shares))) == {"train", "val", "test"}
+            refused += 1
+    assert refused
+
+
+def test_one_agent_is_no_reason_to_split_by_agent():
+    with pytest.raises(ValueError, match=r"split by episode \(prepare\.split_by\)"):
+        assign(make_episodes(20, 1, agents=1), make_intake(split_by="agent"))
 
 
 def test_a_split_with_no_share_may_be_empty():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_packed, make_scaler
+from test_gaussian import waves
 from worldmodel.data.windows import windows
 from worldmodel.dreaming import teacher
 from worldmodel.learning import learner
@@ -94,6 +95,17 @@ def test_a_rollout_is_the_mean_of_the_members_and_their_spread(linear):
         np.testing.assert_allclose(rollout.disagreement[:, k], at_frame[:, : k + 1].max(1), rtol=1e-3, atol=1e-5)
 
 
+def test_a_rollout_may_be_longer_than_those_it_was_trained_on():
+    found, packed = fitted(make_episodes(8, 40), members=2, points=200)
+    near, far = (found.rollout(batch_of(packed, replace(SHAPE, horizon=horizon))) for horizon in (5, 30))
+    assert far.features.shape[1] == far.rewards.shape[1] == far.disagreement.shape[1] == 30
+    assert np.isfinite(far.features).all()
+    rows = len(far.features)
+    first = windows(packed, np.arange(8), SHAPE.history, 5)
+    same = np.isin(first.first, windows(packed, np.arange(8), SHAPE.history, 30).first)
+    np.testing.assert_allclose(far.features[:, :5], near.features[same][:rows], atol=1e-4)
+
+
 def test_a_teacher_of_a_linear_system_predicts_it():
     found, packed = fitted(make_episodes(12, 14, noise=0.0), steps=30)
     batch = batch_of(packed)
@@ -144,3 +156,69 @@ def test_a_finished_member_silences_nothing():
     found, packed = fitted(make_episodes(6, 9), dropout=0.5, members=2)
     first, again = (found.rollout(batch_of(packed)) for _ in range(2))
     assert np.array_equal(first.features, again.features)
+
+
+def test_a_gaussian_process_counts_for_as_much_as_it_is_worth_on_what_members_left_out():
+    packed = waves(episodes=9)
+    shape = replace(SHAPE, features=3, actions=1, rewards=False, history=1, horizon=3)
+    params = make_dreams(teacher={"members": 3, "steps": 2, "points": 500}).teacher
+    known = np.arange(6)
+    found = teacher.fit_teacher(packed, known, shape, params, 7, CPU)
+    alone = replace(found, process=None)
+    unseen = windows(packed, np.array([6, 7, 8]), 1, 3)
+    batch = unseen.take(np.arange(len(unseen)))
+    both, members = (each.rollout(batch) for each in (found, alone))
+    mixed = members.features + found.share[:, None] * (
+        found.process.rollout(batch.history[:, -1], batch.planned_actions) - members.features
+    )
+    np.testing.assert_allclose(both.features, mixed, atol=1e-5)
+    assert found.share[0] > 0.5  # two steps of training make no member
+    errors = [np.square((each.features - batch.features)[..., 0]).mean() for each in (both, members)]
+    assert errors[0] < 0.7 * errors[1]
+    assert both.disagreement.mean() > members.disagreement.mean()
+
+
+def test_its_share_is_the_least_squares_one_of_each_frame(monkeypatch):
+    found, packed = fitted(make_episodes(6, 9), members=3, points=100)
+
+    class Beyond:
+        """As far beyond what was logged as the member's answer is short of it."""
+
+        def rollout(self, last, plans):
+            return 2 * self.logged - self.own
+
+    def processes(*given):
+        return [Beyond() for _ in range(4)]
+
+    def predictions(member, unseen, device):
+        for batch, answer in known(member, unseen, device):
+            Beyond.logged, Beyond.own = batch.features.numpy(), answer.features.numpy()
+            yield batch, answer
+
+    known = learner.predictions
+    monkeypatch.setattr(teacher, "fit_gaussian_processes", processes)
+    monkeypatch.setattr(learner, "predictions", predictions)
+    _, share = teacher._second_opinion(found.members, packed, np.arange(6), found.members[0].shape, 100, 7, CPU)
+    np.testing.assert_allclose(share, 0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "points"), [(6, 0), (2, 100)])
+def test_without_points_or_without_left_out_episodes_there_is_no_process(count, points):
+    found, _ = fitted(make_episodes(count, 9), members=3, points=points)
+    assert found.process is None
+    assert not found.share.any()
+
+
+def test_few_episodes_are_wanting_and_many_less_so():
+    few, many = (fitted(make_episodes(count, 14, noise=0.3), members=2, steps=150)[0].want for count in (2, 40))
+    assert few > 0.3
+    assert many < few / 2
+    assert 0 <= many <= 1
+
+
+@pytest.mark.parametrize(
+    ("known", "unseen", "want"),
+    [([1, 3], [4, 4], 0.5), ([2, 2], [1, 1], 0), ([0, 0], [0, 0], 0), ([0, 0], [1, 2], 1), ([1, 1], [2, np.inf], 1)],
+)
+def test_what_is_wanting_is_the_share_of_error_that_known_windows_lack(known, unseen, want):
+    assert teacher._want(known, unseen) == want

@@ -200,7 +200,7 @@ def test_rho_above_0_without_dreams_is_an_error(tmp_path):
 
 def test_episodes_that_are_all_too_short_are_an_error(tmp_path):
     project = make_project(tmp_path, history=12)
-    with pytest.raises(ValueError, match="every train episode is too short"):
+    with pytest.raises(ValueError, match=r"no observed train episode has more than train\.history = 12 frames"):
         project.train()
 
 

@@ -44,10 +44,12 @@ CLOSED = ConfigDict(extra="forbid")
 @dataclass(frozen=True, config=CLOSED)
 class Teacher:
     members: Annotated[int, Field(strict=True, ge=2, le=64)]
+    horizon: Steps
     steps: Count
     batch_size: Count
     lr: Rate
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
+    points: Annotated[int, Field(strict=True, ge=0, le=20_000)]
     z_dim: LatentSize
     hidden_dim: Width
 

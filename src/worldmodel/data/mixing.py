@@ -34,7 +34,10 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not len(self.observed) and self.rho.min() < 1:
-            raise ValueError("no observed train window: every train episode is too short for train.history frames + 1")
+            raise ValueError(
+                f"no observed train episode has more than train.history = {self.observed.history} frames, and a window "
+                "needs one to predict: log longer ones, or lower train.history"
+            )
         if not len(self.dreams) and self.rho.max() > 0:
             raise ValueError(
                 f"train.rho asks for up to {self.rho.max():g} dreams a batch and there is no dream: "
@@ -59,14 +62,18 @@ class Mixture:
 
     def _draw(self, source: int, begin: int, end: int) -> Ints:
         """Draws number begin..end-1 of a source."""
-        count = len((self.observed, self.dreams)[source])
-        if begin == end:
-            return np.empty(0, np.int64)
-        draws = np.arange(begin, end)
-        rounds = [_order(self.seed, source, turn, count) for turn in range(begin // count, (end - 1) // count + 1)]
-        return np.concatenate(rounds)[draws - begin // count * count]
+        return without_replacement((self.seed, source), len((self.observed, self.dreams)[source]), begin, end)
+
+
+def without_replacement(seed: tuple[int, ...], count: int, begin: int, end: int) -> Ints:
+    """Draws number begin..end-1 of `count` things: all in a random order, then all in another, again and again."""
+    if begin == end:
+        return np.empty(0, np.int64)
+    draws = np.arange(begin, end)
+    rounds = [_order(seed, turn, count) for turn in range(begin // count, (end - 1) // count + 1)]
+    return np.concatenate(rounds)[draws - begin // count * count]
 
 
 @lru_cache(maxsize=8)
-def _order(seed: int, source: int, turn: int, count: int) -> Ints:
-    return np.random.default_rng([seed, source, turn]).permutation(count)
+def _order(seed: tuple[int, ...], turn: int, count: int) -> Ints:
+    return np.random.default_rng([*seed, turn]).permutation(count)

@@ -10,6 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size: less is rounding
+STILL = 1e-6  # spread of one-step changes
+
 Floats = NDArray[np.float32]
 Method = Literal["standard", "minmax"]
 
@@ -50,6 +53,12 @@ class Scaler:
     fitted_on: str  # sha256 of the arrays
 
     @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which features count as constant, [F]: those that keep their unit and do not move in it."""
+        still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < STILL)
+        return still
+
+    @property
     def sha256(self) -> str:
         """Of the scales themselves, which differ by method too: the hash of the file that to_json fills."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
@@ -85,7 +94,8 @@ class Scaler:
 def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
     """Fit on observed train episodes.
 
-    A feature whose raw standard deviation is below min_std counts as constant: it is centered and keeps its unit.
+    A feature whose raw standard deviation is below min_std, or below what float32 resolves at its size, counts as
+    constant: it is centered and keeps its unit, or gets that resolution as one.
     Raises ValueError without samples.
     """
     given = list(samples)
@@ -109,7 +119,9 @@ def _fit(values: Floats, method: Method, min_std: float) -> Affine:
     wide = values.astype(np.float64)
     low, high, std = wide.min(axis=0), wide.max(axis=0), wide.std(axis=0)
     center, scale = (wide.mean(axis=0), std) if method == "standard" else ((high + low) / 2, (high - low) / 2)
-    return Affine(center.astype(np.float32), np.where(std < min_std, 1.0, scale).astype(np.float32))
+    finest = RESOLUTION * np.maximum(np.abs(low), np.abs(high))
+    constant = std < np.maximum(min_std, finest)
+    return Affine(center.astype(np.float32), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32))
 
 
 def _fit_rewards(samples: list[Sample], method: Method, min_std: float) -> Affine | None:

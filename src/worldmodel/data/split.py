@@ -3,9 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from worldmodel.config.params import Intake
 from worldmodel.data.schema import Episode, Split, canonical, identity_of
+
+SEEDS_TRIED = 100  # for an advice
 
 
 def assign(episodes: Sequence[Episode], intake: Intake) -> list[Split | None]:
@@ -16,11 +19,8 @@ def assign(episodes: Sequence[Episode], intake: Intake) -> list[Split | None]:
     different splits, and where a dream says that it starts from an episode that is not trained on.
     """
     observed = [episode for episode in episodes if episode.source == "observed"]
-    fixed = _fixed(observed)
-    splits: dict[str, Split] = {
-        episode.identity: fixed.get(episode.identity) or _hashed(episode, intake) for episode in observed
-    }
-    _require_all(Counter(splits.values()), intake)
+    splits = _decided(observed, intake)
+    _require_all(splits, observed, intake)
     kept = _kept(splits, intake)
     for episode in episodes:
         if episode.source == "dream":
@@ -32,6 +32,12 @@ def hashed_share(seed: int, text: str) -> float:
     """A number in 0..1 that only these two decide, evenly spread over texts."""
     digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _decided(observed: Sequence[Episode], intake: Intake) -> dict[str, Split]:
+    """The split of each identity."""
+    fixed = _fixed(observed)
+    return {episode.identity: fixed.get(episode.identity) or _hashed(episode, intake) for episode in observed}
 
 
 def _hashed(episode: Episode, intake: Intake) -> Split:
@@ -63,19 +69,37 @@ def _kept(splits: Mapping[str, Split], intake: Intake) -> dict[str, Split]:
     return {identity: split for identity, split in splits.items() if identity not in left_out}
 
 
-def _require_all(counts: Mapping[Split, int], intake: Intake) -> None:
-    wanted: dict[Split, float] = {
+def _require_all(splits: Mapping[str, Split], observed: Sequence[Episode], intake: Intake) -> None:
+    counts = Counter(splits.values())
+    for split, share in _empty(counts, intake).items():
+        found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
+        raise ValueError(
+            f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
+            f"{_advice(observed, intake)}, change prepare.val_share or prepare.test_share, or mark episodes with "
+            "meta.split"
+        )
+
+
+def _shares(intake: Intake) -> dict[Split, float]:
+    return {
         "train": 1 - intake.val_share - intake.test_share,
         "val": intake.val_share,
         "test": intake.test_share,
     }
-    for split, share in wanted.items():
-        if share > 0 and not counts.get(split):
-            found = ", ".join(f"{name} {counts.get(name, 0)}" for name in wanted)
-            raise ValueError(
-                f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
-                f"change prepare.seed, prepare.val_share or prepare.test_share, or mark episodes with meta.split"
-            )
+
+
+def _empty(counts: Mapping[Split, int], intake: Intake) -> dict[Split, float]:
+    """Splits that should have a share and have no episode, with that share."""
+    return {split: share for split, share in _shares(intake).items() if share > 0 and not counts.get(split)}
+
+
+def _advice(observed: Sequence[Episode], intake: Intake) -> str:
+    """A seed that leaves no split empty, where one of a few does: of few episodes, most seeds leave one."""
+    for seed in range(SEEDS_TRIED):
+        other = replace(intake, seed=seed)
+        if not _empty(Counter(_decided(observed, other).values()), other):
+            return f"set prepare.seed to {seed}, which gives each one some"
+    return "split by episode (prepare.split_by)" if intake.split_by == "agent" else "which are too few for any split"
 
 
 def _require_trained_start(dream: Episode, kept: Mapping[str, Split]) -> None:

@@ -3,14 +3,17 @@
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
 fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
 frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
-are those logged after its start, or after another start of the train split, with noise.
+are those logged after its start, or, the more the teacher is in want of data, after another start of the train split;
+with noise.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldmodel.config.params import Dreams, Normalize
 from worldmodel.data.packing import pack, sample_of
@@ -24,7 +27,6 @@ from worldmodel.dreaming.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.learning.model import Floats, Shape
 
 PATIENCE = 10  # starts tried for each dream asked for
-BORROWED_SHARE = 0.5  # of dreams take their actions from another start
 
 
 def generate_dreams(
@@ -72,9 +74,12 @@ def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: No
 
 
 def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
-    """Every window that a dream may begin with."""
+    """Every window that a dream may begin with.
+
+    One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
+    """
     every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
-    return Starts(every, dreams.directed_share)
+    return Starts(every, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
@@ -83,8 +88,7 @@ def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
         actions=packed.actions.shape[1],
         rewards=packed.rewards is not None,
         history=history,
-        # One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
-        horizon=dreams.length + 1,
+        horizon=dreams.teacher.horizon,
         z_dim=dreams.teacher.z_dim,
         hidden_dim=dreams.teacher.hidden_dim,
         encoder="gru",
@@ -136,7 +140,7 @@ class Dreamer:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
         real = self.starts.windows
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < BORROWED_SHARE
+        borrowed = rng.random(len(chosen)) < self.teacher.want
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
@@ -187,7 +191,7 @@ class Dreamer:
             name="dream",
             timestamps=dream_times(source, begin, history, kept),
             features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
-            actions=self.action_space.decode(scaler.actions.inverse(actions)),
+            actions=self._raw_actions(actions),
             rewards=self._rewards(source, frames, rollout, row, kept),
             confidence=np.concatenate([np.ones(history), np.exp(-rollout.disagreement[row, :kept])]).astype(np.float32),
             source="dream",
@@ -198,6 +202,19 @@ class Dreamer:
                 "directed": directed,
             },
         )
+
+    def _raw_actions(self, actions: Floats) -> NDArray[np.int64] | Floats | None:
+        """[T, A] as a log holds them: continuous ones within what was logged, which rounding may have left."""
+        raw = self.scaler.actions.inverse(actions)
+        return self.action_space.decode(np.clip(raw, *self._logged_range) if self._logged_range else raw)
+
+    @cached_property
+    def _logged_range(self) -> tuple[Floats, Floats] | None:
+        """Least and largest continuous actions, raw, [A] each."""
+        logged = [episode.actions for episode in self.train if episode.actions is not None]
+        if self.action_space.kind != "continuous":
+            return None
+        return np.min([each.min(axis=0) for each in logged], axis=0), np.max([e.max(axis=0) for e in logged], axis=0)
 
     def _rewards(self, source: Episode, frames: slice, rollout: Rollout, row: int, kept: int) -> Floats | None:
         if source.rewards is None or rollout.rewards is None or self.scaler.rewards is None:

@@ -1,4 +1,4 @@
-"""Where dreams begin: at logged windows, most drawn from all alike, directed ones from the rarest, of which few are.
+"""Where dreams begin: at logged windows, most of them at one after the other of all, directed ones at a rare one.
 
 The same seed draws the same starts, whoever dreams on from there.
 """
@@ -9,22 +9,25 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.data.mixing import without_replacement
 from worldmodel.data.windows import Ints, Windows
 from worldmodel.measuring.rarity import rarest, rarest_count
 
 CHUNK = 256  # starts drawn at once; each chunk has its own random stream
+STARTS = 2**32  # numbers the order of starts among the random sequences of a seed; chunks are the others
 
 
 @dataclass(frozen=True)
 class Starts:
     windows: Windows
     directed_share: float
+    seed: int
 
     def draw(self, number: int, rng: np.random.Generator) -> tuple[Ints, NDArray[np.bool_]]:
         """Chunk `number`: which windows, and whether each was drawn from the rarest, [CHUNK]."""
         directed = self._directed(number)
         rank = rng.integers(rarest_count(self.windows), size=CHUNK)  # drawn by all, so that others' starts stay
-        chosen = rng.integers(len(self.windows), size=CHUNK)
+        chosen = without_replacement((self.seed, STARTS), len(self.windows), number * CHUNK, (number + 1) * CHUNK)
         return (np.where(directed, self._rarest[rank], chosen) if directed.any() else chosen), directed
 
     def begin(self, chosen: int) -> tuple[int, int]:

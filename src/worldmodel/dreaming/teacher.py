@@ -1,5 +1,8 @@
-"""The teacher behind dreams: independent world models, each fitted on its own share of the observed train episodes."""
+"""The teacher behind dreams: independent world models, each fitted on its own share of the observed train episodes, and
+a Gaussian process beside them that counts for as much as it proved worth on the episodes left out.
+"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Never
 
@@ -10,34 +13,45 @@ from tqdm import tqdm
 from worldmodel.config.params import Teacher as TeacherParams
 from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import Batch, Ints, Packed, windows
+from worldmodel.dreaming.gaussian import GaussianProcess, fit_gaussian_processes
 from worldmodel.learning import learner
 from worldmodel.learning.model import Floats, Shape, WorldModel
 
 SELECTIONS = 10  # how often a member is compared on the episodes that it does not train on
+JUDGED = 256  # windows of each member's left-out episodes that the Gaussian process is judged by
 
 
 @dataclass(frozen=True)
 class Rollout:
-    features: Floats  # [B, K, F], mean over the members
+    features: Floats  # [B, K, F], mean over the members, and the Gaussian process by its share
     rewards: Floats | None  # [B, K], mean over the members
-    disagreement: Floats  # [B, K], largest so far along the rollout: std over the members, root mean square of features
+    disagreement: Floats  # [B, K], largest so far along the rollout: std over opinions, root mean square of features
 
 
 @dataclass(frozen=True)
 class Teacher:
     members: tuple[WorldModel, ...]
+    process: GaussianProcess | None
+    share: Floats  # of the Gaussian process in the mean, by frame, the last one for all later ones; 0 without one
+    want: float  # of data: share of the members' error on left-out windows that they don't have on those trained on
     device: torch.device
 
     def rollout(self, batch: Batch) -> Rollout:
-        """Open loop from the batch's history along its planned actions; standardized units."""
+        """Open loop from the batch's history along its planned actions, however many; standardized units."""
         given = learner.to_device(batch, self.device)
         with torch.no_grad():
-            answers = [member(given.history, given.past_actions, given.planned_actions) for member in self.members]
-        features = torch.stack([answer.features for answer in answers]).cpu().numpy()
+            starts = [member.encode(given.history, given.past_actions) for member in self.members]
+            answers = [member.unroll(z, given.planned_actions) for member, z in zip(self.members, starts, strict=True)]
+        opinions = [answer.features.cpu().numpy() for answer in answers]
         rewards = [answer.rewards.cpu().numpy() for answer in answers if answer.rewards is not None]
-        spread = np.sqrt(features.var(axis=0, ddof=1).mean(axis=-1))
+        features = np.mean(opinions, axis=0)
+        if self.process is not None:
+            opinions.append(self.process.rollout(batch.history[:, -1], batch.planned_actions))
+            frame = np.minimum(np.arange(features.shape[1]), len(self.share) - 1)
+            features = features + self.share[frame, None] * (opinions[-1] - features)
+        spread = np.sqrt(np.var(opinions, axis=0, ddof=1).mean(axis=-1))
         return Rollout(
-            features=features.mean(axis=0),
+            features=features,
             rewards=np.stack(rewards).mean(axis=0) if rewards else None,
             disagreement=np.maximum.accumulate(spread, axis=1),
         )
@@ -58,13 +72,23 @@ def fit_teacher(
         )
     shuffled = np.random.default_rng([seed, len(long_enough)]).permutation(long_enough)
     with tqdm(total=params.members * params.steps, desc="teacher", unit="step", mininterval=1.0) as progress:
-        members = [
+        fitted = [
             _fit_member(
                 packed, *_fold(shuffled, number, params.members), shape, params, (seed, number), device, progress
             )
             for number in range(params.members)
         ]
-    return Teacher(tuple(members), device)
+    members, known, unseen = zip(*fitted, strict=True)
+    process, share = _second_opinion(members, packed, shuffled, shape, params.points, seed, device)
+    return Teacher(members, process, share, _want(known, unseen), device)
+
+
+def _want(known: Sequence[float], unseen: Sequence[float]) -> float:
+    """1 where nothing is left out: so few logs are wanting."""
+    if not np.isfinite(unseen).all():
+        return 1.0
+    missed = np.mean(unseen)
+    return float(np.clip((missed - np.mean(known)) / max(missed, np.finfo(float).tiny), 0, 1))
 
 
 def _fold(episodes: Ints, number: int, members: int) -> tuple[Ints, Ints]:
@@ -84,7 +108,8 @@ def _fit_member(
     seed: tuple[int, int],
     device: torch.device,
     progress: "tqdm[Never]",
-) -> WorldModel:
+) -> tuple[WorldModel, float, float]:
+    """A member, its error on windows that it was trained on, and on those left out (infinite where there are none)."""
     draws, weights, silenced = np.random.SeedSequence(seed).generate_state(3)
     model = learner.new_model(shape, packed, trained, int(weights), device, params.dropout)
     optimizer = learner.new_optimizer(model)
@@ -102,4 +127,36 @@ def _fit_member(
                 best = best.or_better(learner.Selected.at(model, unseen, t + 1, device))
             progress.update()
     model.load_state_dict(best.weights)
-    return model.eval()
+    known = learner.mean_error(model, learner.thinned(observed), device)
+    return model.eval(), known, best.error
+
+
+def _second_opinion(
+    members: Sequence[WorldModel],
+    packed: Packed,
+    shuffled: Ints,
+    shape: Shape,
+    points: int,
+    seed: int,
+    device: torch.device,
+) -> tuple[GaussianProcess | None, Floats]:
+    """A Gaussian process and its share of each frame [K]; none where no episode is left to judge it by."""
+    folds = [_fold(shuffled, number, len(members))[1] for number in range(len(members))]
+    if not points or not all(len(fold) for fold in folds):
+        return None, np.zeros(shape.horizon, np.float32)
+    whole, *partial = fit_gaussian_processes(packed, np.sort(shuffled), folds, shape.state_dim, points, seed)
+    along, across = np.zeros(shape.horizon), np.zeros(shape.horizon)
+    for member, process, fold in zip(members, partial, folds, strict=True):
+        unseen = windows(packed, fold, shape.history, shape.horizon)
+        unseen = unseen.every(max(1, len(unseen) // JUDGED))
+        for given, answer in learner.predictions(member, unseen, device):
+            history, plans, logged, weight = (
+                part.cpu().numpy() for part in (given.history, given.planned_actions, given.features, given.weight)
+            )
+            own = answer.features.cpu().numpy()
+            apart = (process.rollout(history[:, -1], plans) - own) * weight[..., None]
+            along += (apart * (logged - own)).sum(axis=(0, 2))
+            across += np.square(apart).sum(axis=(0, 2))
+        member.eval()
+    share = np.clip(along / np.maximum(across, np.finfo(np.float32).tiny), 0, 1).astype(np.float32)
+    return (whole if share.any() else None), share

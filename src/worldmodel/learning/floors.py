@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.windows import Packed
-from worldmodel.learning.model import Floats, LinearStart
+from worldmodel.learning.model import FARTHEST, Floats, LinearStart
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
 Doubles = NDArray[np.float64]
@@ -21,10 +21,11 @@ class Ridge:
     bias: Doubles  # [F]
 
     def rollout(self, last: Floats, actions: Floats) -> Floats:
-        """last frame [B, F], planned actions [B, K, A] -> open-loop prediction [B, K, F]"""
+        """last frame [B, F], planned actions [B, K, A] -> open-loop prediction [B, K, F], bounded as the model's is"""
         state, frames = last.astype(np.float64), []
         for action in np.moveaxis(actions, 1, 0):
-            state = state + np.concatenate([state, action], axis=1) @ self.weight.T + self.bias
+            moved = state + np.concatenate([state, action], axis=1) @ self.weight.T + self.bias
+            state = np.clip(moved, -FARTHEST, FARTHEST)
             frames.append(state)
         return np.stack(frames, axis=1).astype(np.float32)
 
@@ -73,13 +74,17 @@ def _moments(features: Iterable[Floats], actions: Iterable[Floats]) -> tuple[Dou
 
 
 def _projection(frames: Floats, state_dim: int) -> Floats:
-    """Principal directions [S, F] of frames [N, F] where S < F, else the identity."""
+    """Principal directions [S, F] of frames [N, F] where S < F, else the identity.
+
+    A direction in which nothing varies is 0: what trains its place in z can then never move a constant feature.
+    """
     width = frames.shape[1]
     if state_dim == width:
         return np.eye(width, dtype=np.float32)
     wide = frames.astype(np.float64)
-    _, directions = np.linalg.eigh(wide.T @ wide / len(wide))
-    leading = directions[:, ::-1][:, :state_dim].T
+    spread, directions = np.linalg.eigh(wide.T @ wide / len(wide))
+    varies = spread > width * np.finfo(np.float32).eps ** 2 * spread[-1]
+    leading = (directions * varies)[:, ::-1][:, :state_dim].T
     signs = np.sign(leading[np.arange(state_dim), np.abs(leading).argmax(axis=1)])
     projection: Floats = (leading * signs[:, None]).astype(np.float32)
     return projection

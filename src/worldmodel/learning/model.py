@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from worldmodel.learning.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
+FARTHEST = 1e6  # standardized units; a rollout that runs away stays there, so that squares and gradients are finite
 NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
@@ -55,7 +56,7 @@ class Shape:
 class LinearStart:
     """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
 
-    projection: Floats  # [S, F], rows orthonormal; the identity where S = F
+    projection: Floats  # [S, F], rows orthonormal, or 0 where nothing varies; the identity where S = F
     weight: Floats  # [S, S + A]
     bias: Floats  # [S]
     change_std: Floats  # [S]
@@ -65,6 +66,12 @@ class Prediction(NamedTuple):
     features: Tensor  # [B, K, F]
     log_std: Tensor  # [B, K, F]
     rewards: Tensor | None  # [B, K], what each planned action earns
+
+
+class Unrolled(NamedTuple):
+    features: Tensor  # [B, K, F]
+    hidden: Tensor  # [B, K, D]
+    rewards: Tensor | None  # [B, K]
 
 
 class Posterior(NamedTuple):
@@ -155,21 +162,25 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
-        return z + torch.cat([moved, change[:, state:]], dim=-1), hidden
+        return (z + torch.cat([moved, change[:, state:]], dim=-1)).clamp(-FARTHEST, FARTHEST), hidden
 
-    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
-        """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. K <= horizon."""
+    def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
+        """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
         states, hiddens = [], []
         for action in actions.unbind(1):
             z, hidden = self.step(z, action)
             states.append(z[:, : self.shape.state_dim])
             hiddens.append(hidden)
         state, hidden = torch.stack(states, dim=1), torch.stack(hiddens, dim=1)
+        rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
+        return Unrolled(self.expand(state), hidden, rewards)
+
+    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
+        """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated."""
+        features, hidden, rewards = self.unroll(z, actions)
         # The spread is fitted on hidden units as they are, so that it never bends the mean.
         log_std = self.spread(hidden.detach()).clamp(*LOG_STD_RANGE)
-        log_std = log_std + self.log_std_offset[: state.shape[1], None]
-        rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-        return Prediction(self.expand(state), log_std, rewards)
+        return Prediction(features, log_std + self.log_std_offset[: hidden.shape[1], None], rewards)
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
         return self.predict(self.encode(features, past_actions), planned_actions)

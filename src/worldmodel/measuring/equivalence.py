@@ -1,14 +1,19 @@
-"""Does the ONNX bundle say what the torch model says? Compared in standardized units."""
+"""Does the ONNX bundle say what the torch model says? Compared in standardized units.
+
+An answer farther than 1 from the mean is compared relative to its size, and raw numbers beside each other in float32
+count as equal: a rollout that grows, or a feature with a large offset, holds no more digits.
+"""
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from worldmodel.bundle.graph import RawEncoder, RawPredictor
 from worldmodel.client import Future, WorldModel
-from worldmodel.data.scaler import Floats, Scaler
+from worldmodel.data.scaler import Affine, Floats, Scaler
 from worldmodel.data.windows import Windows
 from worldmodel.learning import model as torch_model
 from worldmodel.measuring.scoring import chunks, predict_raw, raw_inputs
@@ -51,15 +56,23 @@ def _inputs(shape: torch_model.Shape, scaler: Scaler, held_out: Windows, seed: i
 
 
 def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scaler) -> float:
-    scales = [scaler.features.scale, scaler.features.scale]
+    units = [scaler.features, replace(scaler.features, center=np.zeros_like(scaler.features.center))]
     if scaler.rewards is not None:
-        scales.append(scaler.rewards.scale)
+        units.append(scaler.rewards)
     found = [part for part in future if part is not None]
     differences = [
-        float((np.abs(onnx - answer.numpy()[:, : onnx.shape[1]]) / scale).max())
-        for onnx, answer, scale in zip(found, answers, scales, strict=True)
+        _apart(onnx, answer.numpy()[:, : onnx.shape[1]], unit)
+        for onnx, answer, unit in zip(found, answers, units, strict=True)
     ]
     return float(np.max(differences))
+
+
+def _apart(onnx: Floats, answer: Floats, unit: Affine) -> float:
+    """Largest difference of raw answers, in standardized units."""
+    found, expected = onnx.astype(np.float64), answer.astype(np.float64)
+    beyond_rounding = np.maximum(np.abs(found - expected) - np.spacing(np.abs(answer)), 0)
+    size = np.maximum(np.abs(expected - unit.center) / unit.scale, 1)
+    return float((beyond_rounding / unit.scale / size).max())
 
 
 def _rounded_up(value: float) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from worldmodel.data.windows import Labels
 from worldmodel.learning.model import NORMAL_90
 
+ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
@@ -147,8 +148,8 @@ def errors(scores: Scores) -> dict[str, float]:
 
 
 def _skill(model: float, floor: float) -> float:
-    """Share of the floor's error that the model explains; 0 where there is nothing to explain."""
-    return 1 - model / floor if floor else 0.0
+    """Share of the floor's error that the model explains; 0 where there is nothing to explain but rounding."""
+    return 1 - model / floor if floor > ROUNDING else 0.0
 
 
 def _marks(by_frame: Doubles) -> Iterator[tuple[str, float]]:

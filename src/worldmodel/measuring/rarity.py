@@ -16,6 +16,7 @@ RAREST_SHARE = 0.1  # of windows count as rare
 NEIGHBOUR = 10  # k: one odd frame in the reference does not make its surroundings common
 REFERENCE = 4096  # windows that distances are taken to
 CHUNK = 2048  # windows compared at once
+STILL = 1e-6  # standardized units; a coordinate that spreads less counts as constant
 SEED = 0  # of the choice of the reference
 Doubles = NDArray[np.float64]
 
@@ -38,8 +39,10 @@ def rarity(train: Windows, given: Windows) -> Doubles:
     chosen = np.random.default_rng(SEED).permutation(len(train))[:REFERENCE]
     reference = train.at(np.sort(chosen))
     known, asked = _situations(reference), _situations(given)
+    if not len(known):
+        return np.full(len(asked), np.inf)
     spread = known.std(axis=0)
-    spread[spread == 0] = 1
+    spread[spread < STILL] = 1
     parts = [
         _distances(known / spread, reference.episode, asked[begin : begin + CHUNK] / spread, given.episode[begin:])
         for begin in range(0, len(given), CHUNK)

@@ -19,6 +19,8 @@ FOLDS = 5
 SEED = 0  # of the sample and of the folds
 PENALTY = 1.0  # of squared weights, beside one squared error a window
 SMALLEST = 1e-3  # standardized units; magnitudes below it look the same
+STILL = 1e-6  # a column that spreads less does not vary but by rounding
+CHUNK = 2_000_000  # numbers of a batch at once
 DIGITS = 3  # of an AUC: more than a few thousand windows can tell
 Doubles = NDArray[np.float64]
 
@@ -37,10 +39,8 @@ def realism(packed: Packed, history: int, horizon: int) -> Realism | None:
     if len(np.unique(real.episode)) < 2:
         return None
     ridge = train_ridge(packed)
-    everything = np.arange(len(real))
-    batches = [these.take(everything) for these in (real, dreamed)]
-    exists = batches[0].weight * batches[1].weight
-    signs = [_signs(batch, exists, ridge) for batch in batches]
+    parts = [_both_signs(real.at(chosen), dreamed.at(chosen), ridge) for chosen in _chunks(real)]
+    signs = [{name: np.concatenate([each[of][name] for each in parts]) for name in parts[0][of]} for of in (0, 1)]
     fold = _folds(real.episode)
     by_sign = {name: _judge(signs[0][name], signs[1][name], fold)[0] for name in signs[0]}
     columns = [np.concatenate(list(each.values()), axis=1) for each in signs]
@@ -74,6 +74,20 @@ def _pairs(packed: Packed, history: int, horizon: int) -> tuple[Windows, Windows
         end=np.where(known, packed.starts[origin] + packed.lengths[origin], instead.end),
         episode=np.where(known, origin, instead.episode),
     )
+
+
+def _chunks(pairs: Windows) -> list[Ints]:
+    """Numbers of the pairs that fit into memory at once, however wide and long they are."""
+    size = pairs.packed.features.shape[1] * (pairs.history + pairs.horizon)
+    count = -(-len(pairs) * size // CHUNK)
+    return np.array_split(np.arange(len(pairs)), count)
+
+
+def _both_signs(real: Windows, dreamed: Windows, ridge: Ridge) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
+    """Signs of the real windows and of the dreamed ones."""
+    one, other = (these.take(np.arange(len(these))) for these in (real, dreamed))
+    exists = one.weight * other.weight
+    return _signs(one, exists, ridge), _signs(other, exists, ridge)
 
 
 def _signs(batch: Batch, exists: Floats, ridge: Ridge) -> dict[str, Doubles]:
@@ -127,7 +141,7 @@ def _judge(real: Doubles, dream: Doubles, fold: Ints) -> tuple[float, Doubles]:
 def _discriminant(columns: Doubles, is_dream: NDArray[np.bool_], asked: Doubles) -> Doubles:
     """Ridge regression of -1 (real) and 1 (dream): Fisher's linear discriminant, in closed form."""
     center, spread = columns.mean(axis=0), columns.std(axis=0)
-    spread[spread == 0] = 1
+    spread[spread < STILL] = 1
     known = (columns - center) / spread
     weight = np.linalg.solve(known.T @ known + PENALTY * np.eye(known.shape[1]), known.T @ (2.0 * is_dream - 1))
     scores: Doubles = (asked - center) / spread @ weight

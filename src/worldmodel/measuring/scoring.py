@@ -30,6 +30,11 @@ class Predictors:
         future = self.future(batch)
         return self.scaler.features.transform(future.features), future.std / self.scaler.features.scale
 
+    def linear(self, batch: Batch) -> Floats:
+        """What ridge predicts, through raw float32 as the model's answer: a large offset rounds both."""
+        features = self.scaler.features
+        return features.transform(features.inverse(self.ridge.rollout(batch.history[:, -1], batch.planned_actions)))
+
 
 def raw_inputs(batch: Batch, scaler: Scaler) -> tuple[Floats, Floats, Floats]:
     """history, past and planned actions in raw units."""
@@ -68,10 +73,11 @@ def _scores(predictors: Predictors, batch: Batch) -> dict[str, Any]:
     """The fields of Scores, [B, K] each."""
     last, real = batch.history[:, -1], batch.features
     predicted, std = predictors.predicted(batch)
+    linear = predictors.linear(batch)
     return {
         "model": squared_error(predicted, real),
         "persistence": squared_error(persistence(last, real.shape[1]), real),
-        "linear": squared_error(predictors.ridge.rollout(last, batch.planned_actions), real),
+        "linear": squared_error(linear, real),
         "log_likelihood": log_likelihood(predicted, std, real),
         "covered": covered(predicted, std, real),
         "weight": batch.weight,

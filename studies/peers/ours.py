@@ -1,0 +1,66 @@
+"""Ours, as a peer would be measured: teacher, dreams and training with the params' steps, on the processor's clock."""
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from peers.fitting import CPU, Trained
+from peers.material import Material
+from train import fit
+from worldmodel.config.params import Params, Train
+from worldmodel.data.mixing import Mixture, rho_schedule
+from worldmodel.data.windows import Packed, Windows, windows
+from worldmodel.dreaming.dreamer import generate_dreams
+from worldmodel.learning import learner
+from worldmodel.learning.learner import Tensors
+from worldmodel.learning.model import Shape, WorldModel
+
+
+def train_ours(material: Material, params: Params, seed: int) -> Trained:
+    """What dreams, prepare, normalize and train do, with their seeds moved by `seed`."""
+    begin = time.process_time()
+    settings = replace(params.train, seed=params.train.seed + seed)
+    dreams = replace(params.dreams, seed=params.dreams.seed + seed)
+    dreamed = generate_dreams(material.train, material.action_space, dreams, params.normalize, settings.history, CPU)
+    packed = material.packed(dreamed)
+    observed, dreamt, held_out = (
+        windows(packed, packed.where(split, source), settings.history, settings.horizon)
+        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
+    )
+    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+    weigh = settings.dream_weighting == "confidence"
+    mixture = Mixture(observed, dreamt, settings.batch_size, rho, settings.seed, confidence=weigh)
+    model = learner.new_model(_shape(packed, settings), packed, packed.where("train"), settings.seed, CPU)
+    seen = learner.thinned(held_out)
+    run = fit(model, mixture, seen, settings, CPU)
+    spent = time.process_time() - begin
+    looks = 1 + sum(series == "val" for _, series, _ in run.losses)
+
+    def predict(batch: Tensors) -> Tensor:
+        features: Tensor = model(batch.history, batch.past_actions, batch.planned_actions).features
+        return features
+
+    return Trained(predict, run.steps, spent - looks * _seconds_of_a_look(model, seen), run.selected_step / run.steps)
+
+
+def _seconds_of_a_look(model: WorldModel, held_out: Windows) -> float:
+    """Of the processor: `fit` looks at the val windows as often as peers do, and their seconds leave it out."""
+    begin = time.process_time()
+    learner.Selected.at(model, held_out, 0, torch.device("cpu"))
+    return time.process_time() - begin
+
+
+def _shape(packed: Packed, settings: Train) -> Shape:
+    return Shape(
+        features=packed.features.shape[1],
+        actions=packed.actions.shape[1],
+        rewards=packed.rewards is not None,
+        history=settings.history,
+        horizon=settings.horizon,
+        z_dim=settings.z_dim,
+        hidden_dim=settings.hidden_dim,
+        encoder=settings.encoder,
+        context_spread=settings.kl_weight > 0,
+    )
