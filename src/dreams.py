@@ -17,6 +17,7 @@ from worldmodel.data.split import assign
 from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.measuring.realism import Realism, realism, told
 from worldmodel.runtime import numerics, stage, work
+from worldmodel.runtime.checkpoint import Checkpoints, held
 from worldmodel.runtime.fingerprint import import_closure
 
 LIBRARIES = ("numpy", "torch")
@@ -24,12 +25,12 @@ FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 
 
-def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
+def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoints | None = None) -> None:
     """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = numerics.settle(settings.train)
     observed, space = read_observed(logs, settings.prepare)
     train = observed["train"]
-    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device)
+    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device, kept)
     write_jsonl(out / FILE, dreamed)
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
@@ -78,8 +79,9 @@ def main() -> None:
     given = parser.parse_args()
     settings = params.load(given.params, params.DreamsStage)
     inputs = {"logs": given.logs} | _simulator(settings.dreams)
-    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
-        dreams(given.logs, given.out, settings)
+    task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
+    with held(task.checkpoints) as kept, task.watched(given.params):
+        dreams(given.logs, given.out, settings, kept)
 
 
 if __name__ == "__main__":

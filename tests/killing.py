@@ -1,4 +1,4 @@
-"""Trainings that die: run as `python tests/killing.py FOLDER`, prints what it saw as JSON.
+"""Trainings, of model and teacher, that die: run as `python tests/killing.py FOLDER`, prints what it saw as JSON.
 
 One process pays for importing torch; each training is a fork of it. (The tests' own process has computed gradients,
 after which torch refuses to compute any in a fork.)
@@ -19,14 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import conftest  # noqa: E402, F401  (settles the numerics)
+from dreams import dreams  # noqa: E402
+from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs  # noqa: E402
 from projects import Project, make_project  # noqa: E402
 from test_episodes import contents  # noqa: E402
 from train import train  # noqa: E402
+from worldmodel.config import params  # noqa: E402
 from worldmodel.runtime import checkpoint  # noqa: E402
 from worldmodel.runtime.checkpoint import Interval, held  # noqa: E402
 
 ALWAYS = Interval(steps=1, seconds=0)
 STEPS, KILLS = 40, 7
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def training(project: Project, out: Path, kept_in: Path | None) -> None:
@@ -44,7 +48,6 @@ def forked(work: Callable[[], object]) -> int:
     if pid:
         return pid
     code = 1
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         work()
         code = 0
@@ -61,15 +64,23 @@ def code_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_at_random(project: Project, folder: Path, number: int) -> list[int]:
+def dreaming(logs: Path, out: Path, kept_in: Path) -> None:
+    compute = params.Compute(history=3, threads=1, numerics="portable", device="cpu")
+    teacher = {"members": 2, "steps": 20, "dropout": 0.2}
+    settings = params.DreamsStage(make_dreams(teacher), make_intake(), make_normalize(), compute)
+    with held(kept_in, ALWAYS) as kept:
+        dreams(logs, out, settings, kept)
+
+
+def killed_at_random(work: Callable[[], None], number: int) -> list[int]:
     """Start it again and again, to kill it KILLS times, then let it be; returns the exit codes."""
     rng, codes = random.Random(number), []
     while len([code for code in codes if code != 0]) < KILLS:
-        pid = forked(lambda: training(project, folder / "out", folder / "kept"))
+        pid = forked(work)
         time.sleep(rng.uniform(0.0, 0.1))
         os.kill(pid, number)
         codes.append(code_of(pid))
-    return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
+    return [*codes, code_of(forked(work))]
 
 
 def killed_while_writing(project: Project, folder: Path) -> list[int]:
@@ -108,19 +119,25 @@ def out_of_room(project: Project, folder: Path) -> list[int]:
 
 
 def main(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in every fork from its first moment
     checkpoint.SHARE = float("inf")  # so that there is one at every step
     with contextlib.redirect_stdout(sys.stderr):
         project = make_project(folder / "data", steps=STEPS)
     assert code_of(forked(lambda: training(project, folder / "whole", None))) == 0
-    codes = {
-        "SIGKILL": killed_at_random(project, folder / "SIGKILL", signal.SIGKILL),
-        "SIGTERM": killed_at_random(project, folder / "SIGTERM", signal.SIGTERM),
-        "SIGINT": killed_at_random(project, folder / "SIGINT", signal.SIGINT),
-        "no room": out_of_room(project, folder / "no room"),
-        "writing": killed_while_writing(project, folder / "writing"),
-    }
-    whole = contents(folder / "whole")
-    equal = {name: contents(folder / name / "out") == whole for name in codes}
+    logs = write_logs(folder / "logs", make_episodes(12, 12))
+    assert code_of(forked(lambda: dreaming(logs, folder / "dreamt", folder / "dreamt kept"))) == 0
+
+    def train_in(name: str) -> Callable[[], None]:
+        return lambda: training(project, folder / name / "out", folder / name / "kept")
+
+    codes = {number.name: killed_at_random(train_in(number.name), number) for number in SIGNALS}
+    codes["no room"] = out_of_room(project, folder / "no room")
+    codes["writing"] = killed_while_writing(project, folder / "writing")
+    codes["teacher"] = killed_at_random(
+        lambda: dreaming(logs, folder / "teacher/out", folder / "teacher/kept"), signal.SIGKILL
+    )
+    whole = {name: contents(folder / ("dreamt" if name == "teacher" else "whole")) for name in codes}
+    equal = {name: contents(folder / name / "out") == whole[name] for name in codes}
     print(json.dumps({"codes": codes, "equal": equal, "left": [str(p) for p in folder.glob("*/kept")]}))
 
 

@@ -23,7 +23,7 @@ def seen(tmp_path_factory):
     return json.loads(done.stdout) | {"said": done.stderr}
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "writing", "no room"])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "writing", "no room", "teacher"])
 def test_a_killed_training_reaches_the_same_bits(seen, how):
     assert seen["equal"][how]
 
@@ -31,7 +31,12 @@ def test_a_killed_training_reaches_the_same_bits(seen, how):
 def test_it_was_killed_often_and_at_last_left_alone(seen):
     assert all(codes[-1] == 0 for codes in seen["codes"].values())
     assert sum(code != 0 for codes in seen["codes"].values() for code in codes) >= 20
-    assert set(seen["codes"]["SIGKILL"]) == set(seen["codes"]["writing"]) == {-signal.SIGKILL, 0}
+    assert (
+        set(seen["codes"]["SIGKILL"])
+        == set(seen["codes"]["writing"])
+        == set(seen["codes"]["teacher"])
+        == {-signal.SIGKILL, 0}
+    )
 
 
 @pytest.mark.parametrize(("how", "code"), [("SIGTERM", 143), ("SIGINT", 130)])

@@ -46,7 +46,7 @@ SOURCES = {
     "src/worldmodel/data/scaler.py": "dreams normalize train export validate",
     "src/worldmodel/data/mixing.py src/worldmodel/learning/l*.py": "dreams train",
     "src/worldmodel/learning/[_em]*.py": "dreams train export validate",
-    "src/worldmodel/learning/snapshot.py src/worldmodel/runtime/checkpoint.py": "train",
+    "src/worldmodel/learning/snapshot.py src/worldmodel/runtime/checkpoint.py": "dreams train",
     "src/worldmodel/learning/trained.py": "train export validate",
     "src/worldmodel/measuring/[_r]*.py": "dreams validate",
     "src/worldmodel/measuring/[a-qs-z]*.py": "validate",
