@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check check-logs smoke bench bench-logs rho-study peers proto clean
+.PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
+.PHONY: peers proto pins clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +27,12 @@ export: $(VENV)/runtime  ## the pipeline up to the ONNX bundle
 
 validate: $(VENV)/runtime  ## the pipeline up to the metrics
 	$(RUN) dvc repro validate
+
+runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
+	$(RUN) python scripts/runs.py
+
+reproduce: $(VENV)/runtime  ## clone HEAD, run its pipeline from nothing, compare all md5 with the committed ones
+	$(RUN) python scripts/reproduce.py
 
 test: $(VENV)/dev  ## the whole test suite
 	$(RUN) pytest
@@ -58,14 +65,20 @@ peers: $(VENV)/runtime  ## ours beside five published models on each log file of
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh
 
+pins:  ## after requirements*.txt were changed: install them, write constraints.txt and versions.yaml anew
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) python scripts/pins.py
+	touch $(VENV)/runtime $(VENV)/dev
+
 clean:  ## remove the virtual environment and tool caches, keep data and artifacts
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/runtime: requirements.txt
+$(VENV)/runtime: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/dev: requirements-dev.txt constraints.txt $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@

@@ -17,18 +17,21 @@ from worldmodel.data.schema import ActionSpace, Episode, Split
 from worldmodel.data.split import assign
 from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.measuring.realism import Realism, realism, told
-from worldmodel.runtime import numerics, stage
+from worldmodel.runtime import numerics, stage, work
+from worldmodel.runtime.checkpoint import Checkpoints, held
+from worldmodel.runtime.fingerprint import import_closure
 
+LIBRARIES = ("msgspec", "numpy", "pysimdjson", "torch")
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 
 
-def dreams(logs: Path, out: Path, settings: params.DreamsStage) -> None:
+def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoints | None = None) -> None:
     """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = numerics.settle(settings.train)
     observed, space = read_observed(logs, settings.prepare)
     train = observed["train"]
-    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device)
+    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device, kept)
     write_jsonl(out / FILE, dreamed)
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
@@ -60,6 +63,13 @@ def _realism(
     return realism(packed, settings.train.history, settings.dreams.length)
 
 
+def _simulator(settings: params.Dreams) -> dict[str, Path]:
+    """The file of the user's function, where it is used and lies in the project's folder, and what that imports."""
+    entry = Path(*settings.simulator.split(":")[0].split(".")).with_suffix(".py")
+    files = import_closure(entry) if settings.source == "simulator" and entry.is_file() else []
+    return {path.as_posix(): path for path in files}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Let a teacher or a simulator dream from the train split, or repeat it."
@@ -68,7 +78,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for dreams.jsonl")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    dreams(given.logs, given.out, params.load(given.params, params.DreamsStage))
+    settings = params.load(given.params, params.DreamsStage)
+    inputs = {"logs": given.logs} | _simulator(settings.dreams)
+    task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
+    with held(task.checkpoints) as kept, task.watched(given.params):
+        dreams(given.logs, given.out, settings, kept)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from worldmodel.client import ENCODER, PREDICTOR
 from worldmodel.config import params
 from worldmodel.data.scaler import Scaler
 from worldmodel.learning.trained import MANIFEST, WEIGHTS, read_trained, write_manifest
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
-from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.runtime.fingerprint import sha256
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
-LIBRARIES = ("numpy", "onnx", "onnxscript", "safetensors", "torch")
+LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
 
 
 def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportStage) -> Path:
@@ -35,14 +35,8 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         raise ValueError(f"{trained}: trained with other params than the `train` section has; run `dvc repro train`")
     if found.manifest["data"]["normalizer"] != sha256(normalizer):
         raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
-    exported = {
-        "params": asdict(settings),
-        "weights": sha256(trained / WEIGHTS),
-        "versions": versions(LIBRARIES),
-        "code": fingerprint(source_hashes(Path(__file__))),
-    }
-    manifest = found.manifest | {"exported": exported}
-    run_id = fingerprint(manifest)[:12]
+    task = _task(trained, normalizer, settings)
+    manifest, run_id = found.manifest | {"exported": task.depends_on}, task.run_id
     bundle = out / run_id
     kind, opset = found.manifest["action_kind"], settings.export.opset
     files = {
@@ -62,6 +56,10 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
     return bundle
 
 
+def _task(trained: Path, normalizer: Path, settings: params.ExportStage) -> work.Work:
+    return work.begin(Path(__file__), settings, {"trained": trained, "normalizer": normalizer}, LIBRARIES)
+
+
 def _remove_earlier(out: Path) -> None:
     """Bundles and nothing else: the folder may hold what is not ours."""
     for earlier in out.glob("*"):
@@ -76,7 +74,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundle's folder")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    export(given.trained, given.normalizer, given.out, params.load(given.params, params.ExportStage))
+    settings = params.load(given.params, params.ExportStage)
+    with _task(given.trained, given.normalizer, settings).watched(given.params):
+        export(given.trained, given.normalizer, given.out, settings)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from worldmodel.data.packing import labels_of, sample_of, write_packed
 from worldmodel.data.scaler import Floats, Sample, Scaler, fit
 from worldmodel.data.spool import Place, Spool
 from worldmodel.data.table import Table
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
 
+LIBRARIES = ("lmdb", "numpy")
 SHOWN = 10  # constant features that are named
 
 
@@ -81,7 +82,9 @@ def main() -> None:
     parser.add_argument("--normalizer", type=Path, required=True, help="file for the scales")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    normalize(given.prepared, given.out, given.normalizer, params.load(given.params, params.NormalizeStage).normalize)
+    settings = params.load(given.params, params.NormalizeStage)
+    with work.begin(Path(__file__), settings, {"prepared": given.prepared}, LIBRARIES).watched(given.params):
+        normalize(given.prepared, given.out, given.normalizer, settings.normalize)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from worldmodel.data.rejects import by_reason, require_few_rejects, write_reject
 from worldmodel.data.schema import Episode, Split
 from worldmodel.data.split import assign
 from worldmodel.data.spool import Spool, Spooled
-from worldmodel.runtime import stage
+from worldmodel.runtime import stage, work
 
+LIBRARIES = ("lmdb", "msgspec", "numpy", "pysimdjson")
 SHOWN_AGENTS = 10
 
 
@@ -73,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args(arguments)
-    prepare(given.logs, given.dreams, given.out, load(given.params, PrepareStage).prepare)
+    settings = load(given.params, PrepareStage)
+    inputs = {name: path for name, path in (("logs", given.logs), ("dreams", given.dreams)) if path is not None}
+    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
+        prepare(given.logs, given.dreams, given.out, settings.prepare)
 
 
 if __name__ == "__main__":

@@ -22,19 +22,28 @@ from worldmodel.data.packing import PackedData, read_packed
 from worldmodel.data.scaler import Scaler
 from worldmodel.data.windows import Windows, windows
 from worldmodel.learning import learner
+from worldmodel.learning.course import Course
 from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
-from worldmodel.runtime import numerics, stage, timing
-from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes, versions
+from worldmodel.runtime import numerics, stage, timing, work
+from worldmodel.runtime.checkpoint import Checkpoints, held, listening
+from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
 from worldmodel.runtime.tables import six_digits, write_csv
+from worldmodel.runtime.versions import installed
 
-LIBRARIES = ("numpy", "safetensors", "torch")
+LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
 EVALUATIONS = 20  # looks at the val windows
 REFRESH = 25  # steps between two texts of the progress bar
 
 
 def train(
-    normalized: Path, normalizer: Path, out: Path, plots: Path, clock: Path, settings: params.Train
+    normalized: Path,
+    normalizer: Path,
+    out: Path,
+    plots: Path,
+    clock: Path,
+    settings: params.Train,
+    kept: Checkpoints | None = None,
 ) -> dict[str, Any]:
     """Train one model and write it; returns its manifest.
 
@@ -48,7 +57,7 @@ def train(
 
     # From ridge to the selected, calibrated weights
     model = untrained(data, settings, device)
-    run = fit(model, mixture, learner.thinned(held_out), settings, device)
+    run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept)
     learner.calibrate(model, learner.thinned(held_out), device)
 
     # What is kept
@@ -60,7 +69,7 @@ def train(
         "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
         "selected": {"step": run.selected_step, "val_mse": run.selected_error},
-        "versions": versions(LIBRARIES),
+        "versions": installed(LIBRARIES),
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))
@@ -119,37 +128,41 @@ def fit(
     settings: params.Train,
     device: torch.device,
     evaluations: int = EVALUATIONS,
+    kept: Checkpoints | None = None,
 ) -> Run:
-    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows."""
+    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows.
+
+    Goes on from the latest of the kept checkpoints, to the same bits.
+    """
     optimizer = learner.new_optimizer(model)
-    best = learner.Selected.at(model, held_out, 0, device)
     latent = learner.LatentLosses(settings.kl_weight, settings.contrastive_weight)
-    shown = ("mse", *latent.names)
-    losses: list[tuple[int, str, float]] = []
-    total, since, spent = torch.zeros(len(shown), device=device), 0, 0.0
+    shown, series = ("mse", *latent.names), ("train", *latent.names)
     due = max(1, settings.steps // evaluations)
-    with tqdm(total=settings.steps, desc="train", unit="step", mininterval=1.0) as progress:
-        for t in range(settings.steps):
+    begun = kept.latest() if kept else None
+    course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
+    bar = tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0)
+    with listening(kept), bar as progress:
+        for t in range(course.step, settings.steps):
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)
             rate = learner.learning_rate(t, settings.steps, settings.lr)
             parts = learner.update(model, optimizer, batch, rate, latent._replace(draw=(settings.seed, t)))
-            total, since = total + torch.stack([parts[name] for name in shown]), since + 1
-            spent += time.perf_counter() - begin
+            course.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
-                means = [f"{name} {value:.4f}" for name, value in zip(shown, (total / since).tolist(), strict=True)]
-                speed = settings.batch_size * (t + 1) / spent
+                means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]
+                speed = settings.batch_size * (t + 1) / course.seconds
                 progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
             if (t + 1) % due == 0 or t + 1 == settings.steps:
-                now = learner.Selected.at(model, held_out, t + 1, device)
-                best = best.or_better(now)
-                series = ("train", *latent.names)
-                losses += [(t + 1, name, mean) for name, mean in zip(series, (total / since).tolist(), strict=True)]
-                losses += [(t + 1, "val", now.error)] if len(held_out) else []
-                total, since = torch.zeros_like(total), 0
+                course.look(learner.Selected.at(model, held_out, t + 1, device), series)
+            if kept and kept.due(t + 1):
+                kept.save(t + 1, course.state(model, optimizer))
             progress.update()
-    model.load_state_dict(best.weights)
-    return Run(losses, best.step, _known(best.error), settings.steps, spent)
+    model.load_state_dict(course.best.weights)
+    return Run(course.losses, course.best.step, _known(course.best.error), settings.steps, course.seconds)
+
+
+def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> Course:
+    return Course(learner.Selected.at(model, held_out, 0, device), torch.zeros(losses, device=device))
 
 
 def _known(error: float) -> float | None:
@@ -175,8 +188,11 @@ def main() -> None:
     parser.add_argument("--timing", type=Path, required=True, help="file for what the clock says")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    settings = params.load(given.params, params.TrainStage).train
-    train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings)
+    settings = params.load(given.params, params.TrainStage)
+    inputs = {"normalized": given.normalized, "normalizer": given.normalizer}
+    task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
+    with held(task.checkpoints) as kept, task.watched(given.params):
+        train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings.train, kept)
 
 
 if __name__ == "__main__":

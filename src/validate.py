@@ -19,9 +19,11 @@ from worldmodel.learning.trained import read_compute, read_trained
 from worldmodel.measuring import curves, equivalence, latency, metrics, rarity
 from worldmodel.measuring.realism import realism, told
 from worldmodel.measuring.scoring import Predictors, score
-from worldmodel.runtime import numerics, stage, timing
+from worldmodel.runtime import numerics, stage, timing, work
 from worldmodel.runtime.atomic import replacing
 from worldmodel.runtime.tables import rounded
+
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
 
 
 def validate(
@@ -109,8 +111,10 @@ def main() -> None:
     parser.add_argument("--timing", type=Path, required=True, help="file for what the clock says")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args()
-    settings = params.load(given.params, params.ValidateStage).validate
-    validate(given.bundles, given.normalized, given.out, given.plots, given.timing, settings)
+    settings = params.load(given.params, params.ValidateStage)
+    inputs = {"bundles": given.bundles, "normalized": given.normalized}
+    with work.begin(Path(__file__), settings, inputs, LIBRARIES).watched(given.params):
+        validate(given.bundles, given.normalized, given.out, given.plots, given.timing, settings.validate)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import hypothesis
 import pytest
 
+from copies import Copy
 from projects import VARIANTS, Project, build
 from worldmodel.config.params import Compute
 from worldmodel.runtime.numerics import settle
@@ -14,6 +16,15 @@ from worldmodel.runtime.numerics import settle
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 settle(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # before the first tensor is computed
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where stages that are called in a test keep checkpoints and records, instead of in the project."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    return folder
+
 
 Projects = Callable[[str], Project]
 
@@ -33,3 +44,12 @@ def project(projects: Projects) -> Project:
 def variant(request: pytest.FixtureRequest, projects: Projects) -> Project:
     """One project after the other."""
     return projects(request.param)
+
+
+@pytest.fixture(scope="session")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Run once from scratch under DVC, and committed. A test that leaves it other than it was makes one `again`."""
+    made = Copy.made(tmp_path_factory.mktemp("pipeline") / "project")
+    assert made.repro() == ({"dreams", "prepare", "normalize", "train", "export", "validate"}, set())
+    made.commit()
+    return made

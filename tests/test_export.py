@@ -39,11 +39,15 @@ def test_the_same_training_gives_the_same_bundle_in_another_folder(project, tmp_
     assert copy.bundle.name == project.bundle.name
 
 
-def test_the_run_id_is_the_fingerprint_of_the_manifest(variant):
+def test_the_run_id_is_the_fingerprint_of_what_the_manifest_says(variant):
     manifest = yaml.safe_load((variant.bundle / "manifest.yaml").read_text())
     run_id = manifest.pop("run_id")
-    assert run_id == variant.bundle.name == fingerprint(manifest)[:12]
-    assert manifest["exported"]["weights"] == sha256(variant.bundle / "weights.safetensors")
+    assert run_id == variant.bundle.name == fingerprint(manifest["exported"])[:12]
+    assert manifest["exported"]["inputs"] == {
+        "normalizer": sha256(variant.bundle / "normalizer.json"),
+        "trained/manifest.yaml": sha256(variant.trained / "manifest.yaml"),
+        "trained/weights.safetensors": sha256(variant.bundle / "weights.safetensors"),
+    }
     assert manifest["exported"]["params"] == yaml.safe_load((variant.bundle / "params.yaml").read_text())
     trained = variant.read_trained().manifest
     assert {name: manifest[name] for name in trained} == trained

@@ -2,7 +2,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import torch
 
 from worldmodel.runtime import fingerprint as fp
 
@@ -67,7 +66,3 @@ def test_sha256_is_that_of_the_content(tmp_path):
 def test_a_fingerprint_depends_on_values_and_not_on_order():
     assert fp.fingerprint({"a": 1, "b": [2.5]}) == fp.fingerprint({"b": [2.5], "a": 1})
     assert fp.fingerprint({"a": 1}) != fp.fingerprint({"a": 2})
-
-
-def test_versions_have_no_local_part():
-    assert fp.versions(["torch"]) == {"torch": torch.__version__.split("+")[0]}

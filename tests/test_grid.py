@@ -1,8 +1,8 @@
 import pytest
 
 import grid
+from copies import tiny_params
 from studies_factories import runs_of
-from test_pipeline import tiny_params
 
 
 def test_arms_of_a_seed_and_a_size_share_their_dreams_and_the_control_has_others():

@@ -6,13 +6,13 @@ import pytest
 import torch
 import yaml
 
+from copies import tiny_params
 from factories import make_episodes, make_packed, make_train, write_logs
 from peers import compare
 from peers.admpo import Admpo
 from peers.fitting import errors, train_peer
 from peers.measuring import PEERS
 from peers.peer import new_peer
-from test_pipeline import tiny_params
 from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import windows
 from worldmodel.learning import learner

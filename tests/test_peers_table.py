@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from copies import tiny_params
 from factories import make_episodes, write_logs
 from peers import cells, measuring, ranking, table
 from peers.cells import Cell, Shelf
 from peers.compare import on_the_processor
-from test_pipeline import tiny_params
 
 MODELS = ("ours", "pets", "admpo")
 

@@ -1,30 +1,21 @@
 """dvc.yaml against the code, and the pipeline under DVC: what reruns, what is a cache hit, what stays the same."""
 
+import importlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from factories import make_episodes, write_logs
+from copies import ENVIRONMENT
 from test_params import STAGES
 from worldmodel.config import params
 from worldmodel.runtime.fingerprint import import_closure
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-TINY = {
-    "dreams": {"episodes": 12, "length": 4, "max_disagreement": 1000.0},
-    "dreams.teacher": {"members": 2, "horizon": 4, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8},
-    "train": {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 8, "batch_size": 4}
-    | {"steps": 12, "rho": 0.5},
-    "prepare": {"val_share": 0.2, "test_share": 0.2},
-    "validate": {"horizon": 4, "latency_calls": 3},
-}
 
 
 def test_the_stages_are_the_six_in_their_order():
@@ -47,7 +38,9 @@ def test_dreams_depends_on_the_simulator_that_params_names():
 
 @pytest.mark.parametrize(("stage", "declared"), STAGES.items())
 def test_a_stage_lists_the_params_that_it_can_read(stage, declared):
-    assert PIPELINE["stages"][stage]["params"] == list(params.leaves(declared))
+    *listed, versions = PIPELINE["stages"][stage]["params"]
+    assert listed == list(params.leaves(declared))
+    assert versions == {"versions.yaml": list(importlib.import_module(stage).LIBRARIES)}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -59,90 +52,13 @@ def test_a_stage_runs_its_own_file_and_says_what_it_does(stage):
 
 
 def test_every_param_is_read_by_some_stage():
-    listed = {leaf for entry in PIPELINE["stages"].values() for leaf in entry["params"]}
+    listed = {leaf for entry in PIPELINE["stages"].values() for leaf in entry["params"] if isinstance(leaf, str)}
     assert listed == set(params.leaves(params.Params))
 
 
 def test_no_out_switches_the_run_cache_off():
     for entry in PIPELINE["stages"].values():
         assert all(isinstance(out, str) for out in entry.get("outs", []))
-
-
-class Copy:
-    """The project in another folder, with tiny logs and params, under git and DVC."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("src", ".dvc", "data", "artifacts"):
-            (folder / name).mkdir(parents=True)
-        shutil.copytree(ROOT / "src", folder / "src", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-        (folder / "examples").mkdir()
-        for name in (
-            "examples/simulate_gymnasium.py",
-            ".dvc/config",
-            ".dvc/.gitignore",
-            ".dvcignore",
-            ".gitignore",
-            "dvc.yaml",
-        ):
-            shutil.copy(ROOT / name, folder / name)
-        (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
-        write_logs(folder / "data/worldmodel/offline", make_episodes(30, 20, agents=3))
-        self.run("git", "init", "--quiet")
-        self.commit()
-
-    def commit(self) -> None:
-        self.run("git", "add", "--all")
-        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
-        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
-
-    def run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def repro(self, *arguments: str) -> tuple[set[str], set[str]]:
-        """The stages that ran, and those that came from the run cache."""
-        lines = self.run("dvc", "repro", *arguments).splitlines()
-        ran = {line.split("'")[1] for line in lines if line.startswith("Running stage")}
-        cached = {line.split("'")[1] for line in lines if "is cached - skipping run" in line}
-        return ran, cached
-
-    def read(self, name: str) -> str:
-        return (self.folder / name).read_text(encoding="utf-8")
-
-    def set_rho(self, rho: float) -> None:
-        changed = yaml.safe_load(self.read("params.yaml"))
-        changed["train"]["rho"] = rho
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(changed), encoding="utf-8")
-
-
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "DVC_NO_ANALYTICS": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-}
-
-
-def tiny_params() -> dict:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for path, changes in TINY.items():
-        section = values
-        for key in path.split("."):
-            section = section[key]
-        assert set(changes) <= set(section)
-        section.update(changes)
-    return values
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory) -> Copy:
-    """Run once from scratch and committed."""
-    made = Copy(tmp_path_factory.mktemp("pipeline") / "project")
-    assert made.repro() == (set(STAGES), set())
-    made.commit()
-    return made
 
 
 def test_the_first_run_leaves_a_bundle_and_finite_metrics(copy):
@@ -169,11 +85,11 @@ def test_a_second_run_runs_nothing(copy):
 
 def test_another_rho_reruns_three_stages_and_going_back_none(copy):
     metrics = copy.read("artifacts/metrics.json")
-    copy.set_rho(0.25)
+    copy.set_train(rho=0.25)
     assert copy.repro() == ({"train", "export", "validate"}, set())
     diff = json.loads(copy.run("dvc", "metrics", "diff", "--json"))
     assert diff["artifacts/metrics.json"]["dreams.share"] == {"old": 0.5, "new": 0.25, "diff": -0.25}
-    copy.set_rho(0.5)
+    copy.set_train(rho=0.5)
     assert copy.repro() == (set(), {"train", "export", "validate"})
     assert copy.read("artifacts/metrics.json") == metrics
 

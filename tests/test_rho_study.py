@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import rho
-from test_pipeline import ENVIRONMENT, Copy
+from copies import ENVIRONMENT, Copy
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Copy:
-    return Copy(tmp_path_factory.mktemp("study") / "project")
+    return Copy.made(tmp_path_factory.mktemp("study") / "project")
 
 
 def study(*more):

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 import train_worldmodel
+from copies import tiny_params
 from factories import make_episodes, write_logs
-from test_pipeline import tiny_params
 from worldmodel.client import WorldModel
 from worldmodel.learning.trained import read_trained
 

@@ -11,8 +11,9 @@ from typing import Any
 from peers.measuring import FLOORS, OURS, PEERS, Row
 from worldmodel.config.params import Params
 from worldmodel.runtime.atomic import replacing
-from worldmodel.runtime.fingerprint import fingerprint, sha256, versions
+from worldmodel.runtime.fingerprint import fingerprint, sha256
 from worldmodel.runtime.tables import rounded
+from worldmodel.runtime.versions import installed
 
 LIBRARIES = ("numpy", "torch")
 HERE = Path(__file__).resolve().parent
@@ -71,7 +72,7 @@ class Shelf:
                 "params": _params_of(model, self.settings, cell.size),
                 "seconds": seconds,
                 "seed": cell.seed,
-                "versions": versions(LIBRARIES),
+                "versions": installed(LIBRARIES),
             }
         )
         return self.folder / cell.kind / f"{cell.size}-seed-{cell.seed}-{model}-{digest[:12]}.json"

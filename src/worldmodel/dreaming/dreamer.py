@@ -25,6 +25,7 @@ from worldmodel.dreaming.simulating import dream_times, simulate_dreams, start_i
 from worldmodel.dreaming.starts import CHUNK, Starts
 from worldmodel.dreaming.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.learning.model import Floats, Shape
+from worldmodel.runtime.checkpoint import Checkpoints
 
 PATIENCE = 10  # starts tried for each dream asked for
 
@@ -36,6 +37,7 @@ def generate_dreams(
     normalize: Normalize,
     history: int,
     device: torch.device,
+    kept: Checkpoints | None = None,
 ) -> list[Episode]:
     """Dreams of a teacher fitted on observed train episodes, of the user's simulator, or logged windows; raw units.
 
@@ -48,7 +50,7 @@ def generate_dreams(
         return simulate_dreams(train, action_space, dreams, history)
     if dreams.source == "repeat":
         return repeat_dreams(train, starts_of(pack_logs(train, action_space, normalize)[0], dreams, history), dreams)
-    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device)
+    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device, kept)
     starts = starts_of(packed, dreams, history)
     return Dreamer(teacher, starts, train, action_space, scaler, dreams).dream()
 
@@ -60,11 +62,13 @@ def fit_on_logs(
     normalize: Normalize,
     history: int,
     device: torch.device,
+    kept: Checkpoints | None = None,
 ) -> tuple[Teacher, Packed, Scaler]:
     """The teacher of these train episodes, the episodes in standardized units, and their scales."""
     packed, scaler = pack_logs(train, action_space, normalize)
     shape = _member_shape(packed, dreams, history)
-    return fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device), packed, scaler
+    teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, kept)
+    return teacher, packed, scaler
 
 
 def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: Normalize) -> tuple[Packed, Scaler]:

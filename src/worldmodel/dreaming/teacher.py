@@ -4,20 +4,18 @@ a Gaussian process beside them that counts for as much as it proved worth on the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Never
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from worldmodel.config.params import Teacher as TeacherParams
-from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import Batch, Ints, Packed, windows
 from worldmodel.dreaming.gaussian import GaussianProcess, fit_gaussian_processes
+from worldmodel.dreaming.members import Fitting
 from worldmodel.learning import learner
 from worldmodel.learning.model import Floats, Shape, WorldModel
+from worldmodel.runtime.checkpoint import Checkpoints
 
-SELECTIONS = 10  # how often a member is compared on the episodes that it does not train on
 JUDGED = 256  # windows of each member's left-out episodes that the Gaussian process is judged by
 
 
@@ -58,11 +56,18 @@ class Teacher:
 
 
 def fit_teacher(
-    packed: Packed, episodes: Ints, shape: Shape, params: TeacherParams, seed: int, device: torch.device
+    packed: Packed,
+    episodes: Ints,
+    shape: Shape,
+    params: TeacherParams,
+    seed: int,
+    device: torch.device,
+    kept: Checkpoints | None = None,
 ) -> Teacher:
     """Members differ in seed, in order of windows and in the episodes that they are selected on instead of trained on.
 
-    Raises ValueError where no episode is longer than the history.
+    Goes on from the latest of the kept checkpoints, to the same bits. Raises ValueError where no episode is longer than
+    the history.
     """
     long_enough = episodes[packed.lengths[episodes] > shape.history]
     if not len(long_enough):
@@ -71,16 +76,12 @@ def fit_teacher(
             f"the longest of {len(episodes)} has {packed.lengths[episodes].max(initial=0)}"
         )
     shuffled = np.random.default_rng([seed, len(long_enough)]).permutation(long_enough)
-    with tqdm(total=params.members * params.steps, desc="teacher", unit="step", mininterval=1.0) as progress:
-        fitted = [
-            _fit_member(
-                packed, *_fold(shuffled, number, params.members), shape, params, (seed, number), device, progress
-            )
-            for number in range(params.members)
-        ]
-    members, known, unseen = zip(*fitted, strict=True)
+    folds = [_fold(shuffled, number, params.members) for number in range(params.members)]
+    fitted = Fitting(packed, shape, params, seed, device, kept).members(folds)
+    members = tuple(each.model for each in fitted)
     process, share = _second_opinion(members, packed, shuffled, shape, params.points, seed, device)
-    return Teacher(members, process, share, _want(known, unseen), device)
+    want = _want([each.known for each in fitted], [each.unseen for each in fitted])
+    return Teacher(members, process, share, want, device)
 
 
 def _want(known: Sequence[float], unseen: Sequence[float]) -> float:
@@ -97,38 +98,6 @@ def _fold(episodes: Ints, number: int, members: int) -> tuple[Ints, Ints]:
         return np.sort(episodes), episodes[:0]
     held_out = np.arange(len(episodes)) % members == number
     return np.sort(episodes[~held_out]), np.sort(episodes[held_out])
-
-
-def _fit_member(
-    packed: Packed,
-    trained: Ints,
-    held_out: Ints,
-    shape: Shape,
-    params: TeacherParams,
-    seed: tuple[int, int],
-    device: torch.device,
-    progress: "tqdm[Never]",
-) -> tuple[WorldModel, float, float]:
-    """A member, its error on windows that it was trained on, and on those left out (infinite where there are none)."""
-    draws, weights, silenced = np.random.SeedSequence(seed).generate_state(3)
-    model = learner.new_model(shape, packed, trained, int(weights), device, params.dropout)
-    optimizer = learner.new_optimizer(model)
-    observed = windows(packed, trained, shape.history, shape.horizon)
-    none = windows(packed, trained[:0], shape.history, shape.horizon)
-    mixture = Mixture(observed, none, params.batch_size, np.zeros(params.steps), int(draws), confidence=False)
-    unseen = learner.thinned(windows(packed, held_out, shape.history, shape.horizon))
-    best = learner.Selected.at(model, unseen, 0, device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(silenced))  # of dropout
-        for t in range(params.steps):
-            batch = learner.to_device(mixture.batch(t), device)
-            learner.update(model, optimizer, batch, learner.learning_rate(t, params.steps, params.lr))
-            if (t + 1) % max(1, params.steps // SELECTIONS) == 0 or t + 1 == params.steps:
-                best = best.or_better(learner.Selected.at(model, unseen, t + 1, device))
-            progress.update()
-    model.load_state_dict(best.weights)
-    known = learner.mean_error(model, learner.thinned(observed), device)
-    return model.eval(), known, best.error
 
 
 def _second_opinion(

@@ -1,10 +1,9 @@
-"""What a result depends on, as hashes: source files, inputs, library versions; and the run-id made of them."""
+"""What a result depends on, as hashes: source files and inputs."""
 
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,17 @@ def fingerprint(parts: dict[str, Any]) -> str:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hashes(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing."""
+    files = {name: sorted(path.rglob("*")) if path.is_dir() else [path] for name, path in inputs.items()}
+    return {
+        (Path(name) / file.relative_to(inputs[name])).as_posix(): sha256(file)
+        for name, found in files.items()
+        for file in found
+        if file.is_file()
+    }
 
 
 def source_hashes(entry: Path) -> dict[str, str]:
@@ -33,11 +43,6 @@ def import_closure(entry: Path) -> list[Path]:
             reached.add(path)
             waiting.extend(_files(root, _imports(path)))
     return sorted(reached)
-
-
-def versions(libraries: Sequence[str]) -> dict[str, str]:
-    """Installed versions, without local parts such as +cpu."""
-    return {name: metadata.version(name).split("+")[0] for name in libraries}
 
 
 def _imports(path: Path) -> Iterator[str]:

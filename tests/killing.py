@@ -1,0 +1,145 @@
+"""Trainings, of model and teacher, that die: run as `python tests/killing.py FOLDER`, prints what it saw as JSON.
+
+One process pays for importing torch; each training is a fork of it. (The tests' own process has computed gradients,
+after which torch refuses to compute any in a fork.)
+"""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+import conftest  # noqa: E402, F401  (settles the numerics)
+from dreams import dreams  # noqa: E402
+from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs  # noqa: E402
+from projects import Project, make_project  # noqa: E402
+from test_episodes import contents  # noqa: E402
+from train import train  # noqa: E402
+from worldmodel.config import params  # noqa: E402
+from worldmodel.runtime import checkpoint  # noqa: E402
+from worldmodel.runtime.checkpoint import Interval, held  # noqa: E402
+
+ALWAYS = Interval(steps=1, seconds=0)
+STEPS, KILLS = 40, 7
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+def training(project: Project, out: Path, kept_in: Path | None) -> None:
+    given = (project.normalized, project.normalizer, out, out / "plots", out.with_suffix(".json"), project.settings)
+    if kept_in is None:
+        train(*given)
+    else:
+        with held(kept_in, ALWAYS) as kept:
+            train(*given, kept)
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Start it; returns the pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def code_of(pid: int) -> int:
+    """Exit code; of what was killed, the negative signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def dreaming(logs: Path, out: Path, kept_in: Path) -> None:
+    compute = params.Compute(history=3, threads=1, numerics="portable", device="cpu")
+    teacher = {"members": 2, "steps": 20, "dropout": 0.2}
+    settings = params.DreamsStage(make_dreams(teacher), make_intake(), make_normalize(), compute)
+    with held(kept_in, ALWAYS) as kept:
+        dreams(logs, out, settings, kept)
+
+
+def killed_at_random(work: Callable[[], None], number: int) -> list[int]:
+    """Start it again and again, to kill it KILLS times, then let it be; returns the exit codes."""
+    rng, codes = random.Random(number), []
+    while len([code for code in codes if code != 0]) < KILLS:
+        pid = forked(work)
+        time.sleep(rng.uniform(0.0, 0.1))
+        os.kill(pid, number)
+        codes.append(code_of(pid))
+    return [*codes, code_of(forked(work))]
+
+
+def killed_while_writing(project: Project, folder: Path) -> list[int]:
+    """Each process dies with half a checkpoint on the disk, the third that it writes."""
+
+    def work() -> None:
+        calls = []
+
+        def torn(handle: int) -> None:
+            calls.append(handle)
+            if len(calls) == 3:
+                os.ftruncate(handle, 100)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.fsync = torn  # type: ignore[assignment]
+        training(project, folder / "out", folder / "kept")
+
+    codes = [code_of(forked(work)) for _ in range(4)]
+    return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
+
+
+def out_of_room(project: Project, folder: Path) -> list[int]:
+    """The second process may write files of half a checkpoint's size and no larger, the third as it likes."""
+
+    def work() -> None:
+        whole = max(path.stat().st_size for path in (folder / "kept").glob("*.safetensors"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, whole // 2))
+        training(project, folder / "out", folder / "kept")
+
+    pid = forked(lambda: training(project, folder / "out", folder / "kept"))
+    while not list((folder / "kept").glob("*.safetensors")):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    codes = [code_of(pid), code_of(forked(work))]
+    return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
+
+
+def main(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in every fork from its first moment
+    checkpoint.SHARE = float("inf")  # so that there is one at every step
+    with contextlib.redirect_stdout(sys.stderr):
+        project = make_project(folder / "data", steps=STEPS)
+    assert code_of(forked(lambda: training(project, folder / "whole", None))) == 0
+    logs = write_logs(folder / "logs", make_episodes(12, 12))
+    assert code_of(forked(lambda: dreaming(logs, folder / "dreamt", folder / "dreamt kept"))) == 0
+
+    def train_in(name: str) -> Callable[[], None]:
+        return lambda: training(project, folder / name / "out", folder / name / "kept")
+
+    codes = {number.name: killed_at_random(train_in(number.name), number) for number in SIGNALS}
+    codes["no room"] = out_of_room(project, folder / "no room")
+    codes["writing"] = killed_while_writing(project, folder / "writing")
+    codes["teacher"] = killed_at_random(
+        lambda: dreaming(logs, folder / "teacher/out", folder / "teacher/kept"), signal.SIGKILL
+    )
+    whole = {name: contents(folder / ("dreamt" if name == "teacher" else "whole")) for name in codes}
+    equal = {name: contents(folder / name / "out") == whole[name] for name in codes}
+    print(json.dumps({"codes": codes, "equal": equal, "left": [str(p) for p in folder.glob("*/kept")]}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,110 @@
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import runs
+from worldmodel.runtime import records
+
+ABOUT = {"run_id": "0123456789ab", "stage": "train"}
+
+
+def fail(folder, error):
+    with records.attempt(folder, ABOUT):
+        raise error
+
+
+def attempts(folder):
+    return records.read(folder)["attempts"]
+
+
+def test_a_record_says_when_where_and_by_what(tmp_path):
+    with records.attempt(tmp_path / "run", ABOUT):
+        (begun,) = attempts(tmp_path / "run")
+        assert (begun["end"], begun["outcome"]) == (None, None)
+    (done,) = attempts(tmp_path / "run")
+    assert done["start"] <= done["end"]
+    assert done["outcome"] == "finished"
+    assert (done["host"], done["pid"]) == (platform.node(), os.getpid())
+    assert f"numpy=={np.__version__}" in done["packages"]
+    assert records.read(tmp_path / "run")["stage"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ValueError("no window\nat all"), "failed: no window"),
+        (AssertionError(), "failed: AssertionError"),
+        (SystemExit(143), "stopped, exit code 143"),
+        (KeyboardInterrupt(), "stopped"),
+    ],
+)
+def test_what_breaks_off_says_how_and_every_attempt_is_kept(tmp_path, error, outcome):
+    with pytest.raises(type(error)):
+        fail(tmp_path, error)
+    with records.attempt(tmp_path, ABOUT):
+        pass
+    assert [each["outcome"] for each in attempts(tmp_path)] == [outcome, "finished"]
+
+
+def test_attempts_at_once_are_all_recorded(tmp_path):
+    def work(_):
+        with records.attempt(tmp_path, ABOUT):
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert [each["outcome"] for each in attempts(tmp_path)] == ["finished"] * 16
+
+
+def test_git_tells_the_revision_and_what_was_changed_besides_results(tmp_path, monkeypatch):
+    for folder in ("src", "artifacts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("committed")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "state"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "artifacts/file").write_text("a result")
+    monkeypatch.chdir(tmp_path)
+
+    def recorded():
+        with records.attempt(tmp_path.with_name("run"), ABOUT):
+            pass
+        return attempts(tmp_path.with_name("run"))[-1]["git"]
+
+    clean = recorded()
+    assert len(clean["revision"]) == 40
+    assert clean["changed"] == []
+    (tmp_path / "src/file").write_text("edited")
+    assert recorded()["changed"] == ["src/file"]
+
+
+def test_a_folder_without_a_record_is_named(tmp_path):
+    (tmp_path / records.METADATA).write_text("{}")
+    with pytest.raises(ValueError, match=r"metadata\.json: no record of a run .* remove the folder"):
+        records.read(tmp_path)
+
+
+def test_the_table_has_a_line_for_each_run_and_tells_the_killed_from_the_living(tmp_path, capsys):
+    runs.main([str(tmp_path)])
+    assert capsys.readouterr().out == f"{tmp_path}: nothing ran yet\n"
+    with records.attempt(tmp_path / "a", ABOUT):
+        runs.main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[1].endswith("running")
+    code = f"""
+import os, pathlib, sys
+sys.path.insert(0, {str(runs.ROOT / "src")!r})
+from worldmodel.runtime import records
+with records.attempt(pathlib.Path({str(tmp_path / "b")!r}), {ABOUT}):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    runs.main([str(tmp_path)])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["run-id", "stage", "attempts"]
+    assert [line.split()[:3] for line in lines] == [["0123456789ab", "train", "1"]] * 2
+    assert {line.split()[-1] for line in lines} == {"finished", "killed"}
