@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate test check smoke bench rho-study peers proto clean
+.PHONY: help repro data train export validate test check smoke bench rho-study peers proto remote merge-driver clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,12 @@ peers: $(VENV)/runtime  ## ours beside five published models on each log file of
 
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh
+
+remote: $(VENV)/runtime  ## URL=s3://bucket/path [ENDPOINT=http://host:port] [KEYS=keep]: the DVC remote, tried out first
+	$(RUN) python scripts/remote.py "$(URL)" --endpoint "$(ENDPOINT)" $(if $(filter keep,$(KEYS)),--keep-keys)
+
+merge-driver: $(VENV)/runtime  ## let git merge dvc.lock stage by stage in this clone
+	$(RUN) python scripts/merge_lock.py --install
 
 clean:  ## remove the virtual environment and tool caches, keep data and artifacts
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
