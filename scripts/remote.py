@@ -118,7 +118,8 @@ def configure(folder: Path, place: Place, keys: dict[str, str]) -> Path:
             remote.pop(stale, None)
         remote |= {"url": str(place), "verify": True}
         if place.endpoint:
-            remote |= {"endpointurl": place.endpoint, "configpath": str(folder / NO_CHECKSUMS)}
+            here = os.path.relpath(folder / NO_CHECKSUMS)  # DVC writes relative paths so that they hold in every clone
+            remote |= {"endpointurl": place.endpoint, "configpath": here}
     if keys:
         _keep(config, folder / ".dvc" / "config.local", keys)
     return folder / ".dvc" / "config"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -64,11 +63,8 @@ def test_what_one_pushes_another_gets_without_running_a_stage(owner, people, ser
     other.run("dvc", "pull")
     for name in ("artifacts", "data/worldmodel"):
         assert tree(other.folder / name) == tree(owner.folder / name)
-    # Params that someone ran before come from the run cache.
     (other.folder / "dvc.lock").unlink()
-    shutil.rmtree(other.folder / "artifacts/train")
-    ran, cached = other.repro("--pull", "train")
-    assert (ran, "train" in cached) == (set(), True)
+    assert other.repro("--pull", "normalize") == (set(), {"dreams", "prepare", "normalize"})
 
 
 def test_a_remote_is_shared_without_keys_and_never_by_version(owner, server):
@@ -201,11 +197,10 @@ def test_clearing_up_keeps_what_branches_tags_and_experiments_need(owner, people
     owner.run("git", "tag", "worldmodel@v0.1.0")
     names["experiment"] = remember(owner, "an experiment needs this")
     owner.run("dvc", "exp", "save", "--name", "kept")
+    owner.run("dvc", "push")
     names["nobody"] = remember(owner, "nobody needs this")
-    owner.commit()
-    owner.run("dvc", "push", "--all-commits", "--run-cache")
-    owner.run("dvc", "push", "--run-cache")
-    owner.run("dvc", "exp", "push", "--no-cache", str(owner.folder), "kept") if False else None
+    owner.run("dvc", "push", "--all-commits")
+    owner.run("dvc", "push")
     owner.run("git", "reset", "--quiet", "--hard", "worldmodel@v0.1.0")
     owner.run("dvc", "gc", "--all-branches", "--all-tags", "--all-experiments", "--cloud", "--force")
     there = {path.parent.name + path.name for path in server.objects()}
