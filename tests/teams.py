@@ -33,6 +33,7 @@ class Server:
 
     def start(self) -> None:
         command = [RCLONE, "serve", "s3", self.folder, "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull]
+        command += ["--dir-cache-time", "0s"]  # what tests change in the folder is seen at once
         keys = ",".join(KEYS.values())
         with self.log.open("a") as log:
             self.process = subprocess.Popen([*command, "--auth-key", keys], stdout=log, stderr=log)
