@@ -6,7 +6,7 @@ LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
-.PHONY: peers proto pins clean
+.PHONY: peers proto pins remote merge-driver clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,12 @@ pins:  ## after requirements*.txt were changed: install them, write constraints.
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(RUN) python scripts/pins.py
 	touch $(VENV)/runtime $(VENV)/dev
+
+remote: $(VENV)/runtime  ## URL=s3://bucket/path [ENDPOINT=http://host:port] [KEYS=keep]: the DVC remote, tried out first
+	$(RUN) python scripts/remote.py "$(URL)" --endpoint "$(ENDPOINT)" $(if $(filter keep,$(KEYS)),--keep-keys)
+
+merge-driver: $(VENV)/runtime  ## let git merge dvc.lock stage by stage in this clone
+	$(RUN) python scripts/merge_lock.py --install
 
 clean:  ## remove the virtual environment and tool caches, keep data and artifacts
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """What every test shares: numbers computed alike on every processor, and tiny projects that are built once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import pytest
 
 from copies import Copy
 from projects import VARIANTS, Project, build
+from teams import Server, outfit
+from test_params import STAGES
 from worldmodel.config.params import Compute
 from worldmodel.runtime.numerics import settle
 
@@ -50,6 +52,23 @@ def variant(request: pytest.FixtureRequest, projects: Projects) -> Project:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """Run once from scratch under DVC, and committed. A test that leaves it other than it was makes one `again`."""
     made = Copy.made(tmp_path_factory.mktemp("pipeline") / "project")
-    assert made.repro() == ({"dreams", "prepare", "normalize", "train", "export", "validate"}, set())
+    assert made.repro() == (set(STAGES), set())
     made.commit()
     return made
+
+
+@pytest.fixture(scope="session")
+def team_project(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """What `copy` is, with what a team's project has besides; copy or clone it, don't change it."""
+    made = copy.again(tmp_path_factory.mktemp("team") / "project")
+    outfit(made.folder)
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("s3"))
+    started.start()
+    yield started
+    started.kill()

@@ -31,15 +31,28 @@ def test_it_names_the_bundle_and_where_it_comes_from(variant):
     manifest, text = variant.read_trained().manifest, card(variant)
     assert text.startswith(f"# World model {variant.bundle.name}\n")
     assert f"{manifest['windows']['observed']} observed and {manifest['windows']['dream']} dreamed windows" in text
-    assert "50.0% of what was drawn were dreams (constant rho, ending at 0.5)" in text
+    assert "50.0% of what was drawn were dreams (constant rho,\n  ending at 0.5)" in text
     assert f"Weights of step {manifest['selected']['step']} were kept" in text
+
+
+def test_it_says_what_it_learned_from_and_what_it_is_for(variant):
+    manifest, settings, text = variant.read_trained().manifest, export_stage(variant.settings), card(variant)
+    shape = manifest["shape"]
+    actions = f" and {shape['actions']} actions" if shape["actions"] else ""
+    assert f"to draw from, of {shape['features']} features{actions} a frame.\n" in text
+    assert f"Dreams by `{settings.dreams.source}`" in text
+    assert f"Split by {settings.prepare.split_by}:" in text
+    assert f"Comparing plans of up to {shape['horizon']} frames" in text
+    assert f"in standardized units: {manifest['selected']['val_mse']:.4g}, the one" in text
 
 
 def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
     trained = project.read_trained()
     trained.manifest["windows"]["val"] = 0
     trained.manifest["selected"] = {"step": 12, "val_mse": None}
-    assert "validation windows" not in model_card("abc", trained, export_stage(project.settings))
+    text = model_card("abc", trained, export_stage(project.settings))
+    assert "validation windows" not in text
+    assert "no validation episode to measure it on" in text
 
 
 @pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])

@@ -32,6 +32,8 @@ def test_every_file_of_the_library_is_on_the_map(path):
     assert path.name in README or path.name.startswith(("__init__", "worldmodel_pb2"))
 
 
-def test_every_target_of_the_makefile_that_it_names_is_there():
+@pytest.mark.parametrize("page", ["README.md", "docs/s3.md"])
+def test_every_target_of_the_makefile_that_a_page_names_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)) <= set(targets)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)

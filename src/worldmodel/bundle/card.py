@@ -25,18 +25,36 @@ z = model.encode({encode_call})
 future = model.predict({predict_call})
 ```
 
-## Where it comes from
+## What it is for
 
-- Trained for {steps} steps of {batch_size} windows, {observed} observed and {dream} dreamed windows to draw from;
-  {share:.1%} of what was drawn were dreams ({schedule} rho, ending at {rho:g}).
+Comparing plans of up to {horizon} frames before one is carried out: planning, control, what-if questions, for agents as
+in its logs. `std` says how far to trust a prediction. It is no safeguard: what must never happen needs its own check.
+
+## What it learned from
+
+- {observed} observed and {dream} dreamed windows to draw from, of {features} features{action_count} a frame.
+  Dreams by `{source}`.
+- Split by {split_by}: {val_share:.0%} validation, {test_share:.0%} test. Neither was trained on or dreamed from, and
+  scales are those of observed train episodes.
+- Trained for {steps} steps of {batch_size} windows; {share:.1%} of what was drawn were dreams ({schedule} rho,
+  ending at {rho:g}).
 - Encoder {encoder}, seed {seed}. Weights of step {step} were kept: {choice}.
 - `manifest.yaml` has all arguments, hashes of data and code, and library versions; `params.yaml` the params.
+
+## How good it is
+
+{selection}
+What it does on test episodes, beside holding the last frame and ridge, is measured after this card is written. It is in
+`artifacts/metrics.json` of the commit that this finds in the project:
+
+```bash
+git log --reverse --format=%h -S {run_id} -- artifacts/timing.json
+```
 
 ## Limits
 
 It knows the agents, the actions and the sampling interval of its logs, and no others. Errors grow along the horizon.
-How well it predicts held-out episodes, and how much better than holding the last frame or a ridge regression, is in
-`artifacts/metrics.json` of the commit that made it.
+States and actions that the logs hardly show are predicted worse than `std` may tell.
 """
 
 
@@ -46,7 +64,7 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
     plan = f"actions [batch, {shape.horizon}, {shape.actions}]" if shape.actions else ""
     frames = f"[batch, {shape.horizon}, {shape.features}]"
     reward = f", reward [batch, {shape.horizon}]" if shape.rewards else ""
-    spread, choice = SELECTED if manifest["windows"]["val"] else UNSELECTED
+    spread, choice, selection = SELECTED if manifest["windows"]["val"] else UNSELECTED
     return CARD.format(
         run_id=run_id,
         history=shape.history,
@@ -71,16 +89,25 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
         step=manifest["selected"]["step"],
         spread=spread,
         choice=choice,
+        selection=selection.format(**manifest["selected"]),
+        features=shape.features,
+        action_count=f" and {shape.actions} actions" if shape.actions else "",
+        source=settings.dreams.source,
+        split_by=settings.prepare.split_by,
+        val_share=settings.prepare.val_share,
+        test_share=settings.prepare.test_share,
     )
 
 
 SELECTED = (
     "scaled so that 90 % intervals held 90 % of the validation windows",
     "they do best on the validation windows",
+    "Mean squared error on validation windows, in standardized units: {val_mse:.4g}, the one they were chosen by.",
 )
 UNSELECTED = (
     "as trained, for there was no validation episode to scale it on",
     "the last ones, for there was no validation episode to choose on",
+    "There was no validation episode to measure it on.",
 )
 
 ACTIONS = {

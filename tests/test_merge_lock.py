@@ -1,0 +1,160 @@
+"""The merge driver of dvc.lock: on texts, under git, and under DVC."""
+
+import sys
+
+import pytest
+
+from copies import ROOT
+from merge_lock import HEAD, drive, merge, parse
+from teams import Member
+
+
+def entry(name, digest):
+    return f"  {name}:\n    cmd: python {name}.py\n    outs:\n    - path: {name}.txt\n      md5: {digest}\n"
+
+
+def lock(**digests):
+    return HEAD + "".join(entry(name, digest) for name, digest in digests.items())
+
+
+def merged(tmp_path, *texts):
+    paths = [tmp_path / name for name in ("base", "ours", "theirs")]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    drive(*paths)
+    return paths[1].read_text()
+
+
+def test_the_projects_own_lock_survives_reading_and_writing_to_the_byte(tmp_path):
+    text = (ROOT / "dvc.lock").read_text()
+    assert merged(tmp_path, text, text, text) == text
+    assert list(parse(text, tmp_path)) == ["dreams", "prepare", "normalize", "train", "export", "validate"]
+
+
+def test_each_branchs_stage_is_taken(tmp_path):
+    found = merged(tmp_path, lock(a=1, b=1, c=1), lock(a=2, b=1, c=1), lock(a=1, b=2, c=1))
+    assert found == lock(a=2, b=2, c=1)
+
+
+def test_a_stage_that_both_changed_is_dropped_and_named(tmp_path, capsys):
+    assert merged(tmp_path, lock(a=1, b=1), lock(a=1, b=2), lock(a=1, b=3)) == lock(a=1)
+    assert "both branches changed b; run `dvc repro` and commit" in capsys.readouterr().err
+
+
+def test_the_same_change_on_both_branches_stays(tmp_path, capsys):
+    assert merged(tmp_path, lock(a=1), lock(a=2), lock(a=2)) == lock(a=2)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "kept", "dropped"),
+    [
+        ({"a": "1"}, {}, {"a": "1"}, {}, []),
+        ({"a": "1"}, {"a": "1"}, {}, {}, []),
+        ({"a": "1"}, {}, {"a": "2"}, {}, ["a"]),
+        ({}, {"a": "1"}, {"b": "1"}, {"a": "1", "b": "1"}, []),
+        ({}, {"a": "1"}, {"a": "2"}, {}, ["a"]),
+    ],
+)
+def test_stages_that_come_and_go(base, ours, theirs, kept, dropped):
+    assert merge(base, ours, theirs) == (kept, dropped)
+
+
+def test_a_lock_that_both_branches_made_needs_no_common_one(tmp_path):
+    assert merged(tmp_path, "", lock(a=1), lock(b=1)) == lock(a=1, b=1)
+
+
+def test_a_lock_without_any_stage_left_can_be_merged_again(tmp_path):
+    empty = merged(tmp_path, lock(a=1), lock(a=2), lock(a=3))
+    assert merged(tmp_path, empty, empty, lock(a=4)) == lock(a=4)
+
+
+@pytest.mark.parametrize(
+    "text", ["stages: 1\n", lock(a=1) + "<<<<<<< ours\n", lock(a=1).rstrip(), "datasets: []\n" + HEAD]
+)
+def test_what_it_does_not_understand_it_leaves_alone_and_says_so(tmp_path, text):
+    with pytest.raises(ValueError, match=r"ours: not a dvc.lock of schema 2.0 with stages alone; merge it by hand"):
+        merged(tmp_path, lock(a=1), text, lock(a=1))
+    assert (tmp_path / "ours").read_text() == text
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Each branch has a stage more than their common commit; plain git would see a conflict."""
+    member = Member(tmp_path / "repository")
+    for name in ("scripts/merge_lock.py", ".gitattributes"):
+        member.write(name, (ROOT / name).read_text())
+    member.run("git", "init", "--quiet", "--initial-branch=main")
+    commit_lock(member, lock(a=1))
+    member.run("git", "checkout", "--quiet", "-b", "other")
+    commit_lock(member, lock(a=1, b=1))
+    member.run("git", "checkout", "--quiet", "main")
+    commit_lock(member, lock(a=1, c=1))
+    return member
+
+
+def commit_lock(member, text):
+    member.write("dvc.lock", text)
+    member.commit()
+
+
+def install(member):
+    member.run(sys.executable, "scripts/merge_lock.py", "--install")
+
+
+def test_git_merges_what_it_could_not_before(repository):
+    install(repository)
+    repository.run("git", "merge", "--no-edit", "other")
+    assert repository.read("dvc.lock") == lock(a=1, c=1, b=1)
+
+
+def test_a_merge_that_already_stands_in_conflict_is_done_over(repository):
+    repository.refused("git", "merge", "other")
+    assert "<<<<<<<" in repository.read("dvc.lock")
+    install(repository)
+    repository.run("git", "checkout", "--merge", "dvc.lock")
+    assert repository.read("dvc.lock") == lock(a=1, c=1, b=1)
+
+
+def test_a_lock_it_does_not_understand_is_a_conflict_for_git(repository):
+    commit_lock(repository, "datasets: []\n" + lock(a=1, c=1))
+    install(repository)
+    assert "merge it by hand" in repository.refused("git", "merge", "other")
+
+
+@pytest.fixture
+def member(team_project, tmp_path):
+    made = Member.copied(team_project, tmp_path / "member")
+    made.run("git", "branch", "--move", "main")
+    install(made)
+    return made
+
+
+def work(member, branch, file, old, new):
+    """Change a file on a branch of its own, run what that reruns, commit; returns the stages that ran."""
+    member.run("git", "checkout", "--quiet", "-b", branch, "main")
+    assert old in member.read(file)
+    member.write(file, member.read(file).replace(old, new, 1))
+    ran, cached = member.repro()
+    member.commit()
+    return ran | cached
+
+
+def test_branches_with_different_stages_merge_and_nothing_reruns(member):
+    assert work(member, "ours", "params.yaml", "latency_calls: 3", "latency_calls: 4") == {"validate"}
+    assert work(member, "theirs", "src/prepare.py", '"""', '"""The same: ') == {"prepare"}
+    member.run("git", "merge", "--no-edit", "ours")
+    assert member.repro() == (set(), set())
+
+
+def test_a_stage_of_both_branches_runs_once_more_and_then_comes_from_the_run_cache(member):
+    assert work(member, "ours", "params.yaml", "latency_calls: 3", "latency_calls: 4") == {"validate"}
+    assert work(member, "theirs", "src/validate.py", '"""', '"""The same: ') == {"validate"}
+    done = member.attempt("git", "merge", "--no-edit", "ours")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "both branches changed validate" in done.stderr
+    assert "  validate:" not in member.read("dvc.lock")
+    assert member.repro() == ({"validate"}, set())
+    member.run("git", "reset", "--quiet", "--hard")
+    assert member.repro() == (set(), {"validate"})
+    assert "up to date" in member.run("dvc", "status")
