@@ -76,7 +76,9 @@ def test_the_report_sees_all_history_and_is_there_before_a_gate_can_fail():
     checkout, *_ = JOBS["review.yml:report"]["steps"]
     assert checkout["with"]["fetch-depth"] == "0"
     commands = [step.get("run", step.get("uses", "")) for step in JOBS["review.yml:report"]["steps"]]
-    order = [next(n for n, text in enumerate(commands) if part in text) for part in ("pr-report", "upload", "make gate")]
+    order = [
+        next(n for n, text in enumerate(commands) if part in text) for part in ("pr-report", "upload", "make gate")
+    ]
     assert order == sorted(order)
     assert "--edit-last --create-if-none" in JOBS["review.yml:comment"]["steps"][-1]["run"]
 
