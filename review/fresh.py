@@ -29,7 +29,9 @@ def stale() -> dict[str, list[str]]:
         raise ValueError(f"dvc repro --dry --allow-missing: {' '.join(said.split())[-500:]}")
     reasons = _reasons()
     unknown = ["what it took in is not what the stage before it left, by dvc.lock"]
-    stages = read_yaml(Path("dvc.yaml"))["stages"]
+    stages, lock = read_yaml(Path("dvc.yaml"))["stages"], Path("dvc.lock")
+    known = read_yaml(lock).get("stages", {}) if lock.is_file() else {}
+    reasons |= {name: ["not in dvc.lock"] for name in stages if name not in known}
     return {name: reasons.get(name) or unknown for name in stages if name in named or reasons.get(name)}
 
 

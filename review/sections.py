@@ -19,7 +19,7 @@ def gates_section(verdicts: Sequence[Verdict]) -> str:
 
 
 def metrics_section(now: State, base: State, gates: Gates) -> str:
-    names = sorted({*now.metrics, *base.metrics}, key=lambda name: now.metrics.get(name) == base.metrics.get(name))
+    names = sorted({*now.metrics, *base.metrics})
     if not names:
         return section("Metrics", "None: `artifacts/metrics.json` is not there. Run `dvc repro` and commit it.")
     if now.metrics == base.metrics:

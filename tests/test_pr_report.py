@@ -82,7 +82,7 @@ def test_the_first_run_on_a_base_that_has_no_metrics_is_told_as_such(tmp_path):
     assert "which has no metrics: nothing to compare with" in done.stdout
     assert "None: `artifacts/metrics.json` is not there." in done.stdout
     assert "❌ `dvc.lock` does not belong to this commit (`train`, `export`, `validate`)" in done.stdout
-    assert "| `train` | ❌ has to rerun |" in done.stdout
+    assert "| `train` | ❌ has to rerun | `not in dvc.lock` |" in done.stdout
 
 
 def test_a_change_that_was_not_run_is_told_before_anything_else(project, tmp_path):
