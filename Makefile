@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
+BASE   ?= origin/main
+JOBS   ?= 1
 
 .PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
-.PHONY: peers proto pins remote merge-driver clean
+.PHONY: peers sweep fresh gate pr-report hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +31,7 @@ validate: $(VENV)/runtime  ## the pipeline up to the metrics
 	$(RUN) dvc repro validate
 
 runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
-	$(RUN) python scripts/runs.py
+	$(RUN) python scripts/list_runs.py
 
 reproduce: $(VENV)/runtime  ## clone HEAD, run its pipeline from nothing, compare all md5 with the committed ones
 	$(RUN) python scripts/reproduce.py
@@ -49,6 +51,18 @@ check-logs: $(VENV)/runtime  ## what logs hold, or which rows are wrong: make ch
 smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
 	$(RUN) scripts/smoke.sh
 
+fresh: $(VENV)/runtime  ## fails where dvc.lock does not belong to the files here; needs no data
+	$(RUN) python review/fresh.py
+
+gate: $(VENV)/runtime  ## fails where a metric breaks gates.yaml, against the merge base with BASE=origin/main
+	$(RUN) python review/gate.py --base "$(BASE)"
+
+pr-report: $(VENV)/runtime  ## what changes against the merge base with BASE=origin/main, as Markdown (OUT=file)
+	@$(RUN) python review/pr_report.py --base "$(BASE)" $(if $(OUT),--out "$(OUT)")
+
+sweep: $(VENV)/dev  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
+	$(RUN) python studies/sweep.py $(S) --jobs $(JOBS)
+
 bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
 	$(RUN) dvc repro normalize
 	$(RUN) python studies/bench.py
@@ -61,6 +75,9 @@ rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several se
 
 peers: $(VENV)/runtime  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
 	TQDM_DISABLE=1 $(RUN) python studies/peers/table.py --logs $(LOGS)
+
+hooks: $(VENV)/dev  ## let git call `make check` before each commit
+	$(RUN) pre-commit install
 
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	$(RUN) scripts/generate_proto.sh

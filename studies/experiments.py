@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -13,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from grid import PARAMS, Run
+from runs import PARAMS, Run
 from worldmodel.config.yaml12 import parse
 from worldmodel.runtime.fingerprint import fingerprint
 
-CACHE = Path("runs/rho-study")
-QUEUEING = CACHE / "queueing"  # there while DVC has changed params.yaml and HEAD; holds the branch
+QUEUEING = Path("runs/queueing")  # there while DVC has changed params.yaml and HEAD; holds the branch
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 EPISODES, METRICS = "artifacts/plots/episodes.csv", "artifacts/metrics.json"
 
 
@@ -98,7 +99,7 @@ def put(wanted: Run) -> None:
     sets = [part for key, text in wanted.overrides.items() for part in ("-S", f"{key}={text}")]
     command = ["dvc", "exp", "run", "--queue", "--quiet", "-n", wanted.name, *sets]
     branch = subprocess.run(["git", "symbolic-ref", "-q", "HEAD"], capture_output=True, text=True, check=False).stdout
-    CACHE.mkdir(parents=True, exist_ok=True)
+    QUEUEING.parent.mkdir(parents=True, exist_ok=True)
     with QUEUEING.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # DVC inherits the lock
         file.write(branch.strip())
@@ -132,11 +133,23 @@ def mend() -> None:
 
 
 def start(jobs: int) -> None:
-    """Workers hold on to the streams they are given, and outlive who started them: nothing waits for their end."""
+    """Workers hold on to the streams they are given, and outlive who started them: nothing waits for their end.
+
+    They share the processors in equal parts; a stage that asks for its own number of threads, as train does, has that.
+    """
     command = ["dvc", "queue", "start", "-j", str(jobs)]
     nothing = subprocess.DEVNULL
-    if subprocess.run(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True).returncode:
+    shared = os.environ | dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // jobs)))
+    done = subprocess.run(
+        command, stdin=nothing, stdout=nothing, stderr=nothing, env=shared, start_new_session=True, check=False
+    )
+    if done.returncode:
         raise ValueError(f"{' '.join(command)}: failed; call it by hand to see why")
+
+
+def stop() -> None:
+    """Workers end after the task that they are at; what waits in the queue goes on waiting."""
+    run("dvc", "queue", "stop")
 
 
 def remove(name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import experiments
-from grid import Run
+from runs import Run
 
 ATTEMPTS = 3  # of a run that ends before a stage of it fails
 STARTING = 15.0  # seconds that a worker may take until DVC sees it

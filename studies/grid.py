@@ -1,19 +1,13 @@
-"""The runs of a study: log sizes, arms and seeds as params, each run with the name that its experiment has in DVC."""
+"""The runs of the rho study: log sizes, arms and seeds as params."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from worldmodel.config import params
-from worldmodel.config.yaml12 import parse
-from worldmodel.runtime.fingerprint import fingerprint
+import runs
+from runs import run_of
 
 REPEAT, DEFAULT = "repeat", "default"
-PARAMS = Path("params.yaml")
 
 
 @dataclass(frozen=True)
@@ -26,14 +20,10 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(runs.Run):
     arm: Arm
     size: int  # train episodes; 0 = all
     seed: int
-    overrides: Mapping[str, str]  # dotted key -> text, as `dvc exp run -S` takes them
-    values: Mapping[str, Any]  # params.yaml with them
-    name: str
-    dreams: str  # equal where the stages up to normalize are; one of such runs goes first, the others find its dreams
 
 
 def arms(rhos: Sequence[float], control_rho: float | None, train: Mapping[str, Any]) -> list[Arm]:
@@ -73,26 +63,5 @@ def _run(arm: Arm, size: int, seed: int, values: Mapping[str, Any], extra: dict[
         "dreams.seed": str(values["dreams"]["seed"] + seed),
     }
     overrides = extra | overrides | dict(arm.overrides)
-    changed = with_overrides(values, overrides)
-    checked = params.check(changed, PARAMS)
-    digest = fingerprint({"params": asdict(checked), "code": code})[:8]
-    name = f"{arm.name.replace(' ', '-')}-of-{size or 'all'}-seed-{seed}-{digest}"
-    dreams = fingerprint(asdict(params.part(checked, params.DreamsStage)))
-    return Run(arm, size, seed, overrides, changed, name, dreams)
-
-
-def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Raises ValueError for a key that is not there or a value that is no YAML."""
-    changed = copy.deepcopy(dict(values))
-    for key, text in overrides.items():
-        *path, last = key.split(".")
-        section = changed
-        for part in path:
-            section = section.get(part) if isinstance(section, dict) else None  # type: ignore[assignment]
-        if not isinstance(section, dict) or last not in section:
-            raise ValueError(f"{key}={text}: params.yaml has no {key}")
-        try:
-            section[last] = parse(text)
-        except yaml.YAMLError:
-            raise ValueError(f"{key}={text}: not a value that YAML can read") from None
-    return changed
+    found = run_of(f"{arm.name.replace(' ', '-')}-of-{size or 'all'}-seed-{seed}", overrides, values, code)
+    return Run(**vars(found), arm=arm, size=size, seed=seed)

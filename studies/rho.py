@@ -21,9 +21,12 @@ import grid  # noqa: E402
 import report  # noqa: E402
 import results  # noqa: E402
 from following import Follower  # noqa: E402
+from runs import with_overrides  # noqa: E402
 from teachers import teachers_errors  # noqa: E402
 from worldmodel.config.yaml12 import parse  # noqa: E402
 from worldmodel.runtime import stage  # noqa: E402
+
+CACHE = Path("runs/rho-study")  # teachers that were fitted again
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +56,7 @@ def plan(given: argparse.Namespace) -> tuple[str, list[grid.Run]]:
         raise ValueError(f"--rhos {given.rhos}: 0 has to be among them, all others are compared with it")
     values = parse(experiments.run("git", "show", "HEAD:./params.yaml"))
     extra = dict(pair.split("=", 1) for pair in given.set)
-    base = grid.with_overrides(values, extra)
+    base = with_overrides(values, extra)
     arms = grid.arms(given.rhos, given.control_rho, base["train"])
     experiments.mend()
     code = experiments.code_of_project()
@@ -62,7 +65,7 @@ def plan(given: argparse.Namespace) -> tuple[str, list[grid.Run]]:
 
 def _teachers(finished: list[grid.Run], given: argparse.Namespace, code: str) -> dict[str, results.Rows]:
     asked_for = [run for run in finished if run.seed < given.teachers]
-    return dict(teachers_errors(asked_for, given.logs, experiments.CACHE, code, given.jobs))
+    return dict(teachers_errors(asked_for, given.logs, CACHE, code, given.jobs))
 
 
 def _measured(run: grid.Run, commit: str) -> results.Measured:

@@ -4,7 +4,7 @@ The teacher is fitted again from the logs: the same params and seed give the sam
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import dreams
-from grid import PARAMS, Run
+from runs import PARAMS, Run
 from worldmodel.config import params
 from worldmodel.data.packing import pack, sample_of
 from worldmodel.data.schema import Split
@@ -31,7 +31,7 @@ Rows = list[dict[str, str]]
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
-def teachers_errors(runs: list[Run], logs: Path, cache: Path, code: str, jobs: int) -> dict[str, Rows]:
+def teachers_errors(runs: Sequence[Run], logs: Path, cache: Path, code: str, jobs: int) -> dict[str, Rows]:
     """Rows as in episodes.csv, by Run.dreams, for every run whose dreams are a teacher's; fitted once, then cached."""
     wanted = {run.dreams: run for run in runs if run.values["dreams"]["source"] == "teacher"}
     paths = {key: cache / f"teacher-{_fingerprint(run.values, code)}.csv" for key, run in wanted.items()}

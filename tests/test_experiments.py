@@ -19,7 +19,7 @@ def repository(tmp_path, monkeypatch):
 def test_what_a_killed_queueing_leaves_is_put_right(repository, capsys):
     subprocess.run(["git", "checkout", "-q", "--detach"], check=True)
     (repository / "params.yaml").write_text("train: 2\n")
-    experiments.CACHE.mkdir(parents=True)
+    experiments.QUEUEING.parent.mkdir(parents=True)
     experiments.QUEUEING.write_text("refs/heads/main")
     experiments.mend()
     assert experiments.run("git", "symbolic-ref", "HEAD") == "refs/heads/main\n"

@@ -2,6 +2,7 @@ import pytest
 
 import grid
 from copies import tiny_params
+from runs import with_overrides
 from studies_factories import runs_of
 
 
@@ -51,7 +52,7 @@ def test_another_param_or_other_code_gives_another_name():
 )
 def test_an_override_that_params_yaml_cannot_hold_is_named(key, text, said):
     with pytest.raises(ValueError, match=said):
-        grid.with_overrides(tiny_params(), {key: text})
+        with_overrides(tiny_params(), {key: text})
 
 
 def test_a_param_out_of_range_stops_the_study_before_any_run():

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import runs
+import list_runs
 from worldmodel.runtime import records
 
 ABOUT = {"run_id": "0123456789ab", "stage": "train"}
@@ -90,20 +90,20 @@ def test_a_folder_without_a_record_is_named(tmp_path):
 
 
 def test_the_table_has_a_line_for_each_run_and_tells_the_killed_from_the_living(tmp_path, capsys):
-    runs.main([str(tmp_path)])
+    list_runs.main([str(tmp_path)])
     assert capsys.readouterr().out == f"{tmp_path}: nothing ran yet\n"
     with records.attempt(tmp_path / "a", ABOUT):
-        runs.main([str(tmp_path)])
+        list_runs.main([str(tmp_path)])
     assert capsys.readouterr().out.splitlines()[1].endswith("running")
     code = f"""
 import os, pathlib, sys
-sys.path.insert(0, {str(runs.ROOT / "src")!r})
+sys.path.insert(0, {str(list_runs.ROOT / "src")!r})
 from worldmodel.runtime import records
 with records.attempt(pathlib.Path({str(tmp_path / "b")!r}), {ABOUT}):
     os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    runs.main([str(tmp_path)])
+    list_runs.main([str(tmp_path)])
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run-id", "stage", "attempts"]
     assert [line.split()[:3] for line in lines] == [["0123456789ab", "train", "1"]] * 2

@@ -1,0 +1,99 @@
+"""A small project under git and DVC, with stages that take no time, for what is about commits and not about models."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from copies import ENVIRONMENT, ROOT
+
+STAGE = """
+import json, pathlib, sys
+name, rho = sys.argv[1], float(pathlib.Path("params.yaml").read_text().split("rho: ")[1].split()[0])
+if name == "train":
+    pathlib.Path("artifacts/train").write_text(f"{rho}")
+elif name == "export":
+    bundle = pathlib.Path("artifacts/worldmodel") / f"{round(100 * rho):012x}"
+    bundle.mkdir(parents=True)
+    (bundle / "weights").write_text(f"{rho}")
+else:
+    pathlib.Path("artifacts/metrics.json").write_text(json.dumps({"mse": {"mean": rho, "h1": 0.5}, "skill": 1 - rho}))
+    rows = [f"{frame},{name},{error * frame}" for name, error in (("model", rho), ("ridge", 1)) for frame in (1, 2)]
+    pathlib.Path("artifacts/plots/horizon.csv").write_text("\\n".join(["frame,series,mse", *rows]) + "\\n")
+"""
+GATES = """
+better: {lower: [mse], higher: [skill]}
+gates: [{metric: mse.mean, tolerance: 0.5}, {metric: skill, min: 0.3}]
+"""
+PIPELINE = {
+    "train": {"deps": ["src/stage.py"], "params": ["train.rho"], "outs": ["artifacts/train"]},
+    "export": {"deps": ["artifacts/train"], "outs": ["artifacts/worldmodel"]},
+    "validate": {
+        "deps": ["artifacts/worldmodel"],
+        "metrics": [{"artifacts/metrics.json": {"cache": False}}],
+        "plots": [{"artifacts/plots/horizon.csv": {"cache": False}}],
+    },
+}
+
+
+class Scratch:
+    """`git` and `dvc` in a folder of its own; `review` calls one of this project's commands there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "artifacts/plots").mkdir(parents=True)
+        self.write("src/stage.py", STAGE)
+        self.write("gates.yaml", GATES)
+        stages = {name: {"cmd": f"python src/stage.py {name}"} | entry for name, entry in PIPELINE.items()}
+        self.write("dvc.yaml", yaml.safe_dump({"stages": stages}, sort_keys=False))
+        self.set_rho(0.2)
+        self.run("git", "init", "--quiet", "--initial-branch", "main")
+        self.run("dvc", "init", "--quiet")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def set_rho(self, rho: float) -> None:
+        self.write("params.yaml", f"train:\n  rho: {rho}\n  unread: {{a: x|y}}\n")
+
+    def set_metrics(self, **values: object) -> None:
+        self.write("artifacts/metrics.json", json.dumps(values))
+
+    def commit(self, message: str = "state") -> None:
+        self.run("git", "add", "--all")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def run(self, *command: str) -> str:
+        done = self.call(*command)
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+    def review(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.call(sys.executable, str(ROOT / "review" / f"{name}.py"), *arguments)
+
+
+def two_commits(folder: Path) -> Scratch:
+    """rho 0.2 on main, rho 0.4 on a branch, which is checked out; main has gone on meanwhile."""
+    made = Scratch(folder)
+    made.run("dvc", "repro", "--quiet")
+    made.commit("rho 0.2")
+    made.run("git", "checkout", "--quiet", "-b", "change")
+    made.set_rho(0.4)
+    made.run("dvc", "repro", "--quiet")
+    made.commit("rho 0.4")
+    made.run("git", "checkout", "--quiet", "main")
+    made.write("NEWS", "what others did meanwhile\n")
+    made.commit("news")
+    made.run("git", "checkout", "--quiet", "change")
+    return made

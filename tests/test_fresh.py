@@ -1,0 +1,82 @@
+"""make fresh in clones that hold no data: what CI sees."""
+
+import pytest
+
+from scratch import Scratch, two_commits
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Scratch:
+    return two_commits(tmp_path_factory.mktemp("fresh") / "project")
+
+
+@pytest.fixture
+def clone(project, tmp_path) -> Scratch:
+    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    found = object.__new__(Scratch)
+    found.folder = tmp_path / "clone"
+    return found
+
+
+def test_a_clone_without_data_is_fresh(clone):
+    assert not (clone.folder / "artifacts/train").exists()
+    done = clone.review("fresh")
+    assert (done.returncode, done.stdout) == (0, "dvc.lock belongs to these files\n")
+
+
+def edit_code(clone):
+    clone.write("src/stage.py", clone.read("src/stage.py") + "# edited\n")
+
+
+def edit_command(clone):
+    clone.write("dvc.yaml", clone.read("dvc.yaml").replace("stage.py export", "stage.py  export"))
+
+
+def edit_metrics(clone):
+    clone.set_metrics(mse={"mean": 0.0001})
+
+
+def mix_two_locks(clone):
+    """As a merge by hand would: the train of one branch, the rest of the other."""
+    text = clone.read("dvc.lock")
+    of_train = text.split("path: artifacts/train")[1].split("md5: ")[1][:32]
+    head, rest = text.rsplit(of_train, 1)
+    clone.write("dvc.lock", head + "a" * 32 + rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (edit_code, "train: src/stage.py modified"),
+        (edit_command, "export: changed command"),
+        (edit_metrics, "validate: artifacts/metrics.json modified"),
+        (mix_two_locks, "export: what it took in is not what the stage before it left, by dvc.lock"),
+    ],
+)
+def test_a_lock_that_does_not_belong_fails_and_names_stage_and_reason(clone, change, said):
+    change(clone)
+    done = clone.review("fresh")
+    assert done.returncode == 1
+    assert f"  {said}" in done.stderr
+    assert done.stderr.endswith("run `dvc repro` and commit dvc.lock with what it changed\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_it_fails_where_all_data_are_there_too_although_dvc_exits_with_0(project):
+    project.set_rho(0.3)
+    try:
+        assert project.call("dvc", "repro", "--dry", "--allow-missing").returncode == 0
+        done = project.review("fresh")
+    finally:
+        project.run("git", "checkout", "--quiet", "params.yaml")
+    assert done.returncode == 1
+    assert "train: train.rho modified" in done.stderr
+
+
+def test_params_back_at_what_only_the_run_cache_knows_are_not_fresh(project):
+    project.set_rho(0.2)
+    try:
+        done = project.review("fresh")
+    finally:
+        project.run("git", "checkout", "--quiet", "params.yaml")
+    assert done.returncode == 1

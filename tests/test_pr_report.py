@@ -1,0 +1,122 @@
+"""make pr-report on a branch of a scratch project."""
+
+import re
+import shutil
+
+import pytest
+
+from pr_report import NONE
+from scratch import Scratch, two_commits
+from sections import change, horizon_section, shortened, table
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Scratch:
+    return two_commits(tmp_path_factory.mktemp("report") / "project")
+
+
+@pytest.fixture(scope="module")
+def told(project) -> str:
+    done = project.review("pr_report", "--base", "main")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_compares_with_the_merge_base_and_names_both_bundles(project, told):
+    left = project.run("git", "merge-base", "main", "change")[:7]
+    assert told.startswith("### World model: `mse.mean` 0.4, ▲ 100.0 % 🔴 worse\n")
+    assert f"Compared with `{left}`, the merge base with `main`." in told
+    assert "Run-id: `000000000014` → `000000000028`." in told
+    assert "NEWS" not in told
+
+
+def test_it_has_params_metrics_and_verdicts_in_rows(told):
+    assert "| `train.rho` | `0.2` | `0.4` |" in told
+    assert "unread" not in told
+    assert "| `mse.mean` | 0.2 | 0.4 | ▲ 100.0 % 🔴 worse |" in told
+    assert "| `skill` | 0.8 | 0.6 | ▼ 25.0 % 🔴 worse |" in told
+    assert "1 others are as at the base." in told
+    assert "#### Gates: 1 of 2 broken" in told
+    assert "| ❌ | `mse.mean` | 0.4 | at most 0.3 (50 % above 0.2) |" in told
+
+
+def test_it_says_which_stages_reran_and_why(told):
+    assert "| `train` | reran | `train.rho` |" in told
+    assert "| `export` | reran | `artifacts/train` |" in told
+
+
+def test_the_picture_is_text(told):
+    chart = told.split("```mermaid\n")[1].split("\n```")[0]
+    assert "xychart-beta" in chart
+    assert "    line [0.4, 0.8]\n    line [0.2, 0.4]\n    line [1, 2]" in chart
+    assert "🟦 now 🟧 base ⬜ ridge" in told
+    assert not re.search(r"!\[|<img|https?:", told)
+
+
+def test_a_fork_with_nothing_but_a_clone_gets_the_same_report_less_the_bundles(project, told, tmp_path):
+    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    clone = object.__new__(Scratch)
+    clone.folder = tmp_path / "clone"
+    clone.run("git", "checkout", "--quiet", "change")
+    done = clone.review("pr_report", "--base", "origin/main", "--out", "report.md")
+    assert done.returncode == 0, done.stderr
+    expected = told.replace("`main`", "`origin/main`").replace("`000000000014` → `000000000028`", "`not known`")
+    assert clone.read("report.md") == expected
+
+
+def test_without_a_base_there_is_a_report_of_what_is_there(project):
+    done = project.review("pr_report", "--base", "")
+    assert done.stdout.startswith("### World model: `mse.mean` 0.4, nothing to compare with\n")
+    assert "There is no base to compare with." in done.stdout
+    assert "no more than 50 % worse than the base, which has none" in done.stdout
+    assert "#### Params" not in done.stdout
+
+
+def test_the_first_run_on_a_base_that_has_no_metrics_is_told_as_such(tmp_path):
+    made = Scratch(tmp_path / "project")
+    made.commit("no run yet")
+    made.run("git", "checkout", "--quiet", "-b", "first")
+    done = made.review("pr_report", "--base", "main")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("### World model: not measured\n")
+    assert "which has no metrics: nothing to compare with" in done.stdout
+    assert "None: `artifacts/metrics.json` is not there." in done.stdout
+    assert "❌ `dvc.lock` does not belong to this commit (`train`, `export`, `validate`)" in done.stdout
+    assert "| `train` | ❌ has to rerun | `not in dvc.lock` |" in done.stdout
+
+
+def test_a_change_that_was_not_run_is_told_before_anything_else(project, tmp_path):
+    shutil.copytree(project.folder, tmp_path / "copy")
+    copy = object.__new__(Scratch)
+    copy.folder = tmp_path / "copy"
+    copy.set_rho(0.3)
+    done = copy.review("pr_report", "--base", "main")
+    assert "❌ `dvc.lock` does not belong to this commit (`train`), so neither do the metrics" in done.stdout
+    assert "| `train` | ❌ has to rerun | `train.rho modified` |" in done.stdout
+    assert "| `train.rho` | `0.2` | `0.3` |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "better", "said"),
+    [
+        (0.2, 0.1, "lower", "▼ 50.0 % 🟢 better"),
+        (-1.0, -0.5, "higher", "▲ 50.0 % 🟢 better"),
+        (0.0, 0.5, "higher", "▲ 0.5 🟢 better"),
+        (0.2, 0.1, None, "▼ 50.0 %"),
+        (0.2, 0.2, "lower", "="),
+        (None, 0.2, "lower", "new"),
+        (0.2, None, "lower", "gone"),
+    ],
+)
+def test_a_change_has_an_arrow_a_share_and_a_judgement_where_one_is_known(before, after, better, said):
+    assert change(before, after, better) == said
+
+
+def test_long_lists_are_cut_and_cells_do_not_break_a_table():
+    assert shortened([f"src/{n}.py" for n in range(9)] + ["train.rho"]).startswith("`train.rho`, `src/0.py`")
+    assert shortened([f"src/{n}.py" for n in range(9)]).endswith(" and 4 more")
+    assert table(("a",), [("x|y",)]).splitlines()[-1] == r"| x\|y |"
+
+
+def test_without_curves_there_is_no_picture():
+    assert horizon_section(NONE, NONE) == ""
