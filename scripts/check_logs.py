@@ -14,15 +14,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from worldmodel.config.params import PrepareStage, load  # noqa: E402
-from worldmodel.data.files import find_logs  # noqa: E402
+from worldmodel.data.files import Location, location  # noqa: E402
 from worldmodel.data.logs import collect_logs  # noqa: E402
+from worldmodel.data.reading import find_logs  # noqa: E402
 from worldmodel.data.rejects import SHOWN_REJECTS, by_reason  # noqa: E402
 from worldmodel.data.spool import Spool  # noqa: E402
 from worldmodel.data.survey import survey  # noqa: E402
 from worldmodel.runtime import stage  # noqa: E402
 
 
-def check(logs: Path, max_gap_s: float) -> tuple[bool, list[str]]:
+def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:
     """Whether every row is good, and what there is to say. Raises ValueError where there is no row at all."""
     with tempfile.TemporaryDirectory() as folder, Spool.within(Path(folder)) as spool:
         found = collect_logs([logs], max_gap_s, spool.add)
@@ -35,7 +36,9 @@ def check(logs: Path, max_gap_s: float) -> tuple[bool, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("logs", type=Path, help="a .jsonl or .jsonl.gz file, or a folder of them")
+    parser.add_argument(
+        "logs", type=location, help="a .jsonl or .jsonl.gz file, a folder of them, or its address (s3://...)"
+    )
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="where prepare.max_gap_s stands")
     given = parser.parse_args(arguments)
     good, lines = check(given.logs, load(given.params, PrepareStage).prepare.max_gap_s)

@@ -15,11 +15,12 @@ sys.path.insert(0, str(ROOT / "src"))
 from prepare import gather, prepare  # noqa: E402
 from worldmodel.config.options import add_options, overridden  # noqa: E402
 from worldmodel.config.params import Intake, PrepareStage, load  # noqa: E402
+from worldmodel.data.files import Location, location  # noqa: E402
 from worldmodel.data.logs import write_jsonl  # noqa: E402
 from worldmodel.runtime import stage  # noqa: E402
 
 
-def mix(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Path:
+def mix(logs: Location, dreams: Location | None, out: Path, intake: Intake) -> Path:
     """Write out/dataset.jsonl, in which meta.split fixes what the split decided; returns its path."""
     found, splits = gather(logs, dreams, out, intake, lambda episode: episode)
     kept = [
@@ -35,8 +36,10 @@ def mix(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs", type=Path, required=True, help="folder of .jsonl and .jsonl.gz files")
-    parser.add_argument("--dreams", type=Path, help="folder, or one file")
+    parser.add_argument(
+        "--logs", type=location, required=True, help="folder of .jsonl and .jsonl.gz files, or s3://..."
+    )
+    parser.add_argument("--dreams", type=location, help="folder, or one file")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--format", choices=["npz", "lmdb", "jsonl"], default="npz")
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worldmodel.config.params import Intake, Prepare, PrepareStage, load
 from worldmodel.data.episodes import Prepared, write_prepared
-from worldmodel.data.files import log_files
+from worldmodel.data.files import Location, location, log_files
 from worldmodel.data.logs import Kept, Logs, collect_logs
 from worldmodel.data.manifest import count
 from worldmodel.data.rejects import by_reason, require_few_rejects, write_rejects
@@ -22,7 +22,7 @@ LIBRARIES = ("lmdb", "msgspec", "numpy", "pysimdjson")
 SHOWN_AGENTS = 10
 
 
-def prepare(logs: Path, dreams: Path | None, out: Path, settings: Prepare) -> Prepared:
+def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepare) -> Prepared:
     """Read, check and split everything, write it to `out`, say what was found. `dreams` may be None or an empty folder.
 
     The episodes wait on disk for what is known at the end alone: memory need not hold them.
@@ -37,7 +37,7 @@ def prepare(logs: Path, dreams: Path | None, out: Path, settings: Prepare) -> Pr
 
 
 def gather(
-    logs: Path, dreams: Path | None, out: Path, intake: Intake, keep: Callable[[Episode], Kept]
+    logs: Location, dreams: Location | None, out: Path, intake: Intake, keep: Callable[[Episode], Kept]
 ) -> tuple[Logs[Kept], list[Split | None]]:
     """What `keep` makes of each episode, and its split; out/rejects.csv has the rejects even if there are too many."""
     sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
@@ -69,8 +69,8 @@ def _rejected(found: Logs[Spooled]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs", type=Path, required=True)
-    parser.add_argument("--dreams", type=Path)
+    parser.add_argument("--logs", type=location, required=True, help="folder, file or address (s3://bucket/folder)")
+    parser.add_argument("--dreams", type=location)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     given = parser.parse_args(arguments)

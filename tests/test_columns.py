@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named
 from test_fuzzed_logs import changes, damaged
-from worldmodel.data import files, reading
+from worldmodel.data import blocks, reading
 from worldmodel.data.columns import ColumnReader
 from worldmodel.data.files import LogFile
 from worldmodel.data.logs import read_logs
@@ -165,7 +165,7 @@ def test_episodes_are_the_same_to_the_last_bit(tmp_path_factory, given_rows, blo
         lines.append("?" if spoils == 3 else frame(time, agent, meta=meta) | odd)
     log(folder, *lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_BYTES", block)
+        patch.setattr(blocks, "BLOCK_BYTES", block)
         patch.setattr(reading, "PART_BYTES", 3 * block)
         found = read_logs([folder], GAP)
     assert bits(found) == bits(exactly(folder))
@@ -183,7 +183,7 @@ def test_damaged_logs_give_the_same_episodes_and_rejects(tmp_path_factory, damag
     folder = tmp_path_factory.mktemp("logs")
     (folder / "log.jsonl").write_bytes(text + b"\n?\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_BYTES", 300)
+        patch.setattr(blocks, "BLOCK_BYTES", 300)
         found = read_logs([folder], GAP)
     assert bits(found) == bits(exactly(folder))
 

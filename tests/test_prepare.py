@@ -145,6 +145,22 @@ def test_logs_that_cannot_be_split_stop_with_advice(tmp_path, episodes, message)
         prepare(write_logs(tmp_path / "logs", episodes), None, tmp_path / "out", make_intake())
 
 
+def test_a_hundred_thousand_short_episodes_are_a_few_files(tmp_path, capsys):
+    (tmp_path / "logs").mkdir()
+    with (tmp_path / "logs" / "log.jsonl").open("w") as stream:
+        for number in range(100_000):
+            stream.writelines(
+                f'{{"agent_id":"a{number % 9}","timestamp":{t},"features":[{number}],"meta":{{"episode":{number}}}}}\n'
+                for t in range(2)
+            )
+    prepared = prepare(tmp_path / "logs", None, tmp_path / "out", make_intake(format="lmdb"))
+    assert len(prepared) == 100_000
+    assert len(contents(tmp_path / "out")) < 10
+    for record in prepared.records[::9999]:
+        assert prepared.load(record).features.tolist() == [[float(record.name)]] * 2
+    assert "rejected: 0 of 200000 rows" in capsys.readouterr().out
+
+
 def test_what_was_rejected_is_counted_by_reason(tmp_path, logs, capsys):
     spoil(logs, [3, 8])
     prepare(logs, None, tmp_path / "out", make_intake(max_rejected_share=0.2))

@@ -9,10 +9,10 @@ from worldmodel.runtime.atomic import replacing
 
 
 def write_listing(path: Path, head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]], pad: int) -> None:
-    """What json.dumps says of the head with the items under `name`, indented by pad; whole or not at all.
+    """What json.dumps says of the head with the items under `name`, sorted and indented by pad; whole or not at all.
 
     Head and items have a key or more. The items are never in memory together, and their text is made many times as
-    fast: indenting, json is slow.
+    fast: json is slow where it indents.
     """
     whole = json.dumps({**head, name: []}, sort_keys=True, indent=pad)
     before, after = whole.split(f'\n{" " * pad}"{name}": []')

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from worldmodel.data import spool
 from worldmodel.data.columns import Columns, Signature
-from worldmodel.data.files import LogFile, find_logs
+from worldmodel.data.files import Location, LogFile
 from worldmodel.data.frame import Frame
 from worldmodel.data.grouping import Found, Grouper
-from worldmodel.data.reading import Parsed, Part, parse_all, split
+from worldmodel.data.reading import Parsed, Part, find_logs, parse_all, split
 from worldmodel.data.rejects import Reject
 from worldmodel.data.rows import Row
 from worldmodel.data.schema import ActionSpace, Episode
@@ -43,7 +43,7 @@ class Logs(Generic[Kept]):
     has_rewards: bool
 
 
-def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs[Episode]:
+def read_logs(folders: Sequence[Location], max_gap_s: float) -> Logs[Episode]:
     """Every episode in the folders' files, in order of folder, path and first row; frames of both kinds of line.
 
     Raises ValueError where a folder or its log files are missing, or where they hold no row at all.
@@ -51,7 +51,7 @@ def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs[Episode]:
     return collect_logs(folders, max_gap_s, lambda episode: episode)
 
 
-def collect_logs(folders: Sequence[Path], max_gap_s: float, keep: Callable[[Episode], Kept]) -> Logs[Kept]:
+def collect_logs(folders: Sequence[Location], max_gap_s: float, keep: Callable[[Episode], Kept]) -> Logs[Kept]:
     """The same, but of each episode only what `keep` makes of it, so that memory need not hold them all.
 
     What the rows have in common is known at the end: where the first rows are unlike most, all is read once more, and

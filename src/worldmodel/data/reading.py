@@ -1,21 +1,24 @@
-"""The plan of reading: split files into parts, parse a part. Plain functions of files and parts, in any process.
+"""The plan of reading: find files, split them into parts, parse a part.
 
-A part is columns where the fast way is certain, and rows where the exact one had to look.
+Plain functions of files and parts, which any process may call. What they find is columns where the fast way is certain,
+and rows where the exact one had to look; logs.py checks it, groups it into episodes and hands these on.
 """
 
+import hashlib
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import NamedTuple
 
+from worldmodel.data.blocks import MAX_LINE_BYTES, read_blocks
 from worldmodel.data.columns import ColumnReader, Columns
-from worldmodel.data.files import MAX_LINE_BYTES, LogFile, opened, read_blocks
+from worldmodel.data.files import SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.data.rows import Row, rows_of
 
-PART_BYTES = 4 << 20
+PART_BYTES = 2 << 20
 PARALLEL_BYTES = 64 << 20  # below it, starting processes costs more than it gains
 WAITING = 2  # parts in flight for each process
 
@@ -40,6 +43,57 @@ class Parsed(NamedTuple):
         if isinstance(self.found, Columns):
             return replace(self.found, lines=self.found.lines + lines)
         return [replace(row, line=row.line + lines) for row in self.found]
+
+
+def find_logs(folders: Sequence[Location]) -> list[LogFile]:
+    """The log files of each folder, sorted; a copy of another one among them has a flaw.
+
+    Raises ValueError where a folder or its log files are missing.
+    """
+    files = []
+    for folder in folders:
+        found = log_files(folder)
+        if not found:
+            raise ValueError(f"{folder}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}")
+        files += found
+    return _without_copies(files)
+
+
+def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
+    """Files of the same unpacked length are compared by hash; all but the first of equals get a flaw."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for index, file in enumerate(files):
+        if file.size and not file.flaw:
+            alike[_length(file)].append(index)
+    found = list(files)
+    for indices in alike.values():
+        first: dict[str, int] = {}
+        for index in indices if len(indices) > 1 else ():
+            kept = first.setdefault(_digest(files[index]), index)
+            if kept != index:
+                found[index] = replace(
+                    files[index], flaw=f"the same lines as {files[kept].name}, expected each log once"
+                )
+    return found
+
+
+def _length(file: LogFile) -> int:
+    """Bytes when unpacked, modulo 2^32; -1 where it cannot be read."""
+    try:
+        if not file.name.endswith(".gz"):
+            return file.size % 2**32
+        with opened(file) as stream:
+            stream.seek(-min(4, file.size), os.SEEK_END)
+            return int.from_bytes(stream.read(4), "little")
+    except OSError:
+        return -1
+
+
+def _digest(file: LogFile) -> str:
+    digest = hashlib.sha256()
+    for block in read_blocks(file):
+        digest.update(block.data or f"{file.name}: {block.flaw}".encode())
+    return digest.hexdigest()
 
 
 def split(file: LogFile) -> list[Part]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from worldmodel.data.files import Block
+from worldmodel.data.blocks import Block
 from worldmodel.data.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
 
 BOM = "\ufeff"
