@@ -33,7 +33,6 @@ class Server:
 
     def start(self) -> None:
         command = [RCLONE, "serve", "s3", self.folder, "--addr", f"127.0.0.1:{self.port}", "--config", os.devnull]
-        command += ["--dir-cache-time", "0s"]  # what tests change in the folder is seen at once
         keys = ",".join(KEYS.values())
         with self.log.open("a") as log:
             self.process = subprocess.Popen([*command, "--auth-key", keys], stdout=log, stderr=log)
@@ -50,6 +49,11 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def restart(self) -> None:
+        """So that it sees what a test has changed in its folder."""
+        self.kill()
+        self.start()
 
     def objects(self) -> list[Path]:
         """Under the path that the members push to."""

@@ -174,10 +174,12 @@ def test_an_object_damaged_on_the_server_is_refused_until_it_is_repaired(owner, 
     (damaged,) = (path for path in server.objects() if "files" in path.parts)
     content = damaged.read_bytes()
     damaged.write_bytes(b"x" * len(content))
+    server.restart()
     other = people()
     assert "ERROR" in other.refused("dvc", "pull", "artifacts/normalizer.json")
     assert not (other.folder / "artifacts/normalizer.json").exists()
     damaged.write_bytes(content)
+    server.restart()
     other.run("dvc", "pull", "artifacts/normalizer.json")
     assert (other.folder / "artifacts/normalizer.json").read_bytes() == content
 
@@ -214,6 +216,7 @@ def test_clearing_up_keeps_what_branches_tags_and_experiments_need(owner, people
 def test_logs_from_another_bucket_feed_the_pipeline(owner, server):
     logs = server.folder / "lake" / "logs"
     write_logs(logs, make_episodes(24, 20, agents=2))
+    server.restart()
     owner.run("git", "rm", "-r", "--quiet", "data/worldmodel/offline")
     owner.run("dvc", "remote", "add", "lake", "s3://lake")
     owner.run("dvc", "remote", "modify", "lake", "endpointurl", server.endpoint)
@@ -224,5 +227,6 @@ def test_logs_from_another_bucket_feed_the_pipeline(owner, server):
     manifest = json.loads(owner.read("data/worldmodel/prepared/manifest.json"))
     assert manifest["counts"]["source"]["observed"]["episodes"] == 24
     write_logs(logs, make_episodes(30, 20, agents=3))
+    server.restart()
     owner.run("dvc", "update", "data/worldmodel/offline.dvc")
     assert tree(owner.folder / "data/worldmodel/offline") == tree(logs)
