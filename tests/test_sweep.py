@@ -20,6 +20,7 @@ import json, pathlib, sys, yaml
 train = yaml.safe_load(pathlib.Path("params.yaml").read_text())["train"]
 if train["rho"] == 0.9:
     sys.exit("error: rho is 0.9 | too much")
+pathlib.Path("artifacts/plots").mkdir(parents=True, exist_ok=True)
 pathlib.Path("artifacts/metrics.json").write_text(json.dumps({"mse": {"mean": train["rho"]}}))
 rows = [f"{split},a,e{n},10,{1 + train['rho'] + 0.1 * train['seed']}" for n, split in enumerate(("test", "val", "val"))]
 pathlib.Path("artifacts/plots/episodes.csv").write_text("\\n".join(["split,agent_id,episode,windows,model", *rows]))
