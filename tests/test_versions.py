@@ -29,7 +29,7 @@ CHANGES = {
 }
 PACKAGES = {"simdjson": "pysimdjson"}  # whose module has another name
 # imported, and yet no change of a result: they read or check what is given, or show something
-READS = {"pydantic", "tqdm", "yaml", "safetensors", "onnxruntime"}
+READS = {"fsspec", "pydantic", "tqdm", "yaml", "safetensors", "onnxruntime"}
 
 
 @pytest.mark.parametrize("library", CHANGES)
