@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOGS   := data/worldmodel/offline
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help repro data train export validate runs reproduce test check smoke bench rho-study peers proto pins clean
+.PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study peers \
+        proto pins clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,12 +43,18 @@ check: $(VENV)/dev  ## lint, format, types, generated code
 	$(RUN) mypy
 	$(RUN) scripts/generate_proto.sh --check
 
+check-logs: $(VENV)/runtime  ## what logs hold, or which rows are wrong: make check-logs LOGS=path
+	@$(RUN) python scripts/check_logs.py "$(LOGS)"
+
 smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
 	$(RUN) scripts/smoke.sh
 
 bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
 	$(RUN) dvc repro normalize
 	$(RUN) python studies/bench.py
+
+bench-logs: $(VENV)/runtime  ## how fast logs are read, beside json.loads and bare parsers on the same lines
+	$(RUN) python studies/bench_logs.py
 
 rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	$(RUN) python studies/rho.py

@@ -1,4 +1,4 @@
-"""Mix logs and dreams into one data set without DVC: a folder of NPZ files, or one canonical JSONL with fixed splits.
+"""Mix logs and dreams into one data set without DVC: NPZ files, LMDB shards, or one canonical JSONL with fixed splits.
 
 What is not given on the command line comes from params.yaml's prepare section.
 """
@@ -21,7 +21,7 @@ from worldmodel.runtime import stage  # noqa: E402
 
 def mix(logs: Path, dreams: Path | None, out: Path, intake: Intake) -> Path:
     """Write out/dataset.jsonl, in which meta.split fixes what the split decided; returns its path."""
-    found, splits = gather(logs, dreams, out, intake)
+    found, splits = gather(logs, dreams, out, intake, lambda episode: episode)
     kept = [
         replace(episode, split=split)
         for episode, split in zip(found.episodes, splits, strict=True)
@@ -38,12 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--logs", type=Path, required=True, help="folder of .jsonl and .jsonl.gz files")
     parser.add_argument("--dreams", type=Path, help="folder, or one file")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--format", choices=["npz", "jsonl"], default="npz")
+    parser.add_argument("--format", choices=["npz", "lmdb", "jsonl"], default="npz")
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml")
     add_options(parser, Intake, "prepare")
     given = parser.parse_args(arguments)
-    intake = overridden(load(given.params, PrepareStage).prepare, given)
-    (mix if given.format == "jsonl" else prepare)(given.logs, given.dreams, given.out, intake)
+    jsonl = given.format == "jsonl"
+    given.format = None if jsonl else given.format
+    settings = overridden(load(given.params, PrepareStage).prepare, given)
+    (mix if jsonl else prepare)(given.logs, given.dreams, given.out, settings)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldmodel.config import params
-from worldmodel.data.logs import read_logs, require_few_rejects, write_jsonl
+from worldmodel.data.logs import read_logs, write_jsonl
 from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.rejects import require_few_rejects
 from worldmodel.data.scaler import fit
 from worldmodel.data.schema import ActionSpace, Episode, Split
 from worldmodel.data.split import assign
@@ -20,7 +21,7 @@ from worldmodel.runtime import numerics, stage, work
 from worldmodel.runtime.checkpoint import Checkpoints, held
 from worldmodel.runtime.fingerprint import import_closure
 
-LIBRARIES = ("numpy", "torch")
+LIBRARIES = ("msgspec", "numpy", "pysimdjson", "torch")
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 

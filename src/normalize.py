@@ -5,15 +5,19 @@ Scales are fitted on observed train episodes; val, test and dreams are only tran
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import params
-from worldmodel.data.episodes import Prepared, Record, read_prepared
+from worldmodel.data.episodes import read_prepared
 from worldmodel.data.packing import labels_of, sample_of, write_packed
-from worldmodel.data.scaler import Sample, Scaler, fit
+from worldmodel.data.scaler import Floats, Sample, Scaler, fit
+from worldmodel.data.spool import Place, Spool
+from worldmodel.data.table import Table
 from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
 
@@ -22,17 +26,26 @@ SHOWN = 10  # constant features that are named
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
-    """Fit scales, write them and the packed arrays. Raises ValueError where no observed train episode is there."""
+    """Fit scales, write them and the packed arrays. Raises ValueError where no observed train episode is there.
+
+    Each episode is read once and then waits in one file, since the scales go over it several times.
+    """
     episodes = read_prepared(prepared)
-    fitted_on = [record for record in episodes if (record.source, record.split) == ("observed", "train")]
-    one_hot = episodes.action_space.kind == "discrete"
-    scaler = fit(_samples(episodes, fitted_on), settings.method, settings.min_std, one_hot)
-    with replacing(normalizer) as temporary:
-        temporary.write_text(scaler.to_json(), encoding="utf-8")
-    lengths = [record.frames for record in episodes]
-    labels = labels_of(episodes, [record.split for record in episodes])
-    write_packed(out, _samples(episodes, episodes.records), lengths, labels, episodes.action_space, scaler)
-    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(episodes)} episodes, {sum(lengths)} frames")
+    with Spool.within(out) as spool:
+        places = [spool.put(Table(**vars(episodes.load(record)))) for record in episodes]
+        fitted_on = [
+            place
+            for place, record in zip(places, episodes, strict=True)
+            if (record.source, record.split) == ("observed", "train")
+        ]
+        one_hot = episodes.action_space.kind == "discrete"
+        scaler = fit(Waiting(spool, fitted_on), settings.method, settings.min_std, one_hot)
+        with replacing(normalizer) as temporary:
+            temporary.write_text(scaler.to_json(), encoding="utf-8")
+        lengths = [record.frames for record in episodes]
+        labels = labels_of(episodes, [record.split for record in episodes])
+        write_packed(out, Waiting(spool, places), lengths, labels, episodes.action_space, scaler)
+    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(places)} episodes, {sum(lengths)} frames")
     if scaler.constant.any():
         print(told(scaler.constant))
     return scaler
@@ -48,10 +61,18 @@ def told(constant: NDArray[np.bool_]) -> str:
     )
 
 
-def _samples(episodes: Prepared, records: Sequence[Record]) -> Iterator[Sample]:
-    for record in records:
-        arrays = episodes.load(record)
-        yield sample_of(arrays.features, arrays.actions, arrays.rewards, arrays.confidence)
+@dataclass(frozen=True)
+class Waiting:
+    """Samples that are read anew each time they are gone over."""
+
+    spool: Spool
+    places: Sequence[Place]
+
+    def __iter__(self) -> Iterator[Sample]:
+        for place in self.places:
+            table = self.spool.read(place)
+            actions = cast(Floats | None, table.actions)  # prepared ones are encoded
+            yield sample_of(table.features, actions, table.rewards, table.confidence)
 
 
 def main() -> None:

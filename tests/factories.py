@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.config import params
-from worldmodel.config.params import Intake
+from worldmodel.config.params import Prepare
 from worldmodel.data import scaler
 from worldmodel.data.logs import write_jsonl
 from worldmodel.data.packing import labels_of, pack, sample_of
@@ -86,7 +86,7 @@ def write_logs(folder: Path, episodes: Iterable[Episode], name: str = "log.jsonl
     return folder
 
 
-def make_intake(**fields: Any) -> Intake:
+def make_intake(**fields: Any) -> Prepare:
     """The intake that tests start from; small data sets need large held-out shares."""
     defaults = {
         "seed": 1,
@@ -96,8 +96,9 @@ def make_intake(**fields: Any) -> Intake:
         "train_episodes": 0,
         "max_gap_s": 60.0,
         "max_rejected_share": 0.0,
+        "format": "npz",
     }
-    return Intake(**(defaults | fields))
+    return Prepare(**(defaults | fields))
 
 
 def make_train(**fields: Any) -> params.Train:

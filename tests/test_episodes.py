@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from factories import make_episodes
-from worldmodel.data.episodes import count, read_prepared, write_prepared
+from worldmodel.data import shards
+from worldmodel.data.episodes import read_prepared, write_prepared
+from worldmodel.data.manifest import count
 from worldmodel.data.schema import ActionSpace
 
 SPACES = {
@@ -22,10 +24,11 @@ def contents(folder):
 
 @pytest.mark.parametrize("kind", SPACES)
 @pytest.mark.parametrize("rewards", [True, False])
-def test_what_is_written_is_read_back(tmp_path, kind, rewards):
+@pytest.mark.parametrize("form", ["npz", "lmdb"])
+def test_what_is_written_is_read_back(tmp_path, kind, rewards, form):
     episodes = make_episodes(4, 5, kind=kind, rewards=rewards, terminal=True)
     episodes += make_episodes(2, 6, kind=kind, rewards=rewards, source="dream", provenance={"teacher": "t"})
-    write_prepared(tmp_path, episodes, ["train", "val", "test", "train", "train", "train"], SPACES[kind])
+    write_prepared(tmp_path, episodes, ["train", "val", "test", "train", "train", "train"], SPACES[kind], form)
     prepared = read_prepared(tmp_path)
     assert (prepared.feature_count, prepared.action_space, prepared.has_rewards) == (2, SPACES[kind], rewards)
     by_key = {(episode.source, episode.name): episode for episode in episodes}
@@ -55,6 +58,63 @@ def test_order_and_bytes_do_not_depend_on_folder_or_order_of_episodes(tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b/c")
     keys = [(record.source, record.agent_id, record.name) for record in read_prepared(tmp_path / "a")]
     assert keys == sorted(keys, key=lambda key: (key[0] == "dream", key[1], key[2]))
+
+
+def test_a_manifest_is_json_with_sorted_keys_and_two_spaces(tmp_path):
+    odd = {"agent_id": 'a"episodes": []é', "name": "\U0001f600"}
+    episodes = make_episodes(1, 4, **odd) + make_episodes(1, 4, source="dream", provenance={"start": {"b": [1, {}]}})
+    for form in ("npz", "lmdb"):
+        write_prepared(tmp_path, episodes, ["train", "train"], CONTINUOUS, form)
+        text = (tmp_path / "manifest.json").read_text()
+        assert text == json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
+
+
+def test_shards_are_few_and_the_same_in_every_folder(tmp_path):
+    episodes = make_episodes(30, 4) + make_episodes(3, 4, source="dream")
+    for folder in ("a", "b/c"):
+        write_prepared(tmp_path / folder, episodes, ["train"] * 33, CONTINUOUS, "lmdb")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b/c")
+    assert sorted(contents(tmp_path / "a" / "episodes")) == ["dream-00000.lmdb", "observed-00000.lmdb"]
+
+
+def test_episodes_that_come_later_change_the_last_shard_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
+    dreams = make_episodes(3, 4, source="dream")
+    for folder, observed in (("few", make_episodes(30, 4)), ("many", make_episodes(45, 4))):
+        episodes = observed + dreams
+        write_prepared(tmp_path / folder, episodes, ["train"] * len(episodes), CONTINUOUS, "lmdb")
+    few, many = (contents(tmp_path / folder / "episodes") for folder in ("few", "many"))
+    last = max(name for name in few if name.startswith("observed"))
+    assert len(few) > 3
+    assert {name for name in few if few[name] != many[name]} == {last}
+
+
+def test_the_other_format_leaves_nothing_behind(tmp_path):
+    for form in ("npz", "lmdb", "npz"):
+        write_prepared(tmp_path, make_episodes(3, 4), ["train"] * 3, CONTINUOUS, form)
+        assert {path.suffix for path in (tmp_path / "episodes").iterdir()} == {f".{form}"}
+
+
+def test_a_shard_that_is_missing_broken_or_lacks_an_episode_is_named(tmp_path):
+    prepared = write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, "lmdb")
+    with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):
+        prepared.load(replace(prepared.records[0], file="0" * 16 + ".npz"))
+    (tmp_path / "episodes" / "observed-00000.lmdb").write_bytes(b"garbage" * 9999)
+    with pytest.raises(ValueError, match=r"observed-00000.lmdb: not a readable shard \(.*MDB_INVALID"):
+        prepared.load(prepared.records[0])
+    (tmp_path / "episodes" / "observed-00000.lmdb").unlink()
+    with pytest.raises(ValueError, match=r"observed-00000.lmdb: no such file; run dvc repro prepare"):
+        prepared.load(prepared.records[0])
+    with pytest.raises(ValueError, match=r"1 of 1 files .* are missing, observed-00000.lmdb first"):
+        read_prepared(tmp_path)
+
+
+def test_a_shard_that_points_elsewhere_is_refused(tmp_path):
+    write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, "lmdb")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("observed-00000.lmdb", "../../secret.lmdb"))
+    with pytest.raises(ValueError, match=r"shard is '../../secret.lmdb', expected observed or dream"):
+        read_prepared(tmp_path)
 
 
 def test_file_names_stay_when_episodes_are_added(tmp_path):
@@ -143,6 +203,14 @@ def test_an_episode_file_that_is_no_npz_is_named(tmp_path, content):
     (tmp_path / "episodes" / prepared.records[0].file).write_bytes(content)
     with pytest.raises(ValueError, match=f"{prepared.records[0].file}: not a readable NPZ"):
         prepared.load(prepared.records[0])
+
+
+def test_an_episode_file_that_unpacks_to_more_than_its_frames_is_refused(tmp_path):
+    prepared = prepared_in(tmp_path)
+    record = prepared.records[0]
+    np.savez_compressed(tmp_path / "episodes" / record.file, features=np.zeros(10**7, np.float32))
+    with pytest.raises(ValueError, match=f"{record.file}: not a readable NPZ .it unpacks to 40000128 bytes, expected"):
+        prepared.load(record)
 
 
 def test_an_episode_file_with_other_arrays_is_named(tmp_path):

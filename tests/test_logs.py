@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named, read, times
-from worldmodel.data.logs import read_logs, require_few_rejects, write_jsonl, write_rejects
+from worldmodel.data.logs import read_logs, write_jsonl
 from worldmodel.data.schema import ActionSpace
 
 
@@ -111,22 +111,6 @@ def test_dreams_cannot_outvote_the_observed_rows(tmp_path):
     assert len(logs.rejects) == 5
 
 
-def test_too_many_rejects_stop_with_the_first_twenty_and_advice(tmp_path):
-    logs = read(log(tmp_path, frame(0), *["?"] * 24))
-    with pytest.raises(ValueError, match="24 of 25 rows are bad") as error:
-        require_few_rejects(logs, 0.5)
-    lines = str(error.value).splitlines()
-    assert lines[1].startswith("log.jsonl:2: not JSON")
-    assert lines[20].startswith("log.jsonl:21: not JSON")
-    assert lines[21:] == ["... and 4 more", "fix these rows, or raise prepare.max_rejected_share to go on without them"]
-    require_few_rejects(logs, 0.96)
-
-
-def test_nothing_but_rejects_stops_whatever_is_allowed(tmp_path):
-    with pytest.raises(ValueError, match="1 of 1 rows are bad"):
-        require_few_rejects(read(log(tmp_path, "?")), 1.0)
-
-
 def test_missing_folders_and_files_and_rows_are_clear(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such folder; expected one with"):
         read_logs([tmp_path / "nowhere"], GAP)
@@ -134,11 +118,3 @@ def test_missing_folders_and_files_and_rows_are_clear(tmp_path):
         read_logs([tmp_path], GAP)
     with pytest.raises(ValueError, match="1 log files without a single row"):
         read_logs([log(tmp_path, "", "  ")], GAP)
-
-
-def test_rejects_are_written_as_csv(tmp_path):
-    logs = read(log(tmp_path, frame(0), frame(1, features=[None])))
-    write_rejects(tmp_path / "rejects.csv", logs.rejects)
-    assert (tmp_path / "rejects.csv").read_bytes() == (
-        b'file,line,reason\nlog.jsonl,2,"features[0]: found null, expected a finite float32 number"\n'
-    )

@@ -104,3 +104,12 @@ def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys, req
     assert Scaler.read(scales).to_json() == project.normalizer.read_text()
     assert contents(out) == contents(project.normalized)
     assert "scales of 4 observed train episodes; packed 11 episodes, 117 frames" in capsys.readouterr().out
+
+
+def test_the_format_of_the_prepared_episodes_decides_nothing(tmp_path):
+    episodes = observed_and_dreams()
+    for form in ("npz", "lmdb"):
+        write_prepared(tmp_path / form, episodes, splits_of(episodes), space_of(episodes), form)
+        normalize.normalize(tmp_path / form, tmp_path / f"{form}-out", tmp_path / f"{form}.json", make_normalize())
+    assert contents(tmp_path / "npz-out") == contents(tmp_path / "lmdb-out")
+    assert (tmp_path / "npz.json").read_bytes() == (tmp_path / "lmdb.json").read_bytes()

@@ -68,6 +68,7 @@ REFUSED = {
 CHOICES = {
     "dreams.source": ["teacher", "simulator", "repeat"],
     "prepare.split_by": ["episode", "agent"],
+    "prepare.format": ["npz", "lmdb"],
     "normalize.method": ["standard", "minmax"],
     "train.rho_schedule": ["constant", "linear", "cosine"],
     "train.dream_weighting": ["none", "confidence"],

@@ -126,3 +126,27 @@ def test_a_missing_path_ends_in_one_message(tmp_path, missing):
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'gone'}: no such")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("episodes", "message"),
+    [
+        (make_episodes(5, 4, source="dream"), "no observed episode is train, which should get a share of 0.6"),
+        (make_episodes(1, 40), r"no observed episode is \w+, which should get a share of 0\.[26] \(found train \d"),
+        (make_episodes(9, 4, split="train"), "no observed episode is val, which should get a share of 0.2 "),
+        (make_episodes(9, 4, split="test"), "no observed episode is train, which should get a share of 0.6"),
+    ],
+    ids=["only dreams", "one episode", "nothing held out", "nothing to train on"],
+)
+def test_logs_that_cannot_be_split_stop_with_advice(tmp_path, episodes, message):
+    with pytest.raises(
+        ValueError, match=message + r".*; add logs, (set prepare\.seed to \d+ .*, )?change prepare\.val_share or"
+    ):
+        prepare(write_logs(tmp_path / "logs", episodes), None, tmp_path / "out", make_intake())
+
+
+def test_what_was_rejected_is_counted_by_reason(tmp_path, logs, capsys):
+    spoil(logs, [3, 8])
+    prepare(logs, None, tmp_path / "out", make_intake(max_rejected_share=0.2))
+    printed = capsys.readouterr().out
+    assert "rejected: 2 of 120 rows\n  2 features[]: expected a finite float32 number\n" in printed

@@ -1,4 +1,3 @@
-import gzip
 import json
 
 import pytest
@@ -44,13 +43,3 @@ def test_a_bad_row_is_named_by_file_line_and_reason(tmp_path, line, reason):
 def test_text_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(json.dumps(frame(0)).encode() + b'\n{"agent_id": "\xff"}\n')
     assert reasons(read(tmp_path)) == ["log.jsonl:2: not UTF-8: byte 0xff at position 15"]
-
-
-def test_a_gzip_that_breaks_off_is_named_and_its_whole_lines_are_kept(tmp_path):
-    whole = gzip.compress(b"".join(json.dumps(frame(t)).encode() + b"\n" for t in range(3)))
-    (tmp_path / "broken.jsonl.gz").write_bytes(whole[:-8])
-    logs = read(tmp_path)
-    assert logs.episodes[0].length == 3
-    assert reasons(logs)[0].startswith("broken.jsonl.gz:4: unreadable gzip from here on: ")
-    (tmp_path / "broken.jsonl.gz").write_bytes(b"not gzip at all")
-    assert reasons(read(tmp_path))[0].startswith("broken.jsonl.gz:1: unreadable gzip from here on: Not a gzipped file")

@@ -12,10 +12,15 @@ from worldmodel.data.schema import ActionSpace, Episode, Frame, identity_of, ori
 
 GOOD = {"agent_id": "a", "timestamp": 1690000000, "features": [0.1, 2]}
 
+
+def nested(levels):
+    return json.loads("[" * levels + "]" * levels)
+
+
 thorough = settings(deadline=None, derandomize=True, max_examples=60)
 float32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
 vectors = st.lists(float32s, min_size=1, max_size=4)
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1, max_size=8)
 json_frames = st.fixed_dictionaries(
     {"agent_id": texts, "timestamp": st.floats(allow_nan=False, allow_infinity=False), "features": vectors},
     optional={
@@ -50,6 +55,13 @@ def test_json_of_a_frame_has_one_order_and_no_key_without_a_value():
     [
         ({"agent_id": ""}, 'agent_id: found "", expected non-empty text'),
         ({"agent_id": 7}, "agent_id: found 7, expected non-empty text"),
+        ({"agent_id": "a\nb"}, r'agent_id: found "a\nb", expected non-empty text of at most 256 characters, none of'),
+        (
+            {"agent_id": "a" * 10_000},
+            f'agent_id: found "{"a" * 56}..., expected non-empty text of at most 256 characters',
+        ),
+        ({"x\n" * 40: 1}, f'"{"x" + chr(92) + "n"}'),
+        ({"meta": {"a": nested(32)}}, "meta: nested too deeply, expected at most 32 levels"),
         ({"agent_id": "\ud800"}, r'agent_id: found "\ud800", expected non-empty text'),
         ({"timestamp": "1690000000"}, 'timestamp: found "1690000000", expected finite seconds'),
         ({"timestamp": True}, "timestamp: found true, expected finite seconds"),
@@ -74,8 +86,11 @@ def test_json_of_a_frame_has_one_order_and_no_key_without_a_value():
         ({"reward": None}, "reward: found null, expected a finite float32 number, or no such key"),
         ({"reward": -1e39}, "reward: found -1e+39, expected a finite float32 number"),
         ({"meta": None}, "meta: found null, expected an object"),
-        ({"meta": {"episode": 1.5}}, "meta.episode: found 1.5, expected non-empty text or an integer"),
-        ({"meta": {"episode": False}}, "meta.episode: found false, expected non-empty text or an integer"),
+        ({"meta": {"episode": 1.5}}, "meta.episode: found 1.5, expected an integer or non-empty text of at most 256"),
+        (
+            {"meta": {"episode": False}},
+            "meta.episode: found false, expected an integer or non-empty text of at most 256",
+        ),
         ({"meta": {"episode_segment": -1}}, "meta.episode_segment: found -1, expected an integer >= 0"),
         ({"meta": {"source": "Dream"}}, 'meta.source: found "Dream", expected observed or dream'),
         ({"meta": {"split": "eval"}}, 'meta.split: found "eval", expected train, val or test'),
@@ -87,6 +102,15 @@ def test_json_of_a_frame_has_one_order_and_no_key_without_a_value():
 def test_a_bad_frame_is_refused_by_field_found_and_expected(change, reason):
     with pytest.raises(ValueError, match="^" + re.escape(reason)):
         Frame.parse(GOOD | change)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"agent_id": "../../a"}, {"agent_id": "/etc/a b"}, {"agent_id": "a" * 256}, {"meta": {"a": nested(31)}}],
+)
+def test_what_is_odd_but_harmless_is_accepted(fields):
+    frame = Frame.parse(GOOD | fields)
+    assert {name: getattr(frame, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("field", GOOD)

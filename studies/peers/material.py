@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worldmodel.config.params import Intake, Normalize
-from worldmodel.data.logs import read_logs, require_few_rejects
+from worldmodel.data.logs import read_logs
 from worldmodel.data.packing import labels_of, pack, sample_of
+from worldmodel.data.rejects import require_few_rejects
 from worldmodel.data.scaler import Sample, Scaler, fit
 from worldmodel.data.schema import ActionSpace, Episode, Split
 from worldmodel.data.split import assign

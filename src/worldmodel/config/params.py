@@ -89,6 +89,11 @@ class Intake:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Prepare(Intake):
+    format: Literal["npz", "lmdb"]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Normalize:
     method: Literal["standard", "minmax"]
     min_std: Positive
@@ -139,7 +144,7 @@ class Params:
     """The whole file."""
 
     dreams: Dreams
-    prepare: Intake
+    prepare: Prepare
     normalize: Normalize
     train: Train
     export: Export
@@ -156,7 +161,7 @@ class DreamsStage:
 
 @dataclass(frozen=True, config=CLOSED)
 class PrepareStage:
-    prepare: Intake
+    prepare: Prepare
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -1,28 +1,32 @@
-"""Prepared episodes on disk: manifest.json and one NPZ for each episode.
+"""Prepared episodes on disk: manifest.json, and one NPZ for each episode: a file of its own, or one of many in a shard.
 
 The manifest is written last, so that a folder without one is unfinished.
 """
 
 import hashlib
+import io
 import json
-import re
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.data.frame import Float32
-from worldmodel.data.schema import ActionSpace, Episode, Source, Split, canonical, identity_of
-from worldmodel.runtime.atomic import replacing
+from worldmodel.data.manifest import MANIFEST, Record, write_manifest
+from worldmodel.data.npz import npz_bytes, read_npz
+from worldmodel.data.schema import ActionSpace, Split, canonical
+from worldmodel.data.shards import SUFFIX, Item, read_shard, write_shards
+from worldmodel.data.spool import Kept
+from worldmodel.data.table import Table
 
-MANIFEST = "manifest.json"
-FILE_NAME = re.compile(r"[0-9a-f]{16}\.npz")
+Format = Literal["npz", "lmdb"]
+
+EPISODES = "episodes"
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,6 @@ class Arrays:
     actions: Float32 | None  # [T, A] raw units or one-hot
     rewards: Float32 | None  # [T]
     confidence: Float32 | None  # [T] 0..1, dreams that state it
-
-
-@dataclass(frozen=True)
-class Record:
-    """One episode as the manifest describes it."""
-
-    file: str
-    agent_id: str
-    name: str
-    segment: int
-    source: Source
-    split: Split
-    frames: int
-    terminal: bool
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not FILE_NAME.fullmatch(self.file):
-            raise ValueError(f"file is {self.file!r}, expected 16 hex digits and .npz")
-
-    @property
-    def identity(self) -> str:
-        return identity_of(self.agent_id, self.name)
 
 
 @dataclass(frozen=True)
@@ -77,9 +58,9 @@ class Prepared:
 
     def load(self, record: Record) -> Arrays:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
-        path = self.folder / "episodes" / record.file
-        found = _read_npz(path)
+        path = self.folder / EPISODES / (record.shard or record.file)
         t, f, a = record.frames, self.feature_count, self.action_space.size
+        found = _read(path, record, t * (8 + 4 * (f + a + 2)))
         expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
         if a:
             expected["actions"] = ("<f4", (t, a))
@@ -95,32 +76,43 @@ class Prepared:
 
 
 def write_prepared(
-    folder: Path, episodes: Sequence[Episode], splits: Sequence[Split | None], action_space: ActionSpace
+    folder: Path,
+    episodes: Sequence[Kept],
+    splits: Sequence[Split | None],
+    action_space: ActionSpace,
+    form: Format = "npz",
 ) -> Prepared:
     """Write the episodes that have a split, in place of what an earlier call wrote; the same bytes in every folder.
 
     Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
     """
-    kept = sorted(
-        ((episode, split) for episode, split in zip(episodes, splits, strict=True) if split is not None),
-        key=lambda pair: _order(pair[0]),
-    )
+    chosen = [(episode, split) for episode, split in zip(episodes, splits, strict=True) if split is not None]
+    kept = sorted(chosen, key=lambda pair: _order(pair[0]))
     records = [_record(episode, split) for episode, split in kept]
     _require_distinct(records)
     _remove_earlier(folder)
-    for record, (episode, _) in zip(tqdm(records, desc="episodes", unit="file", disable=None), kept, strict=True):
-        np.savez(folder / "episodes" / record.file, **_arrays(episode, action_space))  # type: ignore[arg-type]
-    manifest = _manifest(records, kept[0][0], action_space)
-    with replacing(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, sort_keys=True, indent=2) + "\n", encoding="utf-8")
+    if form == "lmdb":
+        shards = dict(write_shards(folder / EPISODES, _items(chosen, action_space)))
+        records = [replace(record, shard=shards[record.file]) for record in records]
+    else:
+        for _, file, content in _items(kept, action_space):
+            (folder / EPISODES / file).write_bytes(content)
+    write_manifest(folder / MANIFEST, records, kept[0][0].table(), action_space)
     return read_prepared(folder)
 
 
-def _order(episode: Episode) -> tuple[bool, str, str, int]:
+def _items(chosen: Sequence[tuple[Kept, Split]], action_space: ActionSpace) -> Iterator[Item]:
+    """Source, file and content of each episode, one after the other; observed ones first."""
+    ordered = sorted(chosen, key=lambda pair: pair[0].source == "dream")
+    for episode, split in tqdm(ordered, desc="episodes", unit="episode", disable=None):
+        yield episode.source, _record(episode, split).file, npz_bytes(_arrays(episode.table(), action_space))
+
+
+def _order(episode: Kept) -> tuple[bool, str, str, int]:
     return (episode.source == "dream", episode.agent_id, episode.name, episode.segment)
 
 
-def _record(episode: Episode, split: Split) -> Record:
+def _record(episode: Kept, split: Split) -> Record:
     identity = canonical([episode.source, episode.identity, episode.segment])
     return Record(
         file=hashlib.sha256(identity.encode()).hexdigest()[:16] + ".npz",
@@ -146,56 +138,25 @@ def _require_distinct(records: Sequence[Record]) -> None:
         raise ValueError(f"{', '.join(same)}: {count} episodes would be {file}, expected distinct segments")
 
 
-def _arrays(episode: Episode, action_space: ActionSpace) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any] | None] = {
-        "timestamps": episode.timestamps,
-        "features": episode.features,
-        "actions": action_space.encode(episode.actions),
-        "rewards": episode.rewards,
-        "confidence": episode.confidence,
-    }
+def _arrays(table: Table, action_space: ActionSpace) -> dict[str, NDArray[Any]]:
+    arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
     return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _manifest(records: Sequence[Record], any_episode: Episode, action_space: ActionSpace) -> dict[str, Any]:
-    return {
-        "feature_count": any_episode.features.shape[1],
-        "action": asdict(action_space),
-        "rewards": any_episode.rewards is not None,
-        "counts": {
-            "agent": count(records, lambda record: record.agent_id),
-            "source": count(records, lambda record: record.source),
-            "split": count(records, lambda record: record.split),
-        },
-        "episodes": [
-            {key: value for key, value in asdict(record).items() if key != "provenance" or value} for record in records
-        ],
-    }
-
-
-def count(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, dict[str, int]]:
-    """Episodes and frames for each value of key."""
-    counts: dict[str, dict[str, int]] = {}
-    for record in records:
-        entry = counts.setdefault(key(record), {"episodes": 0, "frames": 0})
-        entry["episodes"] += 1
-        entry["frames"] += record.frames
-    return counts
 
 
 def _remove_earlier(folder: Path) -> None:
     """Unlink rather than overwrite: the files may be links into a cache."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    for path in (folder / "episodes").glob("*.npz"):
-        path.unlink()
-    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    for path in (folder / EPISODES).glob("*"):
+        if path.suffix in (".npz", SUFFIX):
+            path.unlink()
+    (folder / EPISODES).mkdir(parents=True, exist_ok=True)
 
 
 def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
         prepared = Prepared(
             folder=folder,
             feature_count=found["feature_count"],
@@ -207,20 +168,23 @@ def read_prepared(folder: Path) -> Prepared:
         raise ValueError(f"{path}: no such file; expected prepared episodes, run dvc repro prepare") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a manifest of prepared episodes ({error!r}); run dvc repro prepare") from None
-    missing = [record.file for record in prepared if not (folder / "episodes" / record.file).is_file()]
+    files = dict.fromkeys(record.shard or record.file for record in prepared)
+    missing = [file for file in files if not (folder / EPISODES / file).is_file()]
     if missing:
         raise ValueError(
-            f"{folder / 'episodes'}: {len(missing)} of {len(prepared)} files that {MANIFEST} lists are missing, "
+            f"{folder / EPISODES}: {len(missing)} of {len(files)} files that {MANIFEST} lists are missing, "
             f"{missing[0]} first; run dvc repro prepare"
         )
     return prepared
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        content = read_shard(path, record.file) if record.shard else path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run dvc repro prepare") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable NPZ ({error}); run dvc repro prepare") from None
+    try:
+        return read_npz(io.BytesIO(content), most)
+    except ValueError as error:
+        kind = f"holds {record.file}, not" if record.shard else "not"
+        raise ValueError(f"{path}: {kind} a readable NPZ ({error}); run dvc repro prepare") from None

@@ -1,7 +1,7 @@
 """Frame: one logged moment, and what makes it valid.
 
 Shapes: F features, A actions. Understood keys of a frame's meta (any other is free):
-  episode          text or integer: frames of one agent that share it are one episode
+  episode          TEXT or integer: frames of one agent that share it are one episode
   episode_segment  integer: this frame begins that piece of its episode, with a hole before it (first frame)
   source, split    observed | dream; train | val | test (first frame)
   terminal         bool: nothing follows this frame
@@ -9,6 +9,7 @@ Shapes: F features, A actions. Understood keys of a frame's meta (any other is f
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, cast
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 MAX_ACTIONS = 4096  # a one-hot wider than this is more likely an identifier, and would exhaust memory
+MAX_TEXT = 256  # characters of a name
+MAX_DEPTH = 32  # of meta
+TEXT = f"non-empty text of at most {MAX_TEXT} characters, none of them a control character"
+_UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, lone surrogates
 FLOAT32_MAX = float(str(np.finfo(np.float32).max))  # the shortest text of the largest, a hair above it
 FLOAT64_MAX = float(np.finfo(np.float64).max)
 
@@ -36,9 +41,14 @@ def _shown(found: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def key_text(key: str) -> str:
+    """A key as messages show it: short, on one line."""
+    return key if key.isidentifier() and len(key) <= 60 else _shown(key)
+
+
 def is_text(found: object) -> bool:
-    """Text with at least one character and none that UTF-8 cannot hold (a lone surrogate)."""
-    return isinstance(found, str) and found != "" and found.encode("utf-8", "ignore").decode() == found
+    """TEXT in the sense below: a name that a terminal, a CSV file and a plot can show."""
+    return isinstance(found, str) and 0 < len(found) <= MAX_TEXT and not _UNSHOWABLE.search(found)
 
 
 def is_number(found: object, least: float, most: float) -> bool:
@@ -90,7 +100,7 @@ class Frame(SameData):
             raise wrong("frame", found, "an object")
         for key in found:
             if key not in _PARSERS:
-                raise ValueError(f"{key}: unknown field, expected only {', '.join(_PARSERS)}")
+                raise ValueError(f"{key_text(key)}: unknown field, expected only {', '.join(_PARSERS)}")
         for key in ("agent_id", "timestamp", "features"):
             if key not in found:
                 raise ValueError(f"{key}: missing, expected {_EXPECTED[key]}")
@@ -116,7 +126,7 @@ def shortest(values: Float32 | Sequence[np.float32]) -> list[float]:
 
 
 _EXPECTED = {
-    "agent_id": "non-empty text",
+    "agent_id": TEXT,
     "timestamp": "finite seconds",
     "features": "a non-empty list of finite float32 numbers",
     "action": f"an integer from 0 to {MAX_ACTIONS - 1} or a non-empty list of finite float32 numbers, or no such key",
@@ -124,7 +134,7 @@ _EXPECTED = {
     "meta": "an object, or no such key",
 }
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "episode": (lambda found: type(found) is int or is_text(found), "non-empty text or an integer"),
+    "episode": (lambda found: type(found) is int or is_text(found), f"an integer or {TEXT}"),
     "episode_segment": (lambda found: type(found) is int and found >= 0, "an integer >= 0"),
     "source": (lambda found: found in ("observed", "dream"), "observed or dream"),
     "split": (lambda found: found in ("train", "val", "test"), "train, val or test"),
@@ -170,12 +180,19 @@ def parse_meta(found: object) -> dict[str, Any]:
     """Free keys pass; an understood key with a wrong value raises ValueError, and so does a held-out dream."""
     if type(found) is not dict:
         raise wrong("meta", found, _EXPECTED["meta"])
+    if _deeper(found, MAX_DEPTH):
+        raise ValueError(f"meta: nested too deeply, expected at most {MAX_DEPTH} levels")
     for key, (accepts, expected) in _META.items():
         if key in found and not accepts(found[key]):
             raise wrong(f"meta.{key}", found[key], expected)
     if found.get("source") == "dream" and found.get("split", "train") != "train":
         raise wrong("meta.split", found["split"], "train: a dream is never held out")
     return found
+
+
+def _deeper(found: object, levels: int) -> bool:
+    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    return levels < 1 or any(_deeper(value, levels - 1) for value in inner if isinstance(value, dict | list))
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {

@@ -1,57 +1,41 @@
 """JSONL logs -> episodes, and back. Whatever is refused is named by file, line and reason.
 
-Three plain steps: rows.parse_line reads one line, conform holds a row against what all rows have in common,
-grouping.group joins the rows of a file. No transition ever crosses a refused row.
+Each file goes through plain steps: split and parse (reading.py), check, group (grouping.py). No transition crosses a
+refused row.
 """
 
-import csv
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Generic, Never, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+from worldmodel.data import spool
+from worldmodel.data.columns import Columns, Signature
+from worldmodel.data.files import LogFile, find_logs
 from worldmodel.data.frame import Frame
-from worldmodel.data.grouping import group
-from worldmodel.data.rows import Row, read_rows
-from worldmodel.data.schema import ActionSpace, Episode, Kind
+from worldmodel.data.grouping import Found, Grouper
+from worldmodel.data.reading import Parsed, Part, parse_all, split
+from worldmodel.data.rejects import Reject
+from worldmodel.data.rows import Row
+from worldmodel.data.schema import ActionSpace, Episode
 from worldmodel.runtime.atomic import replacing
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
-SHOWN_REJECTS = 20
-
-
-class Reject(NamedTuple):
-    """A refused row."""
-
-    file: str  # posix path within the folder that was read
-    line: int  # from 1
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
-
-
-class Signature(NamedTuple):
-    """What all rows of one data set have in common."""
-
-    features: int
-    kind: Kind
-    action: int  # length of a continuous action, else 0
-    reward: bool
+Kept = TypeVar("Kept", bound=spool.Kept)
 
 
 @dataclass(frozen=True)
-class Logs:
+class Logs(Generic[Kept]):
     """All that was read: each of the `rows` is either a frame of an episode or a reject."""
 
-    episodes: tuple[Episode, ...]
+    episodes: tuple[Kept, ...]
     rejects: tuple[Reject, ...]
     rows: int
     action_space: ActionSpace
@@ -59,74 +43,107 @@ class Logs:
     has_rewards: bool
 
 
-def log_files(folder: Path) -> list[tuple[str, Path]]:
-    """(posix path within the folder, path) of each log file, sorted; a file stands for itself.
-
-    Raises ValueError where there is no such folder.
-    """
-    if not folder.exists():
-        raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    if folder.is_file():
-        return [(folder.name, folder)]
-    found = [path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file()]
-    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
-
-
-def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs:
+def read_logs(folders: Sequence[Path], max_gap_s: float) -> Logs[Episode]:
     """Every episode in the folders' files, in order of folder, path and first row; frames of both kinds of line.
 
     Raises ValueError where a folder or its log files are missing, or where they hold no row at all.
     """
-    files = [file for folder in folders for file in _existing(folder)]
-    tables = [(name, list(read_rows(path))) for name, path in tqdm(files, desc="logs", unit="file", disable=None)]
-    if not any(rows for _, rows in tables):
+    return collect_logs(folders, max_gap_s, lambda episode: episode)
+
+
+def collect_logs(folders: Sequence[Path], max_gap_s: float, keep: Callable[[Episode], Kept]) -> Logs[Kept]:
+    """The same, but of each episode only what `keep` makes of it, so that memory need not hold them all.
+
+    What the rows have in common is known at the end: where the first rows are unlike most, all is read once more, and
+    `keep` sees every episode again.
+    """
+    files = find_logs(folders)
+    taken = _Pass(max_gap_s, keep).over(files)
+    if not taken.rows:
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
-    signature = common_signature(row for _, rows in tables for row in rows)
-    episodes: list[Episode] = []
-    rejects: list[Reject] = []
-    for name, rows in tables:
-        kept, refused = group((conform(row, signature) for row in rows), max_gap_s)
-        episodes += kept
-        rejects += [Reject(name, row.line, row.reason) for row in refused]
+    signature = taken.common()
+    if taken.signature not in (None, signature):
+        taken = _Pass(max_gap_s, keep, signature).over(files)
     return Logs(
-        episodes=tuple(_distinct(episodes)),
-        rejects=tuple(rejects),
-        rows=sum(len(rows) for _, rows in tables),
-        action_space=_action_space(episodes, signature),
+        episodes=tuple(_distinct(taken.episodes)),
+        rejects=tuple(taken.rejects),
+        rows=taken.rows,
+        action_space=ActionSpace(signature.kind, taken.actions if signature.kind == "discrete" else signature.action),
         feature_count=signature.features,
         has_rewards=signature.reward,
     )
 
 
-def require_few_rejects(logs: Logs, max_rejected_share: float) -> None:
-    """Raise ValueError with counts and the first rejects where more than that share of the rows was refused."""
-    count = len(logs.rejects)
-    if logs.episodes and count <= max_rejected_share * logs.rows:
+@dataclass
+class _Pass(Generic[Kept]):
+    """One reading of all files; rows that deviate from the signature are refused."""
+
+    max_gap_s: float
+    keep: Callable[[Episode], Kept]
+    signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
+    votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
+    rows: int = 0
+    actions: int = 0  # one more than the largest discrete one
+    episodes: list[Kept] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def over(self, files: Sequence[LogFile]) -> "_Pass[Kept]":
+        parts = [part for file in files for part in split(file)]
+        total = sum(file.size for file in files)
+        with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
+            tables = zip(parts, parse_all(parts), strict=True)
+            for _, of_file in groupby(tables, key=lambda pair: id(pair[0].file)):
+                self._read_file(of_file, bar)
+        return self
+
+    def _read_file(self, parts: Iterable[tuple[Part, Iterable[Parsed]]], bar: "tqdm[Never]") -> None:
+        grouper, found, lines = Grouper(self.max_gap_s), list[tuple[int, int, Kept]](), 0
+        for part, tables in parts:
+            name, before = part.file.name, lines
+            for parsed in tables:
+                self._add(grouper, parsed.after(before))
+                lines += parsed.lines
+                found += map(self._kept, grouper.take())
+                bar.update(parsed.read)
+        grouper.end()
+        found += map(self._kept, grouper.take())
+        self.episodes += [kept for _, _, kept in sorted(found, key=lambda each: each[:2])]
+        self.rejects += [Reject(name, row.line, row.reason) for row in grouper.refused]
+
+    def _kept(self, found: Found) -> tuple[int, int, Kept]:
+        actions = found.episode.actions
+        if actions is not None and actions.ndim == 1:
+            self.actions = max(self.actions, 1 + int(actions.max()))
+        return found.line, found.position, self.keep(found.episode)
+
+    def _add(self, grouper: Grouper, found: Columns | list[Row]) -> None:
+        self.rows += len(found)
+        for dream, signature, count in votes_of(found):
+            self.votes[dream][signature] += count
+        if self.signature is None and (self.votes[False] or self.votes[True]):
+            self.signature = self.common()
+        if isinstance(found, Columns) and found.signature == self.signature:
+            grouper.add_columns(found)
+            return
+        for row in map(found.row, range(len(found))) if isinstance(found, Columns) else found:
+            grouper.add(row if self.signature is None else conform(row, self.signature))
+
+    def common(self) -> Signature:
+        """The most frequent signature of observed frames, of dreams where none is observed; the first one of equals."""
+        votes = self.votes[False] or self.votes[True]
+        return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
+
+
+def votes_of(found: Columns | list[Row]) -> Iterator[tuple[bool, Signature, int]]:
+    """(whether dreamed, signature, how many frames)."""
+    if isinstance(found, Columns):
+        dreams = np.array([meta.get("source") == "dream" for meta in found.metas])[found.meta_index]
+        counts = {True: int(dreams.sum()), False: int((~dreams).sum())}
+        yield from ((dream, found.signature, count) for dream, count in counts.items() if count)
         return
-    shown = [str(reject) for reject in logs.rejects[:SHOWN_REJECTS]]
-    more = [f"... and {count - SHOWN_REJECTS} more"] if count > SHOWN_REJECTS else []
-    raise ValueError(
-        f"{count} of {logs.rows} rows are bad ({count / logs.rows:.2%}), "
-        f"prepare.max_rejected_share allows {max_rejected_share:.2%}:\n"
-        + "\n".join([*shown, *more, "fix these rows, or raise prepare.max_rejected_share to go on without them"])
-    )
-
-
-def _existing(folder: Path) -> list[tuple[str, Path]]:
-    files = log_files(folder)
-    if not files:
-        raise ValueError(f"{folder}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}")
-    return files
-
-
-def common_signature(rows: Iterable[Row]) -> Signature:
-    """The most frequent signature of observed frames, of dreams where nothing is observed; the first one of equals."""
-    counts: dict[bool, Counter[Signature]] = {True: Counter(), False: Counter()}
-    for row in rows:
+    for row in found:
         if row.frame is not None:
-            counts[row.meta.get("source") == "dream"][_signature(row.frame)] += 1
-    votes = counts[False] or counts[True]
-    return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
+            yield row.meta.get("source") == "dream", _signature(row.frame), 1
 
 
 def conform(row: Row, signature: Signature) -> Row:
@@ -158,26 +175,20 @@ def _reward_text(signature: Signature) -> str:
     return "one" if signature.reward else "none"
 
 
-def _action_space(episodes: Iterable[Episode], signature: Signature) -> ActionSpace:
-    if signature.kind != "discrete":
-        return ActionSpace(signature.kind, signature.action)
-    largest = [int(episode.actions.max()) for episode in episodes if episode.actions is not None]
-    return ActionSpace("discrete", 1 + max(largest, default=-1))
-
-
-def _distinct(episodes: Sequence[Episode]) -> list[Episode]:
+def _distinct(episodes: Sequence[Kept]) -> list[Kept]:
     """The same episodes with (source, identity, segment) made unique: a name that returns takes the next free segment.
 
     Of equals the one that is earliest in time keeps its number, so that the order of files decides nothing else.
     """
     taken: set[tuple[str, str, int]] = set()
     distinct = list(episodes)
-    for index in sorted(range(len(distinct)), key=lambda index: distinct[index].timestamps[0]):
+    for index in sorted(range(len(distinct)), key=lambda index: distinct[index].begin):
         episode, segment = distinct[index], distinct[index].segment
         while (episode.source, episode.identity, segment) in taken:
             segment += 1
         taken.add((episode.source, episode.identity, segment))
-        distinct[index] = replace(episode, segment=segment)
+        if segment != episode.segment:
+            distinct[index] = episode.numbered(segment)
     return distinct
 
 
@@ -195,11 +206,3 @@ def _packed(raw: BinaryIO, suffix: str) -> AbstractContextManager[gzip.GzipFile 
 
 def _line(frame: Frame) -> str:
     return json.dumps(frame.to_json(), separators=(",", ":"), allow_nan=False) + "\n"
-
-
-def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Rejects as CSV: file, line, reason."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(Reject._fields)
-        table.writerows(rejects)

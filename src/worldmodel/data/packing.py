@@ -1,23 +1,22 @@
 """Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from worldmodel.data.listing import write_listing
 from worldmodel.data.scaler import Floats, Sample, Scaler
 from worldmodel.data.schema import ActionSpace, Source, origin_of
 from worldmodel.data.windows import Labels, Packed
-from worldmodel.runtime.atomic import replacing
 from worldmodel.runtime.fingerprint import sha256
 
 MANIFEST = "manifest.json"
 COLUMNS = ("agent_id", "name", "split", "source", "origin", "begin")  # of the manifest, in the order of Labels
-
-NewArray = Callable[[str, tuple[int, ...]], Floats]
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,11 @@ def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None
     count = len(samples)
     blank = ("",) * count
     labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
-    lengths = [len(sample.features) for sample in samples]
-    return _fill(lambda name, shape: np.empty(shape, np.float32), samples, lengths, labels, scaler)
+    parts = [_standardized(sample, scaler) for sample in samples]
+    lengths = np.array([len(sample.features) for sample in samples], np.int64)
+    none = {name: np.empty((0, *shape), np.float32) for name, shape in _shapes(scaler).items()}
+    arrays = {name: np.concatenate([empty, *(part[name] for part in parts)]) for name, empty in none.items()}
+    return Packed(arrays["features"], arrays["actions"], arrays.get("rewards"), arrays["confidence"], lengths, labels)
 
 
 def write_packed(
@@ -87,25 +89,24 @@ def write_packed(
 ) -> None:
     """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last."""
     _remove_earlier(folder)
-
-    def on_disk(name: str, shape: tuple[int, ...]) -> Floats:
-        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
-
-    packed = _fill(on_disk, samples, lengths, labels, scaler)
-    for array in (packed.features, packed.actions, packed.rewards, packed.confidence):
-        if isinstance(array, np.memmap):
-            array.flush()
-    body = {
+    shapes, frames = _shapes(scaler), sum(lengths)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
+        for name, shape in shapes.items():
+            described = {"descr": "<f4", "fortran_order": False, "shape": (frames, *shape)}
+            np.lib.format.write_array_header_1_0(files[name], described)
+        for sample in samples:
+            for name, array in _standardized(sample, scaler).items():
+                files[name].write(array.tobytes())
+    head = {
         "action": {"kind": space.kind, "size": space.size},
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
         "scales": scaler.sha256,
-        "episodes": [
-            dict(zip((*COLUMNS, "frames"), row, strict=True))
-            for row in zip(*astuple(labels), (int(length) for length in lengths), strict=True)
-        ],
     }
-    with replacing(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    columns = [getattr(labels, column.name) for column in fields(labels)]
+    rows = zip(*columns, lengths, strict=True)
+    items = (dict(zip((*COLUMNS, "frames"), row, strict=True)) for row in rows)
+    write_listing(folder / MANIFEST, head, "episodes", items, pad=1)
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -135,21 +136,28 @@ def read_packed(folder: Path) -> PackedData:
         raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
 
 
-def _fill(new: NewArray, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, scaler: Scaler) -> Packed:
-    frames = int(sum(lengths))
-    features = new("features", (frames, len(scaler.features.center)))
-    actions = new("actions", (frames, len(scaler.actions.center)))
-    rewards = None if scaler.rewards is None else new("rewards", (frames,))
-    confidence = new("confidence", (frames,))
-    end = 0
-    for sample in samples:
-        begin, end = end, end + len(sample.features)
-        features[begin:end] = scaler.features.transform(sample.features)
-        actions[begin:end] = scaler.actions.transform(sample.actions)
-        confidence[begin:end] = 1 if sample.confidence is None else sample.confidence
-        if rewards is not None and scaler.rewards is not None and sample.rewards is not None:
-            rewards[begin:end] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
-    return Packed(features, actions, rewards, confidence, np.asarray(lengths, np.int64), labels)
+def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
+    """Of a frame in each array."""
+    rewards: dict[str, tuple[int, ...]] = {} if scaler.rewards is None else {"rewards": ()}
+    return {
+        "features": scaler.features.center.shape,
+        "actions": scaler.actions.center.shape,
+        "confidence": (),
+        **rewards,
+    }
+
+
+def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
+    """The rows of each array that one episode makes."""
+    found = {
+        "features": scaler.features.transform(sample.features),
+        "actions": scaler.actions.transform(sample.actions),
+        "confidence": np.ones(len(sample.features), np.float32) if sample.confidence is None else sample.confidence,
+    }
+    if scaler.rewards is not None:
+        assert sample.rewards is not None
+        found["rewards"] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+    return found
 
 
 def _labels(episodes: list[dict[str, Any]]) -> Labels:

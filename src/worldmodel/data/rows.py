@@ -1,16 +1,17 @@
-"""JSONL text -> rows: one for each frame that a file holds or should have held."""
+"""Lines of JSON -> rows: one for each frame that a file holds or should have held. Exact, and slow."""
 
-import gzip
 import json
-import zlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BufferedReader
-from pathlib import Path
 from typing import Any, NoReturn
 
-from worldmodel.data.frame import Frame, is_text, parse_meta, wrong
+from worldmodel.data.files import Block
+from worldmodel.data.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
+
+BOM = "\ufeff"
+MAX_DIGITS = 400  # of an integer; float64 ends at 309
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,19 @@ class Row:
     position: int | None = None  # in an episode line, from 0; None for a frame line
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Rows of one .jsonl or .jsonl.gz file; a gzip stream that breaks off ends in a refused row."""
-    number = 0
-    try:
-        with _opened(path) as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield from parse_line(number, line)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        yield Row(number + 1, f"unreadable gzip from here on: {error}")
+def rows_of(block: Block) -> Iterator[Row]:
+    """The rows of each line of a block; blank lines have none."""
+    if block.flaw:
+        yield Row(block.first, block.flaw)
+    for number, line in enumerate(block.data.split(b"\n"), block.first):
+        if line.strip():
+            yield from parse_line(number, line)
 
 
 def parse_line(number: int, line: bytes) -> list[Row]:
     """The row of a frame line, or the rows of an episode line."""
     try:
-        found = _decoded(line)
+        found = decoded(line)
     except ValueError as error:
         return [Row(number, str(error))]
     if isinstance(found, dict) and "episode" in found:
@@ -48,15 +46,11 @@ def parse_line(number: int, line: bytes) -> list[Row]:
     return [_frame_row(number, found)]
 
 
-def _opened(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice}: stands twice in one object, expected once")
+        raise ValueError(f"{key_text(twice)}: stands twice in one object, expected once")
     return found
 
 
@@ -64,12 +58,34 @@ def _not_finite(constant: str) -> NoReturn:
     raise ValueError(f"not JSON: found {constant}, expected finite numbers")
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_not_finite).decode
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"not readable: a number of {len(digits)} characters, expected one within float64")
+    return number
 
 
-def _decoded(line: bytes) -> Any:
+def _short(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"not readable: an integer of {len(digits)} characters, expected at most {MAX_DIGITS}")
+    return int(digits)
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite, parse_int=_short
+).decode
+
+
+def decoded(line: bytes) -> Any:
     try:
-        return _decode(line.decode("utf-8"))
+        text = line.decode("utf-8")
+        if "\0" in text:
+            raise ValueError(
+                f"not text: a NUL byte at position {text.index(chr(0)) + 1}; the file was cut or overwritten"
+            )
+        if text.startswith(BOM):
+            raise ValueError("not JSON: a byte order mark, expected only at the start of a file; remove it")
+        return _decode(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}") from None
     except json.JSONDecodeError as error:
@@ -84,9 +100,9 @@ def _episode_rows(number: int, found: dict[str, Any]) -> list[Row]:
     known = agent if is_text(agent) else None
     unknown = [key for key in found if key not in ("agent_id", "episode")]
     if unknown:
-        return [Row(number, f"{unknown[0]}: unknown field, expected only agent_id, episode", agent_id=known)]
+        return [Row(number, f"{key_text(unknown[0])}: unknown field, expected only agent_id, episode", agent_id=known)]
     if known is None:
-        return [Row(number, str(wrong("agent_id", agent, "non-empty text")))]
+        return [Row(number, str(wrong("agent_id", agent, TEXT)))]
     if not isinstance(frames, list) or not frames:
         return [Row(number, str(wrong("episode", frames, "a non-empty list of frames")), agent_id=known)]
     return [_inner_row(number, position, known, frame) for position, frame in enumerate(frames)]

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from worldmodel.data.moments import Moments, moments
 
 RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size: less is rounding
 STILL = 1e-6  # spread of one-step changes
@@ -92,52 +94,45 @@ class Scaler:
 
 
 def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
-    """Fit on observed train episodes.
+    """Fit on observed train episodes, which are gone over several times and need not be in memory.
 
     A feature whose raw standard deviation is below min_std, or below what float32 resolves at its size, counts as
     constant: it is centered and keeps its unit, or gets that resolution as one.
     Raises ValueError without samples.
     """
-    given = list(samples)
-    if not given:
+    assert not isinstance(samples, Iterator), "samples can be gone over only once"
+    seen = moments(lambda: (sample.features for sample in samples))
+    taken = moments(lambda: (sample.actions for sample in samples))
+    earned = moments(lambda: (sample.rewards[:, None] for sample in samples if sample.rewards is not None))
+    if seen is None or taken is None:
         raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
-    features = np.concatenate([sample.features for sample in given])
-    actions = np.concatenate([sample.actions for sample in given])
-    scaled = _fit(features, method, min_std)
-    change = np.concatenate([np.diff(scaled.transform(sample.features), axis=0) for sample in given])
+    scaled = _affine_of(seen, method, min_std)
+    change = moments(lambda: (np.diff(scaled.transform(sample.features), axis=0) for sample in samples))
+    width = len(seen.mean)
     return Scaler(
         method=method,
         features=scaled,
-        actions=_identity(actions.shape[1]) if one_hot else _fit(actions, method, min_std),
-        rewards=_fit_rewards(given, method, min_std),
-        change_std=_change_spread(change, features.shape[1]),
-        fitted_on=_digest(given),
+        actions=_identity(len(taken.mean)) if one_hot else _affine_of(taken, method, min_std),
+        rewards=None if earned is None else _affine_of(earned, method, min_std),
+        change_std=np.zeros(width, np.float32) if change is None else change.std.astype(np.float32),
+        fitted_on=_digest(samples),
     )
 
 
-def _fit(values: Floats, method: Method, min_std: float) -> Affine:
-    wide = values.astype(np.float64)
-    low, high, std = wide.min(axis=0), wide.max(axis=0), wide.std(axis=0)
-    center, scale = (wide.mean(axis=0), std) if method == "standard" else ((high + low) / 2, (high - low) / 2)
-    finest = RESOLUTION * np.maximum(np.abs(low), np.abs(high))
-    constant = std < np.maximum(min_std, finest)
+def _affine_of(found: Moments, method: Method, min_std: float) -> Affine:
+    center, scale = (found.mean, found.std)
+    if method == "minmax":
+        center, scale = (found.high + found.low) / 2, (found.high - found.low) / 2
+    finest = RESOLUTION * np.maximum(np.abs(found.low), np.abs(found.high))
+    constant = found.std < np.maximum(min_std, finest)
     return Affine(center.astype(np.float32), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32))
-
-
-def _fit_rewards(samples: list[Sample], method: Method, min_std: float) -> Affine | None:
-    rewards = [sample.rewards for sample in samples if sample.rewards is not None]
-    return _fit(np.concatenate(rewards)[:, None], method, min_std) if rewards else None
-
-
-def _change_spread(change: Floats, width: int) -> Floats:
-    return change.astype(np.float64).std(axis=0).astype(np.float32) if len(change) else np.zeros(width, np.float32)
 
 
 def _identity(width: int) -> Affine:
     return Affine(np.zeros(width, np.float32), np.ones(width, np.float32))
 
 
-def _digest(samples: list[Sample]) -> str:
+def _digest(samples: Iterable[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         for array in (sample.features, sample.actions, sample.rewards):

@@ -5,13 +5,14 @@ Shapes: T frames, F features, A actions.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.frame import META_KEYS, Float32, Frame, SameData, is_number, shortest, wrong
+from worldmodel.data.frame import META_KEYS, Float32, Frame, SameData, shortest
+from worldmodel.data.table import Table
 
 __all__ = [
     "ActionSpace",
@@ -26,6 +27,8 @@ __all__ = [
     "origin_of",
 ]
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 Source = Literal["observed", "dream"]
 Split = Literal["train", "val", "test"]
 Kind = Literal["none", "discrete", "continuous"]
@@ -33,7 +36,7 @@ Kind = Literal["none", "discrete", "continuous"]
 
 def canonical(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def name_of(frame: Frame) -> str:
@@ -53,14 +56,6 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
     if start is None:
         return "", 0
     return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
-
-
-def confidence_of(frame: Frame) -> float | None:
-    """How far a dreamed frame is trusted, 0..1; None where it does not say. Raises ValueError for other values."""
-    found = frame.meta.get("confidence")
-    if "confidence" in frame.meta and not is_number(found, 0, 1):
-        raise wrong("meta.confidence", found, "a number from 0 to 1, or no such key")
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +117,19 @@ class Episode(SameData):
         return len(self.timestamps)
 
     @property
+    def begin(self) -> float:
+        """Seconds."""
+        return float(self.timestamps[0])
+
+    @property
     def identity(self) -> str:
         return identity_of(self.agent_id, self.name)
+
+    def numbered(self, segment: int) -> Self:
+        return replace(self, segment=segment)
+
+    def table(self) -> Table:
+        return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence)
 
     def to_frames(self) -> list[Frame]:
         """The frames that from_frames turns into an equal episode."""
@@ -165,21 +171,22 @@ class Episode(SameData):
 
         Raises ValueError where frames of different shapes, or with and without confidence, are mixed.
         """
-        first, last = frames[0], frames[-1]
+        dream = frames[0].meta.get("source") == "dream"
+        return cls.of(frames[0], Table.of(frames, dream), frames[-1].meta.get("terminal", False))
+
+    @classmethod
+    def of(cls, first: Frame, table: Table, terminal: bool) -> Self:
+        """An episode that the first frame's meta describes."""
         source: Source = first.meta.get("source", "observed")
         free = {key: value for key, value in first.meta.items() if key not in META_KEYS}
         return cls(
             agent_id=first.agent_id,
             name=name_of(first),
-            timestamps=np.array([frame.timestamp for frame in frames], np.float64),
-            features=np.stack([frame.features for frame in frames]),
-            actions=_column([frame.action for frame in frames], np.int64),
-            rewards=_column([frame.reward for frame in frames], np.float32),
-            confidence=_column([confidence_of(frame) for frame in frames], np.float32) if source == "dream" else None,
+            **table._asdict(),
             segment=first.meta.get("episode_segment", 0),
             source=source,
             split=first.meta.get("split"),
-            terminal=last.meta.get("terminal", False),
+            terminal=terminal,
             provenance=free if source == "dream" else {},
         )
 
@@ -190,16 +197,6 @@ def _misfits(name: str, array: NDArray[Any], scalar: type[np.generic], dimension
         yield f"{name} is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
     elif not np.isfinite(array).all():
         yield f"{name} holds NaN or infinity, expected finite numbers"
-
-
-def _column(values: Sequence[Any], scalar: type[np.generic]) -> Any:
-    """[T] of scalars or [T, A] of vectors; None where no frame has a value."""
-    missing = sum(value is None for value in values)
-    if missing == len(values):
-        return None
-    if missing:
-        raise ValueError(f"{missing} of {len(values)} frames lack a value that the others have")
-    return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values, scalar)
 
 
 @dataclass(frozen=True)

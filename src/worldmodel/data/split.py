@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from worldmodel.config.params import Intake
-from worldmodel.data.schema import Episode, Split, canonical, identity_of
+from worldmodel.data.schema import Split, canonical, identity_of
+from worldmodel.data.spool import Kept
 
 SEEDS_TRIED = 100  # for an advice
 
 
-def assign(episodes: Sequence[Episode], intake: Intake) -> list[Split | None]:
+def assign(episodes: Sequence[Kept], intake: Intake) -> list[Split | None]:
     """The split of each episode, None where train_episodes leaves it out. All pieces of an episode share one.
 
     Observed episodes go by hash unless a piece of them fixes the split (meta.split); dreams are train.
@@ -34,20 +35,20 @@ def hashed_share(seed: int, text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _decided(observed: Sequence[Episode], intake: Intake) -> dict[str, Split]:
+def _decided(observed: Sequence[Kept], intake: Intake) -> dict[str, Split]:
     """The split of each identity."""
     fixed = _fixed(observed)
     return {episode.identity: fixed.get(episode.identity) or _hashed(episode, intake) for episode in observed}
 
 
-def _hashed(episode: Episode, intake: Intake) -> Split:
+def _hashed(episode: Kept, intake: Intake) -> Split:
     u = hashed_share(intake.seed, episode.identity if intake.split_by == "episode" else episode.agent_id)
     if u < intake.test_share:
         return "test"
     return "val" if u < intake.test_share + intake.val_share else "train"
 
 
-def _fixed(observed: Sequence[Episode]) -> dict[str, Split]:
+def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
     """Splits that the logs ask for, by identity."""
     fixed: dict[str, Split] = {}
     for episode in observed:
@@ -69,13 +70,13 @@ def _kept(splits: Mapping[str, Split], intake: Intake) -> dict[str, Split]:
     return {identity: split for identity, split in splits.items() if identity not in left_out}
 
 
-def _require_all(splits: Mapping[str, Split], observed: Sequence[Episode], intake: Intake) -> None:
+def _require_all(splits: Mapping[str, Split], observed: Sequence[Kept], intake: Intake) -> None:
     counts = Counter(splits.values())
     for split, share in _empty(counts, intake).items():
         found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
         raise ValueError(
             f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
-            f"{_advice(observed, intake)}, change prepare.val_share or prepare.test_share, or mark episodes with "
+            f"{_advice(observed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
             "meta.split"
         )
 
@@ -93,16 +94,16 @@ def _empty(counts: Mapping[Split, int], intake: Intake) -> dict[Split, float]:
     return {split: share for split, share in _shares(intake).items() if share > 0 and not counts.get(split)}
 
 
-def _advice(observed: Sequence[Episode], intake: Intake) -> str:
-    """A seed that leaves no split empty, where one of a few does: of few episodes, most seeds leave one."""
+def _advice(observed: Sequence[Kept], intake: Intake) -> str:
+    """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
         if not _empty(Counter(_decided(observed, other).values()), other):
-            return f"set prepare.seed to {seed}, which gives each one some"
-    return "split by episode (prepare.split_by)" if intake.split_by == "agent" else "which are too few for any split"
+            return f"set prepare.seed to {seed} (which gives each split some), "
+    return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
 
 
-def _require_trained_start(dream: Episode, kept: Mapping[str, Split]) -> None:
+def _require_trained_start(dream: Kept, kept: Mapping[str, Split]) -> None:
     start = dream.provenance.get("start")
     if start is None:
         return

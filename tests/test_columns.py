@@ -1,0 +1,217 @@
+"""The fast way against the exact one: the same episodes to the last bit, the same rejects."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from factories import make_episodes, write_logs
+from lines import GAP, frame, log, named
+from test_fuzzed_logs import changes, damaged
+from worldmodel.data import files, reading
+from worldmodel.data.columns import ColumnReader
+from worldmodel.data.files import LogFile
+from worldmodel.data.logs import read_logs
+from worldmodel.data.rows import Row, parse_line
+
+GOOD = {"agent_id": "a", "timestamp": 1.5, "features": [0.1, -2]}
+FULL = GOOD | {"action": [1, 0.25], "reward": -0.5, "meta": {"episode": "x", "note": {"a": [1, None, "b:c"]}}}
+
+
+def columns_of(*lines):
+    texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    return ColumnReader().read(1, b"".join(text + b"\n" for text in texts))
+
+
+def bits(logs):
+    """All that is known of logs, arrays as bytes."""
+    episodes = [
+        {
+            name: (value.dtype.str, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
+            for name, value in vars(episode).items()
+        }
+        for episode in logs.episodes
+    ]
+    return episodes, logs.rejects, logs.rows, logs.action_space, logs.feature_count, logs.has_rewards
+
+
+def exactly(folder):
+    """What the exact way alone reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ColumnReader, "read", lambda *_: None)
+        return read_logs([folder], GAP)
+
+
+@pytest.mark.parametrize("line", [GOOD, FULL, GOOD | {"action": 3}, GOOD | {"reward": 0, "meta": {}}])
+def test_a_good_line_is_read_as_the_exact_way_reads_it(line):
+    found = columns_of(line, line)
+    assert [found.row(index) for index in range(2)] == [
+        parse_line(number, json.dumps(line).encode())[0] for number in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"timestamp": True},
+        {"timestamp": "1"},
+        {"timestamp": None},
+        {"features": [1]},
+        {"features": [1, 2, 3]},
+        {"features": []},
+        {"features": [1, None]},
+        {"features": [1, True]},
+        {"features": [1, "2"]},
+        {"features": [[1, 2]]},
+        {"features": [1, 3.5e38]},
+        {"features": {"a": 1, "b": 2}},
+        {"action": None},
+        {"action": -1},
+        {"action": 4096},
+        {"action": 1.0},
+        {"reward": None},
+        {"reward": [1]},
+        {"reward": 1e39},
+        {"meta": None},
+        {"meta": {"episode": 1.5}},
+        {"meta": {"terminal": 1}},
+        {"agent_id": ""},
+        {"agent_id": "a\n"},
+        {"agent_id": "a" * 257},
+        {"agent_id": None},
+        {"other": 1},
+    ],
+)
+def test_what_is_bad_or_unlike_its_neighbours_is_in_doubt(other):
+    assert columns_of(GOOD, GOOD | other) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "features": [3, 4]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": 1, "x": 2}}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": NaN}}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": 1e999}}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": "\xff"}}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, NaN]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2,]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [01, 2]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2]}{}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2]',
+        b'{"agent_id": "a", "timestamp": 1, "features": [[], [1, 2]]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": ' + b"[" * 10**5,
+        b'\xef\xbb\xbf{"agent_id": "a", "timestamp": 1, "features": [1, 2]}',
+        b"",
+        b"\0",
+    ],
+)
+def test_text_that_parsers_may_read_in_other_ways_is_in_doubt(text):
+    assert columns_of(text) is None
+    assert columns_of(text, text) is None
+
+
+def test_lists_that_make_up_for_each_others_length_are_in_doubt():
+    assert columns_of(GOOD, GOOD | {"features": [1]}, GOOD | {"features": [1, 2, 3]}) is None
+    assert columns_of(GOOD | {"reward": 1}, GOOD | {"reward": []}, GOOD | {"reward": [1, 2]}) is None
+
+
+numbers = st.one_of(
+    st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
+    st.floats(-1e38, 1e38).map(repr),
+    st.integers(-(2**70), 2**70).map(str),
+    st.sampled_from(["-0", "-0.0", "0", "1e-400", "1E5", "3.4028235e38", "3.4028234663852886e38", "5e-324", "1" * 40]),
+)
+
+
+@settings(max_examples=70)
+@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=4))
+def test_numbers_are_the_same_to_the_last_bit(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("logs")
+    lines = [
+        f'{{"agent_id": "a", "timestamp": {time}, "features": [{x}, {y}], "reward": {reward}}}'
+        for time, x, y, reward in rows
+    ]
+    assert bits(read_logs([log(folder, *lines)], GAP)) == bits(exactly(folder))
+
+
+metas = [
+    {},
+    {"episode": "x"},
+    {"episode": "y", "env": 1},
+    {"episode": 7},
+    {"episode": "x", "terminal": True},
+    {"terminal": True},
+    {"episode": "x", "source": "dream", "confidence": 0.5},
+    {"episode": "d", "source": "dream", "teacher": "t"},
+    {"episode": "x", "split": "test"},
+    {"episode": "x", "episode_segment": 2},
+    {"source": "dream"},
+]
+rows = st.tuples(
+    st.sampled_from("ab"), st.sampled_from([0, 1, 1, 1, 2, 30, 61, -5]), st.sampled_from(metas), st.integers(0, 19)
+)
+
+
+@settings(max_examples=120)
+@given(st.lists(rows, min_size=1, max_size=25), st.sampled_from([1, 100, 400, 10**6]))
+def test_episodes_are_the_same_to_the_last_bit(tmp_path_factory, given_rows, block):
+    """Each row: agent, seconds since the row before, meta, and a number that spoils the row where it is small."""
+    time, lines, folder = 100.0, [], tmp_path_factory.mktemp("logs")
+    for agent, step, meta, spoils in given_rows:
+        time += step
+        odd = {0: {"features": [None, 1]}, 1: {"features": [1]}, 2: {"reward": 3}}.get(spoils, {})
+        lines.append("?" if spoils == 3 else frame(time, agent, meta=meta) | odd)
+    log(folder, *lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", block)
+        patch.setattr(reading, "PART_BYTES", 3 * block)
+        found = read_logs([folder], GAP)
+    assert bits(found) == bits(exactly(folder))
+
+
+@settings(max_examples=70)
+@given(st.lists(changes, max_size=3), st.booleans())
+def test_damaged_logs_give_the_same_episodes_and_rejects(tmp_path_factory, damages, episodes):
+    lines = [named(t, f"e{t // 4}", "ab"[t % 2]) | {"action": t % 3, "reward": t / 7} for t in range(24)]
+    if episodes:
+        lines += [{"agent_id": "c", "episode": [named(t, "f", "c") | {"action": 1, "reward": 0} for t in (1, 2)]}]
+    text = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    for change in damages:
+        text = damaged(text, change)
+    folder = tmp_path_factory.mktemp("logs")
+    (folder / "log.jsonl").write_bytes(text + b"\n?\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", 300)
+        found = read_logs([folder], GAP)
+    assert bits(found) == bits(exactly(folder))
+
+
+@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
+def test_what_the_pipeline_writes_is_read_without_the_exact_way(tmp_path, monkeypatch, kind):
+    episodes = make_episodes(5, 40, kind=kind)
+    write_logs(tmp_path, episodes)
+    monkeypatch.setattr(reading, "rows_of", lambda _: pytest.fail("the exact way was taken"))
+    assert list(read_logs([tmp_path], GAP).episodes) == episodes
+
+
+def test_several_processes_read_the_same(tmp_path, monkeypatch):
+    for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl"):
+        write_logs(tmp_path, make_episodes(8, 30, seed=ord(name[0]), agent_id=name), name)
+    with (tmp_path / "c.jsonl").open("a") as stream:
+        stream.write("?\n")
+    alone = read_logs([tmp_path], GAP)
+    assert [str(reject).split(": ")[0] for reject in alone.rejects] == ["c.jsonl:241"]
+    monkeypatch.setattr(reading, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(reading, "PART_BYTES", 5000)
+    monkeypatch.setattr(reading.os, "sched_getaffinity", lambda _: {0, 1})
+    assert len(reading.split(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
+    assert bits(read_logs([tmp_path], GAP)) == bits(alone)
+
+
+def test_rows_of_the_fast_way_say_where_they_stand(tmp_path):
+    found = columns_of(GOOD, GOOD | {"timestamp": 2})
+    assert [found.row(index) for index in range(2)] == [
+        Row(number, "", row.frame, "a", {}) for number, row in ((1, found.row(0)), (2, found.row(1)))
+    ]

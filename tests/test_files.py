@@ -1,0 +1,210 @@
+import errno
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lines import frame, log, read, reasons, times
+from worldmodel.data import files
+from worldmodel.data.files import LogFile, find_logs, log_files, read_blocks
+
+WHOLE = b"".join(json.dumps(frame(t)).encode() + b"\n" for t in range(3))
+MESSAGE = "unreadable gzip from here on: "
+
+
+def blocks(path):
+    return list(read_blocks(LogFile(path.name, path)))
+
+
+def test_lines_come_in_order_whatever_the_size_of_a_block(tmp_path, monkeypatch):
+    text = b"".join(b"%d\n" % number * (number % 7) for number in range(300)) + b"the end"
+    for name, content in (("a.jsonl", text), ("a.jsonl.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(content)
+        for size in (1, 2, 7, 64, 10**6):
+            monkeypatch.setattr(files, "BLOCK_BYTES", size)
+            found = blocks(tmp_path / name)
+            assert b"".join(block.data for block in found) == text
+            assert all(block.data.endswith(b"\n") for block in found[:-1])
+            counted = 1
+            for block in found:
+                assert block.first == counted
+                counted += block.data.count(b"\n")
+            assert found[-1].read >= len(content) - 16  # a gzip ends in a few bytes without text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: b"\n \n" + text.replace(b"\n", b"\n\t\r\n"),
+        lambda text: text.removesuffix(b"\n"),
+    ],
+    ids=["byte order mark", "CRLF", "blank lines", "no last line break"],
+)
+def test_what_editors_and_other_systems_do_to_text_changes_nothing(tmp_path, change):
+    (tmp_path / "log.jsonl").write_bytes(change(WHOLE))
+    logs = read(tmp_path)
+    assert not logs.rejects
+    assert times(logs) == [("a", "@0.0", 0, [0, 1, 2])]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (WHOLE[:-20], "3: not JSON: Unterminated string starting at at column 35, near 'tamp\": 2, \"fea'"),
+        (
+            WHOLE + b"\xef\xbb\xbf" + WHOLE,
+            "4: not JSON: a byte order mark, expected only at the start of a file; remove",
+        ),
+        (WHOLE + bytes(4096), "4: not text: a NUL byte at position 1; the file was cut or overwritten"),
+        (WHOLE + b'{"agent_id": "\xc3', "4: not UTF-8: byte 0xc3 at position 15"),
+        (WHOLE + b"[" * 10**5, "4: not readable: nested too deeply"),
+        (
+            WHOLE + b'{"x": ' + b"9" * 5000 + b"}",
+            "4: not readable: an integer of 5000 characters, expected at most",
+        ),
+        (WHOLE + b'{"meta": {"x": 1e999}}', "4: not readable: a number of 5 characters, expected one within float64"),
+    ],
+)
+def test_what_a_crash_leaves_in_a_file_is_named(tmp_path, content, reason):
+    (tmp_path / "log.jsonl").write_bytes(content)
+    logs = read(tmp_path)
+    assert reasons(logs)[0].startswith(f"log.jsonl:{reason}")
+    assert sum(episode.length for episode in logs.episodes) >= 2
+
+
+def test_a_line_of_100_mb_is_refused_and_the_rest_is_read(tmp_path):
+    with (tmp_path / "log.jsonl").open("wb") as stream:
+        stream.write(WHOLE + b'{"agent_id": "')
+        for _ in range(100):
+            stream.write(b"a" * 10**6)
+        stream.write(b'"}\n' + json.dumps(frame(3)).encode())
+    logs = read(tmp_path)
+    assert reasons(logs) == ["log.jsonl:4: longer than 32 MiB"]
+    assert [each for *_, each in times(logs)] == [[0, 1, 2], [3]]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 20])
+def test_a_gzip_that_breaks_off_is_named_and_its_whole_lines_are_kept(tmp_path, cut):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(WHOLE)[:-cut])
+    (tmp_path / "b.jsonl").write_bytes(WHOLE)
+    logs = read(tmp_path)
+    assert len(logs.rejects) == 1
+    assert reasons(logs)[0].endswith(MESSAGE + "it breaks off before its end")
+    kept = {episode.length for episode in logs.episodes}
+    assert kept == ({3} if cut <= 8 else {1, 3})
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "reason"),
+    [
+        (b"not gzip at all", 1, "Error -3 while decompressing data: incorrect header check"),
+        (gzip.compress(WHOLE) + b"garbage behind", 4, "Error -3 while decompressing data: incorrect header check"),
+        (gzip.compress(WHOLE)[:-8] + bytes(8), 1, "Error -3 while decompressing data: incorrect data check"),
+    ],
+)
+def test_a_gzip_that_is_none_or_was_changed_is_named(tmp_path, content, line, reason):
+    (tmp_path / "a.jsonl.gz").write_bytes(content)
+    assert reasons(read(tmp_path)) == [f"a.jsonl.gz:{line}: {MESSAGE}{reason}"]
+
+
+def test_a_gzip_of_several_members_and_padding_is_one_file(tmp_path):
+    lines = WHOLE.splitlines(keepends=True)
+    (tmp_path / "a.jsonl.gz").write_bytes(b"".join(map(gzip.compress, lines)) + bytes(512))
+    assert times(read(tmp_path)) == [("a", "@0.0", 0, [0, 1, 2])]
+
+
+@pytest.mark.parametrize("filling", [b"\n", b" "], ids=["many lines", "one line"])
+def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path, monkeypatch, filling):
+    monkeypatch.setattr(files, "UNPACKED_UNASKED", 10**6)
+    with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as stream:
+        stream.write(WHOLE)
+        stream.write(filling * 4_000_000)
+    logs = read(tmp_path)
+    reason = "unpacks to more than 200 times its size; if it is a log, unpack it"
+    assert reasons(logs)[-1].endswith(reason)
+    assert logs.episodes[0].length == 3
+
+
+def test_a_copy_is_refused_even_if_it_is_packed(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(WHOLE)
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(WHOLE))
+    (tmp_path / "d.jsonl").write_bytes(WHOLE.replace(b"0.5", b"0.6"))
+    logs = read(tmp_path)
+    assert len(logs.episodes) == 2
+    reason = "1: the same lines as a.jsonl, expected each log once"
+    assert reasons(logs) == [f"b.jsonl:{reason}", f"c.jsonl.gz:{reason}"]
+
+
+def test_empty_files_are_no_copies_of_each_other(tmp_path):
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz"):
+        (tmp_path / name).touch()
+    assert not read(log(tmp_path, frame(0))).rejects
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    log(tmp_path, frame(0), name="a.jsonl")
+    log(tmp_path, frame(1), name="b.jsonl")
+    whole = Path.open
+
+    def refusing(self, *arguments, **options):
+        if self.name == "b.jsonl":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert reasons(read(tmp_path)) == ["b.jsonl:1: unreadable from here on: Permission denied"]
+
+
+def test_links_out_of_the_folder_to_folders_and_to_nowhere_are_refused(tmp_path):
+    outside, logs = tmp_path / "outside", tmp_path / "logs"
+    logs.mkdir()
+    (outside / "deep").mkdir(parents=True)
+    log(outside / "deep", frame(1))
+    log(logs, frame(0))
+    (logs / "gone.jsonl").symlink_to(outside / "nothing")
+    (logs / "out.jsonl").symlink_to(outside / "deep" / "log.jsonl")
+    (logs / "folder").symlink_to(outside / "deep")
+    (logs / "inner").symlink_to(logs)
+    (logs / "note.txt").symlink_to(outside / "nothing")
+    assert reasons(read(logs)) == [
+        "folder:1: a link out of the log folder, expected a file in it; copy it there",
+        "gone.jsonl:1: a link that leads nowhere, expected a file",
+        "inner:1: a link to a folder, expected files and folders only",
+        "out.jsonl:1: a link out of the log folder, expected a file in it; copy it there",
+    ]
+
+
+def test_the_folder_itself_may_be_a_link_and_so_may_a_file_in_it(tmp_path):
+    (tmp_path / "real").mkdir()
+    log(tmp_path / "real", frame(0))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert not read(tmp_path / "link").rejects
+    (tmp_path / "real" / "again.jsonl").symlink_to("log.jsonl")
+    assert reasons(read(tmp_path / "link")) == ["log.jsonl:1: the same lines as again.jsonl, expected each log once"]
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert reasons(read(log(tmp_path, frame(0)))) == ["pipe.jsonl:1: no regular file, expected one"]
+
+
+def test_names_of_files_are_shown_on_one_line_of_utf8(tmp_path):
+    for name in (b"a\n.jsonl", b"\xff.jsonl"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("?\n")
+    assert [file.name for file in log_files(tmp_path)] == ["a\\n.jsonl", "\\xff.jsonl"]
+
+
+def test_a_folder_that_may_not_be_listed_stops(tmp_path, monkeypatch):
+    log(tmp_path, frame(0))
+
+    def refusing(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(ValueError, match="Permission denied; make this folder readable, or move it away"):
+        find_logs([tmp_path])

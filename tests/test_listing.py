@@ -1,0 +1,28 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worldmodel.data.listing import write_listing
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(st.text(), values, max_size=4)
+
+
+@given(objects, st.lists(objects.filter(bool), min_size=1, max_size=4), st.integers(1, 3))
+def test_the_text_is_that_of_json(tmp_path_factory, head, items, pad):
+    path = tmp_path_factory.mktemp("listing") / "a.json"
+    write_listing(path, head, "items", iter(items), pad)
+    whole = {**head, "items": items}
+    assert path.read_text() == json.dumps(whole, sort_keys=True, indent=pad) + "\n"
+
+
+@pytest.mark.parametrize("odd", ['\n "items": []', '"items": []', {"items": []}])
+def test_the_head_may_hold_what_looks_like_the_list(tmp_path, odd):
+    write_listing(tmp_path / "a.json", {"a": odd, "z": odd}, "items", [{"b": 1}], 1)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": odd, "z": odd, "items": [{"b": 1}]}

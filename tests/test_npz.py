@@ -1,0 +1,48 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from worldmodel.data.npz import npz_bytes, read_npz
+
+members = st.dictionaries(
+    st.sampled_from(["timestamps", "features", "actions", "rewards", "confidence"]),
+    st.sampled_from([np.float32, np.float64, np.int64]).flatmap(lambda kind: arrays(kind, array_shapes(max_dims=2))),
+    max_size=5,
+)
+
+
+@given(members)
+def test_the_bytes_are_those_of_numpy(found):
+    stream = io.BytesIO()
+    np.savez(stream, **found)
+    assert npz_bytes(found) == stream.getvalue()
+
+
+@given(members)
+def test_what_is_written_is_read_back(found):
+    again = read_npz(io.BytesIO(npz_bytes(found)), sum(array.nbytes for array in found.values()))
+    assert list(again) == list(found)
+    for name, array in found.items():
+        assert (again[name].dtype, again[name].tobytes()) == (array.dtype, array.tobytes())
+
+
+def test_slices_are_written_as_what_they_show():
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    assert npz_bytes({"x": whole[:, ::2]}) == npz_bytes({"x": whole[:, ::2].copy()})
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off", npz_bytes({"x": np.zeros(9)})[:-30]])
+def test_what_is_no_npz_is_refused(content):
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are those of numpy and zipfile
+        read_npz(io.BytesIO(content), 10**6)
+
+
+def test_a_single_array_is_no_npz():
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    with pytest.raises(ValueError, match="expected several named arrays"):
+        read_npz(io.BytesIO(stream.getvalue()), 10**6)

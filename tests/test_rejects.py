@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from lines import frame, log, named, read
+from worldmodel.data.rejects import by_reason, kind_of, require_few_rejects, write_rejects
+
+
+def test_too_many_rejects_stop_with_the_first_twenty_and_advice(tmp_path):
+    logs = read(log(tmp_path, frame(0), *["?"] * 24))
+    with pytest.raises(ValueError, match="24 of 25 rows are bad") as error:
+        require_few_rejects(logs, 0.5)
+    lines = str(error.value).splitlines()
+    assert lines[1].startswith("log.jsonl:2: not JSON")
+    assert lines[20].startswith("log.jsonl:21: not JSON")
+    assert lines[21:23] == ["... and 4 more; by reason:", "      24 not JSON"]
+    assert lines[23:] == ["fix these rows, or raise prepare.max_rejected_share to go on without them"]
+    require_few_rejects(logs, 0.96)
+
+
+def test_nothing_but_rejects_stops_whatever_is_allowed(tmp_path):
+    with pytest.raises(ValueError, match="1 of 1 rows are bad"):
+        require_few_rejects(read(log(tmp_path, "?")), 1.0)
+
+
+def test_rejects_are_written_as_csv(tmp_path):
+    logs = read(log(tmp_path, frame(0), frame(1, features=[None])))
+    write_rejects(tmp_path / "rejects.csv", logs.rejects)
+    assert (tmp_path / "rejects.csv").read_bytes() == (
+        b'file,line,reason\nlog.jsonl,2,"features[0]: found null, expected a finite float32 number"\n'
+    )
+
+
+def test_rejects_are_counted_by_reason_whatever_they_found_and_where(tmp_path):
+    bad = [frame(1, features=[None]), frame(2, features=[0.5, "x"]), "?", "{", frame(3, agent_id="")]
+    inner = {
+        "agent_id": "b",
+        "episode": [frame(1, "b"), frame(1, "b"), frame(0.5, "b"), {**frame(3, "b"), "reward": "1"}],
+    }
+    lines = [frame(0), *bad, inner, named(8, "x"), named(8, "x"), named(7, "x")]
+    assert by_reason(read(log(tmp_path, *lines)).rejects) == [
+        ("timestamp: expected more than the time of the frame before", 4),
+        ("features[]: expected a finite float32 number", 2),
+        ("not JSON", 2),
+        ("agent_id: expected non-empty text of at most 256 characters, none of them a control character", 1),
+        ("reward: expected a finite float32 number, or no such key", 1),
+    ]
+
+
+def test_a_reason_keeps_its_kind_when_text_in_it_changes():
+    found = json.dumps('a", expected "b')
+    assert kind_of(f"agent_id: found {found}, expected {json.dumps('x')} as the line says") == kind_of(
+        'agent_id: found "c", expected "y" as the line says'
+    )
