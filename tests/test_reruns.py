@@ -17,6 +17,7 @@ LEARNING = ["train", "export", "validate"]
 PARAMS = {
     "dreams": ALL,
     "prepare": ALL,
+    "prepare.format": ALL[1:],
     "normalize": ALL,  # dreams are made in standardized units
     "train": LEARNING,
     "train.history": ALL,
