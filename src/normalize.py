@@ -21,7 +21,7 @@ from worldmodel.data.table import Table
 from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
 
-LIBRARIES = ("lmdb", "numpy")
+LIBRARIES = ("numpy",)
 SHOWN = 10  # constant features that are named
 
 

@@ -48,6 +48,7 @@ def forked(work: Callable[[], object]) -> int:
     if pid:
         return pid
     code = 1
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         work()
         code = 0
