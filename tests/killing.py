@@ -11,9 +11,12 @@ import random
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
@@ -121,6 +124,7 @@ def out_of_room(project: Project, folder: Path) -> list[int]:
 
 def main(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # in every fork from its first moment
+    tqdm.set_lock(threading.RLock())  # its own lock is shared by forks: one that is killed with it stops all others
     checkpoint.SHARE = float("inf")  # so that there is one at every step
     with contextlib.redirect_stdout(sys.stderr):
         project = make_project(folder / "data", steps=STEPS)
