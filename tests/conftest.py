@@ -1,5 +1,6 @@
 """What every test shares: numbers computed alike on every processor, and tiny projects that are built once."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from worldmodel.runtime.numerics import settle
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 settle(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # before the first tensor is computed
+# Ctrl-C reaches tests and what they start, even where the shell has started them in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

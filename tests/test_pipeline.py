@@ -122,12 +122,11 @@ def test_nothing_that_is_cached_names_this_machine(copy):
                 assert not found, f"{path} holds {found}"
 
 
-def test_a_stage_with_bad_params_says_which_key_and_what_is_expected(copy):
-    text = copy.read("params.yaml")
-    (copy.folder / "params.yaml").write_text(text.replace("rho_schedule: constant", "rho_schedule: constnat"), "utf-8")
+def test_a_stage_with_bad_params_says_which_key_and_what_is_expected(copy, tmp_path):
+    other = copy.again(tmp_path / "project")
+    other.write("params.yaml", other.read("params.yaml").replace("rho_schedule: constant", "rho_schedule: constnat"))
     command = ["dvc", "repro"]
-    done = subprocess.run(command, cwd=copy.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    (copy.folder / "params.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run(command, cwd=other.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "train.rho_schedule: found 'constnat', expected 'constant', 'linear' or 'cosine'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -35,9 +35,7 @@ def test_the_tags_say_which_version_is_where(clone):
     assert clone.run("git", "tag").split() == ["worldmodel#prod", "worldmodel@v0.1.0"]
 
 
-@pytest.mark.parametrize(
-    "choice", [("--rev", "v0.1.0"), ("--stage", "prod", "--simple", "true"), ()], ids=["version", "stage", "newest"]
-)
+@pytest.mark.parametrize("choice", [("--rev", "v0.1.0"), ("--stage", "prod"), ()], ids=["version", "stage", "newest"])
 def test_a_fresh_clone_gets_a_bundle_that_opens(clone, tmp_path, choice):
     got = tmp_path / "model"
     clone.run("dvc", "artifacts", "get", ".", "worldmodel", *choice, "--out", str(got))

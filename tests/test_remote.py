@@ -223,7 +223,7 @@ def test_logs_from_another_bucket_feed_the_pipeline(owner, server):
     owner.run("dvc", "remote", "modify", "lake", "configpath", ".dvc/aws.ini")
     owner.run("dvc", "import-url", "remote://lake/logs", "data/worldmodel/offline")
     assert tree(owner.folder / "data/worldmodel/offline") == tree(logs)
-    assert owner.repro("--single-item", "prepare") == ({"prepare"}, set())
+    assert owner.repro("prepare") == ({"dreams", "prepare"}, set())
     manifest = json.loads(owner.read("data/worldmodel/prepared/manifest.json"))
     assert manifest["counts"]["source"]["observed"]["episodes"] == 24
     write_logs(logs, make_episodes(30, 20, agents=3))

@@ -40,7 +40,7 @@ SOURCES = {
     "src/worldmodel/runtime/[!cnt]*": " ".join(ALL),
     "src/worldmodel/runtime/numerics.py src/worldmodel/learning/floors.py": "dreams train validate",
     "src/worldmodel/runtime/t*": "train validate",
-    "src/worldmodel/data/[cg]*.py src/worldmodel/data/files.py src/worldmodel/data/logs.py": "dreams prepare",
+    "src/worldmodel/data/[bcg]*.py src/worldmodel/data/files.py src/worldmodel/data/logs.py": "dreams prepare",
     "src/worldmodel/data/re*.py src/worldmodel/data/rows.py src/worldmodel/data/split.py": "dreams prepare",
     "src/worldmodel/data/spool.py": "dreams prepare normalize",
     "src/worldmodel/data/frame.py src/worldmodel/data/schema.py": "dreams prepare normalize train validate",
