@@ -45,6 +45,8 @@ def reproduce(project: Path, folder: Path) -> list[Row]:
     """Run HEAD of the project in an empty folder. Raises ValueError where that fails."""
     _run(["git", "clone", "--quiet", str(project.resolve()), str(folder)], Path.cwd())
     committed = _outs(folder)
+    for out in (out for outs in committed.values() for out in outs):
+        (folder / out).unlink(missing_ok=True)  # metrics and plots, which git has brought
     how = _ways(_run(["dvc", "repro"], folder))
     now = _outs(folder)
     return [
