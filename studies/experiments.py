@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,6 +84,13 @@ def episodes_of(commit: str) -> list[dict[str, str]]:
 def metrics_of(commit: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run("git", "show", f"{commit}:./{METRICS}"))
     return found
+
+
+def say(runs: Sequence[Run]) -> None:
+    """What each run sets, and how many are finished already."""
+    for each in runs:
+        print(each.name, *(f"{key}={text}" for key, text in each.overrides.items()))
+    print(f"{len(runs)} runs, {len(finished(runs))} of them finished")
 
 
 def status() -> Status:

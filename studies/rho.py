@@ -33,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     code, runs = plan(given)
     if given.dry_run:
-        for run in runs:
-            print(run.name, *(f"{key}={text}" for key, text in run.overrides.items()))
-        print(f"{len(runs)} runs, {len(experiments.finished(runs))} of them finished")
+        experiments.say(runs)
         return
     follower = Follower(runs, given.jobs, given.poll)
     done = follower.follow()

@@ -35,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiments.mend()
     runs = sweep_runs(asked, values, experiments.code_of_project())
     if given.dry_run:
-        for run in runs:
-            print(run.name, *(f"{key}={text}" for key, text in run.overrides.items()))
-        print(f"{len(runs)} runs, {len(experiments.finished(runs))} of them finished")
+        experiments.say(runs)
         return
     follower = Follower(runs, given.jobs, given.poll)
     try:
