@@ -135,8 +135,11 @@ def fit(
     Goes on from the latest of the kept checkpoints, to the same bits.
     """
     optimizer = learner.new_optimizer(model)
-    latent = learner.LatentLosses(settings.kl_weight, settings.contrastive_weight)
-    shown, series = ("mse", *latent.names), ("train", *latent.names)
+    aims = [
+        learner.Objective(settings.kl_weight, settings.contrastive_weight, likelihood) for likelihood in (False, True)
+    ]
+    likely = settings.nll_start * settings.steps
+    shown, series = ("mse", *aims[0].names), ("train", *aims[0].names)
     due = max(1, settings.steps // evaluations)
     begun = kept.latest() if kept else None
     course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
@@ -146,7 +149,7 @@ def fit(
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)
             rate = learner.learning_rate(t, settings.steps, settings.lr)
-            parts = learner.update(model, optimizer, batch, rate, latent._replace(draw=(settings.seed, t)))
+            parts = learner.update(model, optimizer, batch, rate, aims[t >= likely]._replace(draw=(settings.seed, t)))
             course.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
                 means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]

@@ -117,6 +117,7 @@ def make_train(**fields: Any) -> params.Train:
         "batch_size": 8,
         "lr": 0.003,
         "steps": 12,
+        "nll_start": 0.5,
         "kl_weight": 0.0,
         "contrastive_weight": 0.0,
         "threads": 1,

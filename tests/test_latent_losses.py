@@ -15,7 +15,7 @@ from test_train import trained, weights
 from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import windows
 from worldmodel.learning import learner
-from worldmodel.learning.learner import LatentLosses
+from worldmodel.learning.learner import Objective
 from worldmodel.learning.losses import world_model_loss
 from worldmodel.learning.model import ENCODERS, Shape
 
@@ -59,8 +59,8 @@ def first_batch(shape=SHAPE, count=8):
 def test_weights_of_0_train_the_same_bytes_as_no_latent_losses(encoder):
     packed, every = make_packed(pendulums(4, 0)), np.arange(4)
     shape = replace(SHAPE, encoder=encoder)
-    found, parts = train(shape, packed, every, 10, LatentLosses())
-    expected, plain = train(shape, packed, every, 10, LatentLosses(), prediction_alone)
+    found, parts = train(shape, packed, every, 10, Objective())
+    expected, plain = train(shape, packed, every, 10, Objective(), prediction_alone)
     assert set(parts) == set(plain) == {"mse", "nll"}
     assert list(found.state_dict()) == list(expected.state_dict())
     assert not [name for name in found.state_dict() if "variance" in name]
@@ -107,8 +107,8 @@ def test_noise_is_normal_and_depends_on_seed_and_step_alone():
 
 def test_the_parts_are_added_by_their_weights():
     model, batch = first_batch(SPREAD)
-    plain, _ = learner.whole_loss(model, batch, LatentLosses(kl_weight=1e-30))
-    loss, parts = learner.whole_loss(model, batch, LatentLosses(0.5, 0.25))
+    plain, _ = learner.whole_loss(model, batch, Objective(kl_weight=1e-30))
+    loss, parts = learner.whole_loss(model, batch, Objective(0.5, 0.25))
     assert set(parts) == {"mse", "nll", "kl", "contrastive"}
     assert not any(part.requires_grad for part in parts.values())
     torch.testing.assert_close(loss, plain + 0.5 * parts["kl"] + 0.25 * parts["contrastive"])
@@ -116,7 +116,7 @@ def test_the_parts_are_added_by_their_weights():
 
 def test_a_large_kl_weight_moves_the_posterior_to_the_prior():
     packed, every = make_packed(pendulums(12, 0)), np.arange(12)
-    (near, nats), (far, many) = (train(SPREAD, packed, every, 300, LatentLosses(weight)) for weight in (10.0, 1e-4))
+    (near, nats), (far, many) = (train(SPREAD, packed, every, 300, Objective(weight)) for weight in (10.0, 1e-4))
     assert nats["kl"] < many["kl"] / 20
     found = windows(packed, every, SHAPE.history, SHAPE.horizon)
     batch = learner.to_device(found.take(np.arange(len(found))), CPU)
@@ -157,7 +157,7 @@ def test_contrast_tells_agents_apart_by_what_only_their_dynamics_show(seed):
     shape = Shape(features=2, actions=2, rewards=False, history=4, horizon=8, z_dim=8, hidden_dim=32, encoder="mlp")
     held_out = windows(packed, np.arange(96, 136), 4, 8)
     plain, contrasted = (
-        silhouette(train(shape, packed, observed, 300, LatentLosses(0.0, weight))[0], held_out) for weight in (0.0, 0.1)
+        silhouette(train(shape, packed, observed, 300, Objective(0.0, weight))[0], held_out) for weight in (0.0, 0.1)
     )
     assert contrasted > 0.5
     assert contrasted > plain + 0.2
@@ -167,7 +167,7 @@ def test_later_crops_that_do_not_exist_have_no_part():
     model, batch = first_batch()
     weight = batch.weight.clone()
     weight[:, -1] = 0
-    _, parts = learner.whole_loss(model, batch._replace(weight=weight), LatentLosses(0.0, 1.0))
+    _, parts = learner.whole_loss(model, batch._replace(weight=weight), Objective(0.0, 1.0))
     assert parts["contrastive"] == 0
 
 

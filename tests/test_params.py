@@ -57,6 +57,7 @@ REFUSED = {
     "train.batch_size": (0, 10**10),
     "train.lr": (0.0, 1.1),
     "train.steps": (0, 10**10),
+    "train.nll_start": (-0.1, 1.1),
     "train.kl_weight": (-0.1, float("inf")),
     "train.contrastive_weight": (-0.1, float("inf")),
     "train.threads": (0, 257),

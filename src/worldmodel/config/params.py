@@ -123,6 +123,7 @@ class Train(Compute):
     batch_size: Count
     lr: Rate
     steps: Count
+    nll_start: Share
     kl_weight: NotNegative
     contrastive_weight: NotNegative
 

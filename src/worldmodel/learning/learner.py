@@ -18,25 +18,27 @@ from worldmodel.learning.model import NORMAL_90, Floats, Prediction, Shape, Worl
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0
 WARM_UP = 100  # steps, and at most a tenth of all
+DECAY = 0.4  # share of the steps, the last ones, over which the learning rate goes down
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
 NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
 
 
-class LatentLosses(NamedTuple):
-    """What is asked of z's context beside predicting well: weights of the losses, 0 is off."""
+class Objective(NamedTuple):
+    """What an optimizer step minimizes."""
 
-    kl_weight: float = 0.0
+    kl_weight: float = 0.0  # this and the next are asked of z's context beside predicting well; 0 is off
     contrastive_weight: float = 0.0
+    likelihood: bool = False  # whether the mean too is fitted by likelihood, not by squared error
     draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Parts of the loss that they add."""
+        """Parts of the loss that the weights add."""
         return ("kl",) * (self.kl_weight > 0) + ("contrastive",) * (self.contrastive_weight > 0)
 
 
-PREDICTION_ALONE = LatentLosses()
+PREDICTION_ALONE = Objective()
 
 
 class Tensors(NamedTuple):
@@ -82,9 +84,9 @@ def new_optimizer(model: WorldModel) -> torch.optim.Optimizer:
 
 
 def learning_rate(t: int, steps: int, peak: float) -> float:
-    """Linear warm-up, then a cosine down to nothing."""
+    """Linear warm-up, the peak, then linearly down to nothing (arXiv 2405.18392)."""
     warm_up = min(WARM_UP, max(1, steps // 10))
-    return peak * min(1.0, (t + 1) / warm_up) * (1 + math.cos(math.pi * t / steps)) / 2
+    return peak * min(1.0, (t + 1) / warm_up, (steps - t) / (DECAY * steps))
 
 
 def update(
@@ -92,12 +94,12 @@ def update(
     optimizer: torch.optim.Optimizer,
     batch: Tensors,
     rate: float,
-    latent: LatentLosses = PREDICTION_ALONE,
+    objective: Objective = PREDICTION_ALONE,
 ) -> dict[str, Tensor]:
     """One optimizer step; returns the parts of the loss before it."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    loss, parts = whole_loss(model, batch, latent)
+    loss, parts = whole_loss(model, batch, objective)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -105,24 +107,24 @@ def update(
     return parts
 
 
-def whole_loss(model: WorldModel, batch: Tensors, latent: LatentLosses) -> tuple[Tensor, dict[str, Tensor]]:
+def whole_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of the prediction, plus what is asked of the context: (to minimize, parts to look at).
 
     With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
     """
-    posterior = model.posterior(batch.history, batch.past_actions) if latent.kl_weight else None
+    posterior = model.posterior(batch.history, batch.past_actions) if objective.kl_weight else None
     if posterior is None:
         z = model.encode(batch.history, batch.past_actions)
     else:
-        z = posterior.sample(noise_like(posterior.mean, latent.draw))
+        z = posterior.sample(noise_like(posterior.mean, objective.draw))
     prediction = model.predict(z, batch.planned_actions)
-    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight)
+    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight, objective.likelihood)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
-        loss, parts = loss + latent.kl_weight * nats, parts | {"kl": nats.detach()}
-    if latent.contrastive_weight:
+        loss, parts = loss + objective.kl_weight * nats, parts | {"kl": nats.detach()}
+    if objective.contrastive_weight:
         nats = _contrast(model, z, batch)
-        loss, parts = loss + latent.contrastive_weight * nats, parts | {"contrastive": nats.detach()}
+        loss, parts = loss + objective.contrastive_weight * nats, parts | {"contrastive": nats.detach()}
     return loss, parts
 
 

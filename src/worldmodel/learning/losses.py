@@ -29,16 +29,19 @@ def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor) -> T
 
 
 def world_model_loss(
-    prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor
+    prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor, likelihood: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of features, with the reward as one more feature, plus the likelihood of the spread around it.
+    """(to minimize, parts to look at): squared error plus the likelihood of the spread around it, or likelihood alone.
 
-    The spread sees a detached error: the mean is a least-squares fit whatever the spread does.
+    Beside the squared error the spread sees a detached error: the mean is a least-squares fit whatever the spread does.
+    By likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
+    that of one more feature.
     """
     error = squared_error(prediction.features, features, weight)
-    spread = negative_log_likelihood((features - prediction.features).detach(), prediction.log_std, weight)
-    parts = {"mse": error, "nll": spread}
-    total = error + spread
+    missed = features - prediction.features
+    nats = negative_log_likelihood(missed if likelihood else missed.detach(), prediction.log_std, weight)
+    parts = {"mse": error, "nll": nats}
+    total = nats if likelihood else error + nats
     if prediction.rewards is not None and rewards is not None:
         parts["reward"] = squared_error(prediction.rewards, rewards, weight)
         total = total + parts["reward"] / features.shape[-1]
