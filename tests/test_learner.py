@@ -36,14 +36,13 @@ def setup(noise=0.0, train=24, held_out=12):
     return model, windows(packed, observed, 2, 4), windows(packed, unseen, 2, 4)
 
 
-def trained(model, observed, steps, rate=3e-3):
+def trained(model, observed, steps, rate=3e-3, objective=learner.PREDICTION_ALONE):
     none = windows(observed.packed, np.empty(0, np.int64), 2, 4)
     mixture = Mixture(observed, none, 32, np.zeros(steps), 0, confidence=False)
     optimizer = learner.new_optimizer(model)
     for t in range(steps):
-        learner.update(
-            model, optimizer, learner.to_device(mixture.batch(t), CPU), learner.learning_rate(t, steps, rate)
-        )
+        batch = learner.to_device(mixture.batch(t), CPU)
+        learner.update(model, optimizer, batch, learner.learning_rate(t, steps, rate), objective)
     return model
 
 
@@ -164,15 +163,17 @@ def test_errors_of_zero_keep_the_spread_finite():
 
 
 @pytest.mark.parametrize("steps", [10, 300, 5000])
-def test_the_rate_warms_up_and_then_falls_to_nearly_nothing(steps):
-    rates = [learner.learning_rate(t, steps, 0.01) for t in range(steps)]
-    peak = int(np.argmax(rates))
-    assert peak == min(100, max(1, steps // 10)) - 1
-    assert rates[peak] == pytest.approx(0.01, rel=0.03)
-    assert (np.diff(rates[: peak + 1]) > 0).all()
-    assert (np.diff(rates[peak:]) < 0).all()
+def test_the_rate_warms_up_stays_and_falls_to_nearly_nothing(steps):
+    rates = np.array([learner.learning_rate(t, steps, 0.01) for t in range(steps)])
+    top = np.flatnonzero(rates == rates.max())
+    assert rates.max() == 0.01
+    assert top[0] == min(100, max(1, steps // 10)) - 1
+    assert top[-1] == round(0.6 * steps)
+    assert (np.diff(top) == 1).all()
+    assert (np.diff(rates[: top[0] + 1]) > 0).all()
+    assert (np.diff(rates[top[-1] :]) < 0).all()
     assert 0 < rates[-1] < 0.01 * 3 / steps
-    assert rates[0] == pytest.approx(0.01 / (peak + 1), rel=0.03)
+    assert rates[0] == pytest.approx(0.01 / (top[0] + 1), rel=0.03)
 
 
 def test_one_step_has_a_rate():
@@ -204,3 +205,25 @@ def test_many_windows_are_thinned_evenly(count, kept):
     thin = learner.thinned(many)
     assert len(thin) == kept
     assert len(set(np.diff(thin.first))) == 1
+
+
+@pytest.mark.parametrize("likelihood", [False, True])
+def test_the_spread_reaches_the_hidden_units_by_likelihood_alone(likelihood):
+    model, observed, _ = setup(train=2)
+    batch = learner.to_device(observed.take(np.arange(8)), CPU)
+    torch.nn.init.normal_(model.spread.weight, generator=torch.Generator().manual_seed(0))
+    z = model.encode(batch.history, batch.past_actions)
+    prediction = model.predict(z, batch.planned_actions, joint=likelihood)
+    grads = torch.autograd.grad(prediction.log_std.sum(), model.trunk[0].weight, allow_unused=True)
+    assert (grads[0] is not None) == likelihood
+
+
+def test_likelihood_learns_what_ridge_cannot_and_fits_unlike_squared_error():
+    found = []
+    for likelihood in (False, True):
+        model, observed, held_out = setup(noise=0.1)
+        trained(model, observed, 300, objective=learner.Objective(likelihood=likelihood))
+        found.append(learner.mean_error(model, held_out, CPU))
+    ridge = learner.mean_error(setup(noise=0.1)[0], held_out, CPU)
+    assert max(found) < ridge / 2
+    assert found[0] != found[1]

@@ -88,6 +88,16 @@ def test_the_spread_does_not_pull_on_the_mean():
     torch.testing.assert_close(found, expected)
 
 
+def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
+    mean, log_std = tensor(B, K, F).requires_grad_(), tensor(B, K, F, seed=1)
+    target = tensor(B, K, F, seed=2)
+    total, parts = world_model_loss(Prediction(mean, log_std, None), target, None, WEIGHT, likelihood=True)
+    found = torch.autograd.grad(total, mean)[0]
+    expected = (mean - target) * (-2 * log_std).exp() * WEIGHT[..., None] / (F * WEIGHT.sum())
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(total, parts["nll"])
+
+
 def test_parts_are_for_looking_at():
     mean = tensor(B, K, F).requires_grad_()
     _, parts = world_model_loss(Prediction(mean, mean, None), tensor(B, K, F, seed=2), None, WEIGHT)

@@ -165,6 +165,16 @@ def test_the_loss_is_logged_about_twenty_times_and_at_the_last_step(tmp_path):
         assert min(errors.values()) > 0
 
 
+def test_nll_start_changes_nothing_before_it_is_reached(tmp_path, data):
+    losses = []
+    for share in (0.5, 1.0):
+        project = trained(tmp_path / str(share), data, steps=40, nll_start=share)
+        losses.append(rows(project.plots / "loss.csv"))
+    pairs = list(zip(*losses, strict=True))
+    assert all(one == other for one, other in pairs if int(one["step"]) <= 20)
+    assert any(one != other for one, other in pairs if int(one["step"]) > 20)
+
+
 def test_one_step_is_enough(tmp_path, data):
     project = trained(tmp_path, data, steps=1, batch_size=1)
     assert [len(rows(project.plots / name)) for name in ("loss.csv", "rho.csv")] == [1, 2]

@@ -29,7 +29,7 @@ class Objective(NamedTuple):
 
     kl_weight: float = 0.0  # this and the next are asked of z's context beside predicting well; 0 is off
     contrastive_weight: float = 0.0
-    likelihood: bool = False  # whether the mean too is fitted by likelihood, not by squared error
+    likelihood: bool = False  # whether mean and spread are fitted together by likelihood, or the mean by squared error
     draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
 
     @property
@@ -117,7 +117,7 @@ def whole_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple
         z = model.encode(batch.history, batch.past_actions)
     else:
         z = posterior.sample(noise_like(posterior.mean, objective.draw))
-    prediction = model.predict(z, batch.planned_actions)
+    prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
     loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight, objective.likelihood)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)

@@ -175,11 +175,13 @@ class WorldModel(nn.Module):
         rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
         return Unrolled(self.expand(state), hidden, rewards)
 
-    def predict(self, z: Tensor, actions: Tensor) -> Prediction:
-        """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated."""
+    def predict(self, z: Tensor, actions: Tensor, joint: bool = False) -> Prediction:
+        """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated.
+
+        joint: whether gradients of the spread reach the hidden units; else it takes them as they are.
+        """
         features, hidden, rewards = self.unroll(z, actions)
-        # The spread is fitted on hidden units as they are, so that it never bends the mean.
-        log_std = self.spread(hidden.detach()).clamp(*LOG_STD_RANGE)
+        log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
         return Prediction(features, log_std + self.log_std_offset[: hidden.shape[1], None], rewards)
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
