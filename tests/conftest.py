@@ -9,9 +9,9 @@ import hypothesis
 import pytest
 
 from copies import Copy
+from factories import STAGES
 from projects import VARIANTS, Project, build
 from teams import Server, outfit
-from test_params import STAGES
 from worldmodel.config.params import Compute
 from worldmodel.runtime.numerics import settle
 

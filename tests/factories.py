@@ -17,6 +17,14 @@ from worldmodel.data.schema import ActionSpace, Episode, Kind, Source
 from worldmodel.data.windows import Labels, Packed
 
 START = 1_690_000_000.0  # seconds
+STAGES = {
+    "dreams": params.DreamsStage,
+    "prepare": params.PrepareStage,
+    "normalize": params.NormalizeStage,
+    "train": params.TrainStage,
+    "export": params.ExportStage,
+    "validate": params.ValidateStage,
+}
 
 
 def make_episodes(

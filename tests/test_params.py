@@ -8,18 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import STAGES
 from worldmodel.config import params
 
 ROOT = Path(__file__).parents[1]
 WHOLE = yaml.safe_load((ROOT / "params.yaml").read_text())
-STAGES = {
-    "dreams": params.DreamsStage,
-    "prepare": params.PrepareStage,
-    "normalize": params.NormalizeStage,
-    "train": params.TrainStage,
-    "export": params.ExportStage,
-    "validate": params.ValidateStage,
-}
 LEAVES = list(params.leaves(params.Params))
 
 # leaf -> (least, most), as params.yaml's comments say; open ends are written as the nearest refused number

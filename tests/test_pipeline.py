@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from copies import ENVIRONMENT
-from test_params import STAGES
+from factories import STAGES
 from worldmodel.config import params
 from worldmodel.runtime.fingerprint import import_closure
 

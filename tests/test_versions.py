@@ -6,7 +6,7 @@ import torch
 import yaml
 
 import pins
-from test_params import STAGES
+from factories import STAGES
 from worldmodel.runtime import versions
 from worldmodel.runtime.fingerprint import _imports, import_closure
 
