@@ -188,8 +188,11 @@ def test_training_with_them_is_repeatable_and_shown(tmp_path, data, fields):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_a_model_with_both_exports_to_onnx_and_answers_as_torch_does(tmp_path, encoder):
-    project = make_project(tmp_path, encoder=encoder, kl_weight=0.01, contrastive_weight=0.1)
+@pytest.mark.parametrize(("kl_weight", "contrastive_weight"), [(0.01, 0.0), (0.0, 0.1), (0.01, 0.1)])
+def test_a_model_with_either_or_both_exports_to_onnx_and_answers_as_torch_does(
+    tmp_path, encoder, kl_weight, contrastive_weight
+):
+    project = make_project(tmp_path, encoder=encoder, kl_weight=kl_weight, contrastive_weight=contrastive_weight)
     project.train()
     project.export()
     assert project.validate()["onnx"]["equivalent"]
