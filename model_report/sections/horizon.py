@@ -106,4 +106,7 @@ def _coverage(material: Material) -> Html:
         "low",
     )
     note = "An interval that holds less than it promises is too sure of itself; one that holds more, too timid."
+    likely = material.outputs.metrics.get("log_likelihood")
+    if likely is not None:
+        note += f" Log-likelihood of what came: {number(likely)} nats a feature."
     return join((charts([drawn]), paragraph(note, class_="note")))

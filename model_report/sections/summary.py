@@ -5,22 +5,26 @@ import numpy as np
 from intervals import Change, change
 from model_report.markup import Html, join, missing, paragraph, tag
 from model_report.material import Material
-from model_report.outputs import Outputs
+from model_report.outputs import Outputs, Rows
 from model_report.sections.horizon import chart
 from model_report.table import facts
 from model_report.wording import counted, less, number, percent
 
-FLOORS = ("linear", "persistence")
+FLOORS = {"linear": "ridge's", "persistence": "that of holding the last frame"}
 
 
 def summary(material: Material) -> Html:
     outputs = material.outputs
     drawn = chart(material)
-    told = join((_warning(material), _sentences(outputs), _numbers(outputs)))
     return tag(
         "section",
-        tag("div", told, class_="told"),
-        tag("div", drawn.render() if drawn else missing("The error along the horizon", "dvc repro validate")),
+        tag("div", _warning(material), _lead(outputs), class_="told"),
+        tag(
+            "div",
+            drawn.render() if drawn else missing("The error along the horizon", "dvc repro validate"),
+            class_="seen",
+        ),
+        tag("div", _how(outputs), _numbers(outputs), class_="measured"),
         class_="summary",
         aria_label="Summary",
     )
@@ -39,41 +43,47 @@ def _warning(material: Material) -> Html:
     )
 
 
-def _sentences(outputs: Outputs) -> Html:
+def _lead(outputs: Outputs) -> Html:
     error = outputs.metrics.get("mse.mean")
     if error is None:
         return missing("How good the model is", "make repro")
     changes = against_floors(outputs)
     if not changes:
         return join((paragraph(f"Error {number(error)}.", class_="lead"), missing("Intervals", "dvc repro validate")))
-    ridge, hold = changes["linear"], changes["persistence"]
-    tests = [row for row in outputs.plots["episodes"] if row["split"] == "test"]
-    horizon = max((float(row["frame"]) for row in outputs.plots.get("horizon", ())), default=0)
-    ahead = f"Over the next {counted(int(horizon), 'frame')} of" if horizon else "On"
+    tests = counted(len(_tests(outputs)), "held-out episode")
+    horizon = max((int(row["frame"]) for row in outputs.plots.get("horizon", ())), default=0)
+    where = f"Over the next {counted(horizon, 'frame')} of {tests}" if horizon else f"On {tests}"
+    ridge, *others = (f"{less(found.value)} than {floor}" for floor, found in changes.items())
+    ranges = [f" ({_range(found)})" for found in changes.values()]
+    rest = (f" and {other}{within}" for other, within in zip(others, ranges[1:], strict=True))
+    return paragraph(f"{where}, the model's error is ", tag("strong", ridge), ranges[0], *rest, ".", class_="lead")
+
+
+def _how(outputs: Outputs) -> Html:
+    tests = _tests(outputs)
+    if not tests:
+        return Html()
     agents = counted(len({row["agent_id"] for row in tests}), "agent")
-    lead = paragraph(
-        f"{ahead} {counted(len(tests), 'held-out episode')}, the model's error is ",
-        tag("strong", f"{less(ridge.value)} than ridge's"),
-        f" ({_range(ridge)}) and {less(hold.value)} than that of holding the last frame ({_range(hold)}).",
-        class_="lead",
-    )
-    how = paragraph(
-        f"Error: squared, open loop, in standardized units, mean over features, frames and windows. In brackets: 95 % "
-        f"intervals, a bootstrap over the test episodes of {agents}; one training run, so they do not tell what "
+    return paragraph(
+        "Error: squared, open loop, in standardized units, mean over features, frames and windows. In brackets: 95 % "
+        f"intervals, a bootstrap over the test episodes of {agents}. It is one training run: they do not tell what "
         "another seed would change.",
         class_="note",
     )
-    return join((lead, how))
 
 
 def against_floors(outputs: Outputs) -> dict[str, Change]:
-    """Of the model's error on test episodes; empty where there are none."""
-    tests = [row for row in outputs.plots.get("episodes", ()) if row["split"] == "test"]
+    """Whose error -> how the model's differs from it on test episodes; empty where there are none."""
+    tests = _tests(outputs)
     if not tests:
         return {}
     columns = {key: np.array([float(row[key]) for row in tests]) for key in ("model", "windows", *FLOORS)}
     model, weight = columns["model"][None], columns["windows"]
-    return {floor: change(model, columns[floor][None], weight) for floor in FLOORS if columns[floor].any()}
+    return {floor: change(model, columns[key][None], weight) for key, floor in FLOORS.items() if columns[key].all()}
+
+
+def _tests(outputs: Outputs) -> Rows:
+    return [row for row in outputs.plots.get("episodes", ()) if row["split"] == "test"]
 
 
 def _range(found: Change) -> str:

@@ -1,4 +1,4 @@
-"""What a clock said, and of what."""
+"""The exported model against the trained one, and what a clock said of both."""
 
 from model_report.markup import Html, Section, code, join, missing, paragraph
 from model_report.material import Material
@@ -21,7 +21,15 @@ def timing(material: Material) -> Section:
         body = missing("artifacts/timing.json", "dvc repro --force --single-item train validate")
     else:
         body = join((_table(outputs), *_cached(outputs)))
-    return Section("timing", "Time", body)
+    return Section("timing", "Export and time", join((_equality(outputs), body)))
+
+
+def _equality(outputs: Outputs) -> Html:
+    apart = outputs.metrics.get("onnx.max_abs_diff")
+    if apart is None:
+        return missing("The exported model against the trained one", "dvc repro validate")
+    equal = "agree" if outputs.metrics.get("onnx.equivalent") else "DISAGREE"
+    return paragraph(f"ONNX and torch {equal}: the largest difference is {number(apart, 1)} standardized units.")
 
 
 def _table(outputs: Outputs) -> Html:
