@@ -30,11 +30,11 @@ class Axis:
 
 
 def linear(label: str, values: Iterable[float], margin: float = 0.04) -> Axis:
-    """From the least to the greatest finite value, with a margin as a share of the span; pass 0 to start there."""
+    """From the least to the greatest finite value, with a margin as a share of the span; none below a least of 0."""
     known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     pad = margin * (high - low) or abs(high) * margin or margin
-    low, high = (low if low == 0 else low - pad), high + pad
+    low, high = (low if low == 0 else low - pad), high + (pad or float(high == low))
     step = _step((high - low) / TICKS)
     first = math.ceil(low / step - 1e-9)
     return Axis(label, low, high, tuple(round(step * n, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)))
@@ -60,7 +60,8 @@ def logarithmic(label: str, values: Iterable[float]) -> Axis:
         ticks = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
         if len(ticks) <= TICKS + 2:
             break
-    return Axis(label, low, high, tuple(ticks), logarithmic=True)
+    few = len(ticks) < 2
+    return Axis(label, low, high, linear(label, (low, high), 0).ticks if few else tuple(ticks), logarithmic=True)
 
 
 def _step(rough: float) -> float:

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = page(gather())
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{out}: {len(text.encode()) / 1e6:.1f} MB")
+    print(f"{out}: {len(text.encode()) / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

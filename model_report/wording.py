@@ -7,8 +7,11 @@ TIGHT = "\N{NARROW NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """With so many significant digits, and never in scientific notation where it can be read without."""
-    text = f"{value:#.{digits}g}" if 1e-4 <= abs(value) < 10**digits else f"{value:.{digits}g}"
+    """With so many significant digits; all of them before the point, and in scientific notation where it is tiny."""
+    if abs(value) >= 10**digits:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:#.{digits}g}" if abs(value) >= 1e-4 else f"{value:.{digits}g}"
     return text.rstrip(".").replace("-", MINUS)
 
 

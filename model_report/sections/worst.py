@@ -17,10 +17,10 @@ from model_report.wording import number
 from worldmodel.measuring import curves
 
 SHOWN = 3  # episodes
-PIECES = 12  # of an episode, at most: those beside each other that were predicted worst
+PIECES = 6  # predictions of an episode, at most: those beside each other that were predicted worst
 NOTE = (
-    "The three features that were predicted worst. Each prediction is open loop over one horizon and begins anew from "
-    "what really came where the one before ends."
+    "The three features that were predicted worst, where the first of them was. Each prediction is open loop over one "
+    "horizon and begins anew from what really came where the one before ends. Intervals that leave a picture are cut."
 )
 
 
@@ -87,7 +87,7 @@ def _chart(feature: str, rows: Rows) -> Chart:
         Line(xs, real, "real", "real"),
         Line(xs, predicted, "model", "predicted"),
     )
-    y = linear("raw units; intervals that leave the picture are cut off", [*real, *predicted], margin=0.15)
+    y = linear("raw units", [*real, *predicted], margin=0.15)
     return Chart(feature, f"Line chart of {feature}: real, predicted and its 90 % interval.", axis, y, marks, "low")
 
 
