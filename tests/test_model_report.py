@@ -2,6 +2,7 @@
 
 import csv
 import json
+import platform
 import re
 import shutil
 from collections import Counter
@@ -18,6 +19,7 @@ from model_report.material import gather
 from model_report.outputs import BUNDLES, NORMALIZED, PLOTS, TRAINED
 from projects import Project, make_project, observed_and_dreams
 from worldmodel.measuring import metrics
+from worldmodel.runtime import records
 
 ANCHORS = ["data", "horizon", "agents", "worst", "latent", "dreams", "training", "timing", "params", "provenance"]
 EVIL = '<script>alert("1")</script> & \u202e]]>'
@@ -198,3 +200,10 @@ def test_time_that_was_taken_of_another_model_is_told_as_such(project, here):
     path.write_text(json.dumps(found), encoding="utf-8")
     assert "Of training: timed for 000000000000" in text_of(page(), "timing")
     assert "Of the exported model: timed for" not in text_of(page(), "timing")
+
+
+def test_where_the_bundle_was_made_is_told_from_its_record(project, here):
+    lay_out(project, here)
+    with records.attempt(here / "runs" / project.bundle.name, {"run_id": project.bundle.name, "stage": "export"}):
+        pass
+    assert f"The bundle was exported on {platform.node()}, 2" in text_of(page(), "provenance")

@@ -5,11 +5,12 @@ from model_report.material import Material
 from model_report.outputs import Outputs
 from model_report.table import table
 from model_report.wording import number
+from worldmodel.measuring.latency import BATCH
 
 UNITS = {
     "latency_ms_p50": ("one call, encode and predict, median", "ms"),
     "latency_ms_p90": ("one call, encode and predict, 90th percentile", "ms"),
-    "ms_per_batch": ("a batch", "ms"),
+    "ms_per_batch": ("a batch of {batch} windows", "ms"),
     "samples_per_s": ("windows in batches", "a second"),
 }
 PARTS = {"train": "training", "inference": "the exported model"}
@@ -33,13 +34,14 @@ def _equality(outputs: Outputs) -> Html:
 
 
 def _table(outputs: Outputs) -> Html:
+    batches = {"train": outputs.params.get("train.batch_size", "its"), "inference": BATCH}
     rows = [
-        (PARTS[part], UNITS[key][0], number(outputs.timing[part][key]), UNITS[key][1])
+        (PARTS[part], UNITS[key][0].format(batch=batches[part]), number(outputs.timing[part][key]), UNITS[key][1])
         for part in PARTS
         for key in UNITS
         if key in outputs.timing.get(part, {})
     ]
-    return table("On the machine that ran it", ("of", "what", "took", "unit"), rows, (0, 1, 3))
+    return table("On the machine that ran it", ("of", "what", "value", "unit"), rows, (0, 1, 3))
 
 
 def _cached(outputs: Outputs) -> list[Html]:
