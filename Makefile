@@ -8,7 +8,7 @@ BASE   ?= origin/main
 JOBS   ?= 1
 
 .PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
-.PHONY: peers sweep fresh gate pr-report hooks proto pins remote merge-driver clean
+.PHONY: report peers sweep fresh gate pr-report hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ export: $(VENV)/runtime  ## the pipeline up to the ONNX bundle
 
 validate: $(VENV)/runtime  ## the pipeline up to the metrics
 	$(RUN) dvc repro validate
+
+report: $(VENV)/runtime  ## one HTML page about the trained model, runs/report.html (OUT=file), from what is here
+	$(RUN) python model_report/build.py $(if $(OUT),--out "$(OUT)")
 
 runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
 	$(RUN) python scripts/list_runs.py

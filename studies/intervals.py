@@ -1,6 +1,6 @@
-"""How sure a relative change is: a bootstrap over seeds and episodes at once, both sides drawn alike.
+"""How sure a mean error, or its relative change, is: a bootstrap over episodes, and over seeds where there are several.
 
-Dimension key: S seeds, N episodes, D draws.
+Dimension key: S seeds, N episodes, D draws, K columns.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,15 @@ class Change:
     high: float
 
 
+@dataclass(frozen=True)
+class Means:
+    """Of several columns, [K] each."""
+
+    value: Doubles
+    low: Doubles  # 95 % intervals
+    high: Doubles
+
+
 def mean_error(errors: Doubles, weight: Doubles) -> float:
     """[S, N] -> mean over seeds and episodes, the latter weighted by their windows [N]"""
     return float(errors.mean(axis=0) @ weight / weight.sum())
@@ -38,6 +47,22 @@ def change(errors: Doubles, base: Doubles, weight: Doubles) -> Change:
     ratios = [_ratios(errors, base, weight, min(CHUNK, DRAWS - begin), rng) for begin in range(0, DRAWS, CHUNK)]
     low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
     return Change(mean_error(errors, weight) / mean_error(base, weight) - 1, float(low) - 1, float(high) - 1)
+
+
+def means(sums: Doubles, weight: Doubles) -> Means:
+    """Of each column: weighted errors summed within an episode, over the sum of their weights, [N, K] each.
+
+    Episodes are drawn with replacement, the same ones for every column.
+    """
+    rng, episodes = np.random.default_rng(SEED), len(sums)
+    drawn = []
+    for begin in range(0, DRAWS, CHUNK):
+        size = min(CHUNK, DRAWS - begin)
+        taken = rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=size).astype(float)
+        with np.errstate(invalid="ignore"):  # a draw may hold no episode that reaches a column
+            drawn.append((taken @ sums) / (taken @ weight))
+    low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    return Means(sums.sum(axis=0) / weight.sum(axis=0), low, high)
 
 
 def _ratios(errors: Doubles, base: Doubles, weight: Doubles, draws: int, rng: np.random.Generator) -> Doubles:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from intervals import change
+from intervals import change, means
 
 
 def noise(*shape, seed=0):
@@ -35,3 +35,23 @@ def test_pairing_by_seed_makes_the_interval_narrow_and_mixing_seeds_up_makes_it_
 def test_the_same_numbers_give_the_same_interval():
     one, base = noise(3, 9, seed=1), noise(3, 9)
     assert change(one, base, np.ones(9)) == change(one, base, np.ones(9))
+
+
+def test_means_are_of_all_windows_and_hold_the_truth_nineteen_times_of_twenty():
+    held = np.zeros(2)
+    for trial in range(60):
+        rng = np.random.default_rng(trial)
+        weight = rng.integers(1, 9, (40, 1)).astype(float)
+        errors = rng.exponential([1.0, 2.0], (40, 2))
+        found = means(errors * weight, np.repeat(weight, 2, axis=1))
+        np.testing.assert_allclose(found.value, (errors * weight).sum(axis=0) / weight.sum())
+        held += (found.low <= [1, 2]) & (found.high >= [1, 2])
+    assert (held >= 50).all()
+
+
+def test_a_column_that_few_episodes_reach_has_a_mean_of_these():
+    weight = np.ones((30, 2))
+    weight[1:, 1] = 0
+    found = means(weight * np.arange(30)[:, None] + weight, weight)
+    assert found.value.tolist() == [15.5, 1.0]
+    assert found.low[1] == found.high[1] == 1.0
