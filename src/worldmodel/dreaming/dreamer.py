@@ -144,7 +144,7 @@ class Dreamer:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
         real = self.starts.windows
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < self.teacher.want
+        borrowed = rng.random(len(chosen)) < self.teacher.want**2  # squared: near 0 where little is wanting
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
