@@ -81,7 +81,7 @@ def to_tensorboard(found: Sequence[Tracked], folder: Path) -> int:
 def _write(folder: Path, run: Tracked) -> bool:
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.plugins.hparams.api import hparams_pb
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # `api` asks for TensorFlow
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
         raise _missing("tensorboard", error) from None
