@@ -78,6 +78,12 @@ def commands(block: Block) -> list[str]:
     return [line for line in found if line]
 
 
-def script(block: Block) -> str:
-    """What a test runs of a block of commands."""
-    return "\n".join(INSTEAD.get(command, command) for command in commands(block) if command not in NOT_RUN)
+def script(page: str, block: Block) -> str:
+    """What a test runs of a block of commands; what README takes from a page of docs is run there."""
+    left_out = NOT_RUN.keys() | (_shown_in_docs() if page == "README.md" else set())
+    return "\n".join(INSTEAD.get(command, command) for command in commands(block) if command not in left_out)
+
+
+def _shown_in_docs() -> set[str]:
+    found = [block for page in PAGES if page.startswith("docs/") for block in blocks(page) if block.language == "bash"]
+    return {command for block in found for command in commands(block)}

@@ -88,7 +88,7 @@ def member(workshop, server, tmp_path):
 def test_every_command_and_every_piece_of_code_of_a_page_works(member, server, page):
     for block in blocks(page):
         if block.language == "bash":
-            told = script(block).replace("http://minio.example:9000", server.endpoint).replace("<project>", ".")
+            told = script(page, block).replace("http://minio.example:9000", server.endpoint).replace("<project>", ".")
             for name, value in KEYS.items():
                 told = told.replace(f"{name}=...", f"{name}={value}")
             member.run("bash", "-exc", told)
