@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOGS   := data/worldmodel/offline
+TRACKERS := $(VENV)/trackers
 RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 BASE   ?= origin/main
 JOBS   ?= 1
 
 .PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
-.PHONY: report peers sweep fresh gate pr-report hooks proto pins remote merge-driver clean
+.PHONY: report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins remote
+.PHONY: merge-driver clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +68,12 @@ pr-report: $(VENV)/runtime  ## what changes against the merge base with BASE=ori
 sweep: $(VENV)/dev  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
 	$(RUN) python studies/sweep.py $(S) --jobs $(JOBS)
 
+export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO=an address of MLflow
+	$(TRACKERS)/bin/python scripts/export_runs.py mlflow $(if $(TO),--to "$(TO)")
+
+export-tensorboard: $(TRACKERS)/ready  ## runs and results into runs/tensorboard, or TO=another folder
+	$(TRACKERS)/bin/python scripts/export_runs.py tensorboard $(if $(TO),--to "$(TO)")
+
 bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
 	$(RUN) dvc repro normalize
 	$(RUN) python studies/bench.py
@@ -107,4 +115,10 @@ $(VENV)/runtime: requirements.txt constraints.txt
 
 $(VENV)/dev: requirements-dev.txt constraints.txt $(VENV)/runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+# Apart: what trackers need never decides what stages run with.
+$(TRACKERS)/ready: requirements-trackers.txt
+	test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check -r requirements-trackers.txt
 	touch $@

@@ -6,13 +6,10 @@ Trains on train windows, observed and dreamed in exact shares; selects and calib
 import argparse
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -23,12 +20,13 @@ from worldmodel.data.scaler import Scaler
 from worldmodel.data.windows import Windows, windows
 from worldmodel.learning import learner
 from worldmodel.learning.course import Course
+from worldmodel.learning.live import write_curves
 from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
 from worldmodel.runtime import numerics, stage, timing, work
 from worldmodel.runtime.checkpoint import Checkpoints, held, listening
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
-from worldmodel.runtime.tables import six_digits, write_csv
+from worldmodel.runtime.tables import six_digits
 from worldmodel.runtime.versions import installed
 
 LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
@@ -57,7 +55,7 @@ def train(
 
     # From ridge to the selected, calibrated weights
     model = untrained(data, settings, device)
-    run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept)
+    run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept, plots=plots)
     learner.calibrate(model, learner.thinned(held_out), device)
 
     # What is kept
@@ -73,8 +71,6 @@ def train(
         "code": fingerprint(source_hashes(Path(__file__))),
     }
     write_trained(out, Trained(model.cpu().eval(), manifest))
-    write_csv(plots / "loss.csv", ("step", "series", "loss"), run.losses)
-    write_csv(plots / "rho.csv", ("step", "series", "rho"), _shares(mixture))
     timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
     return manifest
 
@@ -129,10 +125,11 @@ def fit(
     device: torch.device,
     evaluations: int = EVALUATIONS,
     kept: Checkpoints | None = None,
+    plots: Path | None = None,
 ) -> Run:
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows.
 
-    Goes on from the latest of the kept checkpoints, to the same bits.
+    Goes on from the latest of the kept checkpoints, to the same bits. The curves in `plots` grow with each look.
     """
     optimizer = learner.new_optimizer(model)
     aims = [
@@ -143,6 +140,8 @@ def fit(
     due = max(1, settings.steps // evaluations)
     begun = kept.latest() if kept else None
     course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
+    if begun and plots:
+        write_curves(plots, course, mixture)
     bar = tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0)
     with listening(kept), bar as progress:
         for t in range(course.step, settings.steps):
@@ -157,6 +156,8 @@ def fit(
                 progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
             if (t + 1) % due == 0 or t + 1 == settings.steps:
                 course.look(learner.Selected.at(model, held_out, t + 1, device), series)
+                if plots:
+                    write_curves(plots, course, mixture)
             if kept and kept.due(t + 1):
                 kept.save(t + 1, course.state(model, optimizer))
             progress.update()
@@ -170,16 +171,6 @@ def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.devi
 
 def _known(error: float) -> float | None:
     return six_digits(error) if math.isfinite(error) else None
-
-
-def _shares(mixture: Mixture) -> Iterator[tuple[int, str, float]]:
-    """step; rho as scheduled, or as drawn since the step before."""
-    steps = len(mixture.rho)
-    marks = np.unique(np.linspace(0, steps, min(steps, 100) + 1).astype(int))
-    for begin, end in pairwise(marks):
-        drawn = mixture.dreams_by(end) - mixture.dreams_by(begin)
-        yield int(end), "scheduled", float(mixture.rho[begin:end].mean())
-        yield int(end), "drawn", drawn / ((end - begin) * mixture.batch_size)
 
 
 def main() -> None:

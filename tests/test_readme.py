@@ -2,11 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from pages import PAGES, ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 METRICS = json.loads((ROOT / "artifacts" / "metrics.json").read_text(encoding="utf-8"))
 
@@ -32,7 +32,7 @@ def test_every_file_of_the_library_is_on_the_map(path):
     assert path.name in README or path.name.startswith(("__init__", "worldmodel_pb2"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/s3.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_target_of_the_makefile_that_a_page_names_is_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
