@@ -13,6 +13,7 @@ from projects import VARIANTS, Project, build
 from teams import Server, outfit
 from test_params import STAGES
 from worldmodel.config.params import Compute
+from worldmodel.runtime import mirror
 from worldmodel.runtime.numerics import settle
 
 # A slow machine is no failure, and the same commit tests the same examples.
@@ -28,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """Where stages that are called in a test keep checkpoints and records, instead of in the project."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.delenv(mirror.VARIABLE, raising=False)
     return folder
 
 
