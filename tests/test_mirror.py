@@ -28,6 +28,7 @@ PLACE = f"{BUCKET}/train/{PRINT}"
 def client(server, tmp_path, monkeypatch):
     """Lets this process be a client of the server; returns its variables."""
     variables = KEYS | {"AWS_ENDPOINT_URL": server.endpoint, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    variables["AWS_MAX_ATTEMPTS"] = "1"
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "DVC_ROOT"]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
@@ -209,11 +210,13 @@ def test_nobody_waits_for_a_server_that_never_answers(tmp_path, monkeypatch, cap
     monkeypatch.setattr(mirror, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
-        begin = time.monotonic()
+        start = time.monotonic()
         with held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
             for step in range(20):
                 kept.save(step, state(step))
-        assert time.monotonic() - begin < 3
+        took = time.monotonic() - start
+    assert took < 30  # a client of S3 waits for minutes
+    assert "cannot be cleared (no answer within 0.2 s)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", [None, ""])
