@@ -71,6 +71,7 @@ def train(
         "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
         "selected": {"step": run.selected_step, "val_mse": run.selected_error},
+        "bits": numerics.bits(settings, device),
         "versions": installed(LIBRARIES),
         "code": fingerprint(source_hashes(Path(__file__))),
     }

@@ -73,7 +73,7 @@ def test_an_experiment_elsewhere_gives_the_bits_of_the_workspace(copy, tmp_path,
     if how == ("--queue",):
         assert attempts(project) == before
         project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
-    assert attempts(project) - before == Counter(STAGES)
+    assert attempts(project) - before == Counter(list(STAGES))
     (lock,) = [each for each in experiments(project) if each not in known]
     assert outs(lock) == outs(copy.read("dvc.lock"))
 
