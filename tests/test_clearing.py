@@ -6,7 +6,7 @@ import time
 import pytest
 
 from test_checkpoint import saved
-from worldmodel.runtime import locking
+from worldmodel.runtime import locking, mirror
 from worldmodel.runtime.clearing import DAYS, clear_abandoned
 
 NAMES = [digit * 64 for digit in "abcd"]
@@ -71,17 +71,18 @@ def test_where_there_never_was_a_checkpoint_there_is_nothing_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["train", "dreams"])
-def test_a_stage_that_begins_clears_up_after_those_of_its_name(tmp_path, home, stage, request):
-    """It stops right after, for want of its inputs."""
+def test_a_stage_that_begins_clears_up_after_those_of_its_name(home, stage, request, monkeypatch):
+    """It stops right after, at an address that is none."""
     for name in ("train", "dreams"):
         left(home / ".checkpoints" / name / NAMES[0], DAYS + 1)
     arguments = {
         "train": ["--normalized=n", "--normalizer=s", "--out=o", "--plots=p", "--timing=t"],
         "dreams": ["--logs=l", "--out=o"],
     }
+    monkeypatch.setenv(mirror.VARIABLE, "team/runs")
     command = [sys.executable, f"src/{stage}.py", *arguments[stage]]
     done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert [path.parent.name for path in home.glob(".checkpoints/*/" + NAMES[0])] == [
-        name for name in ("train", "dreams") if name != stage
-    ]
+    assert "error: WORLDMODEL_CHECKPOINTS: found 'team/runs', expected an address" in done.stderr
+    (untouched,) = home.glob(f".checkpoints/*/{NAMES[0]}")
+    assert untouched.parent.name != stage

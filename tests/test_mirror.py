@@ -3,38 +3,20 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
 
-import fsspec
 import pytest
 
-from copies import ENVIRONMENT
-from teams import FOREIGN, KEYS
+from teams import KEYS
 from test_checkpoint import ALWAYS, equal, saved, state
-from test_episodes import contents
 from worldmodel.runtime import mirror
 from worldmodel.runtime.checkpoint import EVERY, Checkpoints, held, listening
 from worldmodel.runtime.mirror import Mirror, mirror_of
 
-BUCKET = "s3://team/runs"
+BUCKET = "s3://team/worldmodel"
 PRINT = 64 * "a"
 PLACE = f"{BUCKET}/train/{PRINT}"
-
-
-@pytest.fixture
-def client(server, tmp_path, monkeypatch):
-    """Lets this process be a client of the server; returns its variables."""
-    variables = KEYS | {"AWS_ENDPOINT_URL": server.endpoint, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
-    variables["AWS_MAX_ATTEMPTS"] = "1"
-    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "DVC_ROOT"]:
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    return variables
 
 
 def machine(folder):
@@ -52,19 +34,15 @@ def mirrored(folder, *steps):
     return made
 
 
-def objects(server):
-    return sorted(path for path in (server.folder / "team").rglob("*") if path.is_file())
-
-
 def steps(server):
-    return [int(path.name.split("-")[0]) for path in objects(server)]
+    return [int(path.name.split("-")[0]) for path in server.objects()]
 
 
 @pytest.mark.usefixtures("client")
 def test_another_machine_goes_on_from_the_newest_one(server, tmp_path, capsys):
     mirrored(tmp_path / "a", 5, 10, 15)
     assert steps(server) == [10, 15]
-    assert objects(server)[0].parent == server.folder / "team/runs/train" / PRINT
+    assert server.objects()[0].parent == server.folder / "team/worldmodel/train" / PRINT
     other = machine(tmp_path / "b")
     assert equal(other.latest(), state(15))
     assert f"going on from step 15: {PLACE}/000000000015-" in capsys.readouterr().err
@@ -91,14 +69,14 @@ def test_of_several_machines_at_once_the_last_two_are_kept(server, tmp_path):
     assert steps(server) == [100, 105]
     fast.mirror.clear()
     slow.mirror.clear()
-    assert objects(server) == []
+    assert server.objects() == []
 
 
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + b"~"])
 def test_a_torn_one_is_named_and_removed_and_the_one_before_is_taken(server, tmp_path, damage, capsys):
     mirrored(tmp_path / "a", 5, 10)
-    torn = objects(server)[-1]
+    torn = server.objects()[-1]
     torn.write_bytes(damage(torn.read_bytes()))
     server.restart()
     assert equal(machine(tmp_path / "b").latest(), state(5))
@@ -115,12 +93,12 @@ def test_a_copy_takes_the_place_of_one_that_is_torn_here(tmp_path):
 
 @pytest.mark.usefixtures("client")
 def test_what_others_have_put_there_is_left_alone(server, tmp_path):
-    foreign = server.folder / "team/runs/train" / PRINT / "notes.txt"
+    foreign = server.folder / "team/worldmodel/train" / PRINT / "notes.txt"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
     made = mirrored(tmp_path / "a", 5)
     made.mirror.clear()
-    assert objects(server) == [foreign]
+    assert server.objects() == [foreign]
 
 
 @pytest.mark.usefixtures("client")
@@ -227,46 +205,10 @@ def test_without_an_address_there_is_no_mirror(monkeypatch, address):
 
 
 def test_an_address_has_a_scheme(monkeypatch):
-    monkeypatch.setenv(mirror.VARIABLE, "team/runs")
-    with pytest.raises(ValueError, match=r"WORLDMODEL_CHECKPOINTS: found 'team/runs', expected an address such as s3:"):
+    monkeypatch.setenv(mirror.VARIABLE, "team/worldmodel")
+    with pytest.raises(
+        ValueError, match=r"WORLDMODEL_CHECKPOINTS: found 'team/worldmodel', expected an address such as s3:"
+    ):
         mirror_of("train", PRINT)
     monkeypatch.setenv(mirror.VARIABLE, f"{BUCKET}/")
     assert mirror_of("train", PRINT).address == PLACE
-
-
-def begin(machine, out, variables):
-    """`python src/train.py` there, on that machine's data."""
-    data = machine.folder / "data/worldmodel/normalized"
-    given = {"normalized": data, "normalizer": "artifacts/normalizer.json", "out": out}
-    given |= {"plots": out / "plots", "timing": out.with_suffix(".json")}
-    command = [sys.executable, "src/train.py", *(f"--{name}={value}" for name, value in given.items())]
-    clean = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(FOREIGN)}
-    environment = clean | {"DVC_ROOT": str(machine.folder)} | variables
-    return subprocess.Popen(command, cwd=machine.folder, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process):
-    """What it said."""
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, said
-    return said
-
-
-def test_a_new_machine_goes_on_where_the_old_one_died_to_the_same_bits(copy, server, client, tmp_path):
-    place = client | {mirror.VARIABLE: BUCKET}
-    one, other = copy.again(tmp_path / "one"), copy.again(tmp_path / "other")
-    for each in (one, other):
-        each.set_train(steps=3000)
-    process = begin(one, tmp_path / "dead", place)
-    until = time.monotonic() + 300
-    while not objects(server):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-    assert "going on from step " in ended(begin(other, tmp_path / "second", place))
-    assert objects(server) == []
-    ended(begin(other, tmp_path / "whole", {}))
-    assert contents(tmp_path / "second") == contents(tmp_path / "whole")
