@@ -82,8 +82,10 @@ class Trainings:
         return int(lock.read_text())
 
     def attempts(self):
+        """The earliest first."""
         records = [json.loads(path.read_text()) for path in self.folder.glob("runs/*/metadata.json")]
-        return [each for record in records if record["stage"] == "train" for each in record["attempts"]]
+        found = [each for record in records if record["stage"] == "train" for each in record["attempts"]]
+        return sorted(found, key=lambda attempt: attempt["start"])
 
 
 def wait_until(there, seconds=300):
