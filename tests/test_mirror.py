@@ -193,6 +193,8 @@ def test_nobody_waits_for_a_server_that_never_answers(tmp_path, monkeypatch, cap
             for step in range(20):
                 kept.save(step, state(step))
         took = time.monotonic() - start
+    monkeypatch.setattr(mirror, "PATIENCE", 60)
+    kept.mirror.finish()  # now refused: it must not speak in the middle of another test
     assert took < 30  # a client of S3 waits for minutes
     assert "cannot be cleared (no answer within 0.2 s)" in capsys.readouterr().err
 
