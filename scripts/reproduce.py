@@ -22,10 +22,12 @@ sys.path.insert(0, str(ROOT / "src"))
 from worldmodel.client import WorldModel, find_bundle  # noqa: E402
 from worldmodel.data.scaler import Affine, Floats, Scaler  # noqa: E402
 from worldmodel.runtime import stage  # noqa: E402
+from worldmodel.runtime.mirror import VARIABLE  # noqa: E402
 from worldmodel.runtime.tables import aligned  # noqa: E402
 
 BUNDLES = Path("artifacts/worldmodel")
 GRID = 256  # histories with a plan each
+FOREIGN = ("DVC_ROOT", "DVC_STAGE", VARIABLE)  # with these a run would not begin from nothing
 HEADER = ("stage", "reproduced", "out", "md5 as committed", "md5 now", "equal")
 
 
@@ -103,7 +105,7 @@ def _ways(output: str) -> dict[str, str]:
 
 def _run(command: Sequence[str], folder: Path) -> str:
     """What it wrote to stdout, which is shown too. Raises ValueError where it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_ROOT", "DVC_STAGE"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -19,7 +19,9 @@ from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.measuring.realism import Realism, realism, told
 from worldmodel.runtime import numerics, stage, work
 from worldmodel.runtime.checkpoint import Checkpoints, held
+from worldmodel.runtime.clearing import clear_abandoned
 from worldmodel.runtime.fingerprint import import_closure
+from worldmodel.runtime.mirror import mirror_of
 
 LIBRARIES = ("msgspec", "numpy", "pysimdjson", "torch")
 FILE = "dreams.jsonl"
@@ -81,7 +83,9 @@ def main() -> None:
     settings = params.load(given.params, params.DreamsStage)
     inputs = {"logs": given.logs} | _simulator(settings.dreams)
     task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
-    with held(task.checkpoints) as kept, task.watched(given.params):
+    clear_abandoned(task.checkpoints.parent)
+    mirror = mirror_of(task.stage, task.fingerprint)
+    with held(task.checkpoints, mirror=mirror) as kept, task.watched(given.params):
         dreams(given.logs, given.out, settings, kept)
 
 

@@ -25,7 +25,9 @@ from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
 from worldmodel.runtime import numerics, stage, timing, work
 from worldmodel.runtime.checkpoint import Checkpoints, held, listening
+from worldmodel.runtime.clearing import clear_abandoned
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
+from worldmodel.runtime.mirror import mirror_of
 from worldmodel.runtime.tables import six_digits
 from worldmodel.runtime.versions import installed
 
@@ -67,6 +69,7 @@ def train(
         "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
         "selected": {"step": run.selected_step, "val_mse": run.selected_error},
+        "bits": numerics.bits(settings, device),
         "versions": installed(LIBRARIES),
         "code": fingerprint(source_hashes(Path(__file__))),
     }
@@ -185,7 +188,9 @@ def main() -> None:
     settings = params.load(given.params, params.TrainStage)
     inputs = {"normalized": given.normalized, "normalizer": given.normalizer}
     task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
-    with held(task.checkpoints) as kept, task.watched(given.params):
+    clear_abandoned(task.checkpoints.parent)
+    mirror = mirror_of(task.stage, task.fingerprint)
+    with held(task.checkpoints, mirror=mirror) as kept, task.watched(given.params):
         train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings.train, kept)
 
 

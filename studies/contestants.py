@@ -6,6 +6,8 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,36 +17,48 @@ from torch.utils.flop_counter import FlopCounterMode
 from plain import PlainWorldModel, plain_optimizer, plain_update
 from train import fit, sources, untrained
 from worldmodel.config import params
-from worldmodel.data.mixing import Mixture
 from worldmodel.data.packing import PackedData
 from worldmodel.data.windows import Windows
 from worldmodel.learning import learner
+from worldmodel.learning.course import Course
 from worldmodel.learning.learner import Tensors
 from worldmodel.learning.model import WorldModel
+from worldmodel.runtime.checkpoint import EVERY, Checkpoints
 
 SQUARE = 1024  # rows and columns of the matrices of the reference product
 PRODUCTS = 20  # reference products a round
 
-Seconds = NDArray[np.float64]  # [rounds], of one step, look or product
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+Seconds = NDArray[np.float64]  # [rounds], of one step, look, checkpoint or product
 Run = Callable[[], object]
+Clock = str  # of CLOCKS
 
 
 @dataclass(frozen=True)
 class Contestant:
-    run: Run
-    repeats: int  # steps, looks or products in one run
+    seconds: Callable[[], float]  # of one run
+    repeats: int  # steps, looks, checkpoints or products in it
 
 
 def contestants(
-    data: PackedData, settings: params.Train, steps: int, sizes: tuple[int, ...], device: torch.device
+    data: PackedData,
+    settings: params.Train,
+    steps: int,
+    sizes: tuple[int, ...],
+    device: torch.device,
+    folder: Path,
+    clock: Clock,
 ) -> dict[str, Contestant]:
-    """Name -> what is timed in every round; all start from the same weights. `sizes`: batches to count FLOP/s at."""
+    """Name -> what is timed in every round; all start from the same weights.
+
+    `sizes`: batches to count FLOP/s at. `folder`: for checkpoints.
+    """
     model = untrained(data, settings, device)
-    brief = replace(settings, steps=steps)
-    mixture, held_out = sources(data, brief)
+    _, held_out = sources(data, settings)
     resident = batch_of(data, settings, settings.batch_size, device)
     runs = {
-        "pipeline": _pipeline(copy.deepcopy(model), mixture, held_out, brief, device),
+        "pipeline": pipeline(data, settings, steps, device),
         "bare": _bare(copy.deepcopy(model), resident, settings.lr, steps),
         "plain": _plain(PlainWorldModel.like(model), resident, settings.lr, steps),
         "unfused": _plain(PlainWorldModel.like(model, written_out=True), resident, settings.lr, steps),
@@ -52,22 +66,25 @@ def contestants(
     for size in sizes:
         batch = batch_of(data, settings, size, device)
         runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, settings.lr, steps)
-    found = {name: Contestant(run, steps) for name, run in runs.items()}
-    found["look"] = Contestant(_look(copy.deepcopy(model), learner.thinned(held_out), device), 1)
-    found["product"] = Contestant(_product(device), PRODUCTS)
+    found = {name: Contestant(timed(run, device, clock), steps) for name, run in runs.items()}
+    look = _look(copy.deepcopy(model), learner.thinned(held_out), device)
+    saving = _saving(copy.deepcopy(model), resident, settings.lr, folder, device)
+    found["look"] = Contestant(timed(look, device, clock), 1)
+    found["checkpoint"] = Contestant(timed(saving, device, "wall"), 1)  # which waits for the disk
+    found["product"] = Contestant(timed(_product(device), device, clock), PRODUCTS)
     return found
 
 
-def measure(entered: dict[str, Contestant], rounds: int, device: torch.device) -> dict[str, Seconds]:
-    """Name -> seconds of one step (look, product) in each round; a first, untimed round warms up."""
+def measure(entered: dict[str, Contestant], rounds: int) -> dict[str, Seconds]:
+    """Name -> seconds of one step (look, checkpoint, product) in each round; a first, untimed round warms up."""
     names = list(entered)
     found = {name: np.zeros(rounds) for name in names}
     for contestant in entered.values():
-        _timed(contestant, device)
+        contestant.seconds()
     for turn in range(rounds):
         for index in range(len(names)):
             name = names[(turn + index) % len(names)]
-            found[name][turn] = _timed(entered[name], device)
+            found[name][turn] = entered[name].seconds() / entered[name].repeats
     return found
 
 
@@ -85,12 +102,18 @@ def flops(model: WorldModel, batch: Tensors) -> int:
     return int(counter.get_total_flops())
 
 
-def _timed(contestant: Contestant, device: torch.device) -> float:
-    _wait(device)
-    begin = time.perf_counter()
-    contestant.run()
-    _wait(device)
-    return (time.perf_counter() - begin) / contestant.repeats
+def timed(run: Run, device: torch.device, clock: Clock) -> Callable[[], float]:
+    """What takes the seconds of one run."""
+    now = CLOCKS[clock]
+
+    def seconds() -> float:
+        _wait(device)
+        begin = now()
+        run()
+        _wait(device)
+        return now() - begin
+
+    return seconds
 
 
 def _wait(device: torch.device) -> None:
@@ -98,25 +121,36 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _pipeline(
-    model: WorldModel, mixture: Mixture, held_out: Windows, settings: params.Train, device: torch.device
-) -> Run:
+def pipeline(data: PackedData, settings: params.Train, steps: int, device: torch.device) -> Run:
     """train.py's loop as it is: batches, updates, sums, progress bar.
 
     Nothing is held out: looks at the val windows are timed apart, as so short a training would spend most of its time
-    on them.
+    on them. So are checkpoints, of which there would be none.
     """
+    brief = replace(settings, steps=steps)
+    model = untrained(data, settings, device)
+    mixture, held_out = sources(data, brief)
     nothing = held_out.at(np.empty(0, np.int64))
 
     def run() -> None:
         with contextlib.redirect_stderr(io.StringIO()):
-            fit(model, mixture, nothing, settings, device, evaluations=1)
+            fit(model, mixture, nothing, brief, device, evaluations=1)
 
     return run
 
 
 def _look(model: WorldModel, held_out: Windows, device: torch.device) -> Run:
     return lambda: learner.Selected.at(model, held_out, 0, device)
+
+
+def _saving(model: WorldModel, batch: Tensors, rate: float, folder: Path, device: torch.device) -> Run:
+    """A checkpoint as `fit` writes it: model, optimizer, the best weights so far."""
+    optimizer = learner.new_optimizer(model)
+    learner.update(model, optimizer, batch, rate)
+    best = learner.Selected(0, 0.0, {name: value.clone() for name, value in model.state_dict().items()})
+    course = Course(best, torch.zeros(1, device=device))
+    kept, numbers = Checkpoints(folder, EVERY), count(1)
+    return lambda: kept.save(next(numbers), course.state(model, optimizer))
 
 
 def _bare(model: WorldModel, batch: Tensors, rate: float, steps: int) -> Run:

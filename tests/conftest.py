@@ -1,18 +1,21 @@
 """What every test shares: numbers computed alike on every processor, and tiny projects that are built once."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import fsspec
 import hypothesis
 import pytest
 
 from copies import Copy
 from factories import STAGES
 from projects import VARIANTS, Project, build
-from teams import Server, outfit
+from teams import FOREIGN, KEYS, Server, outfit
 from worldmodel.config.params import Compute
+from worldmodel.runtime import mirror
 from worldmodel.runtime.numerics import settle
 
 # A slow machine is no failure, and the same commit tests the same examples.
@@ -28,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """Where stages that are called in a test keep checkpoints and records, instead of in the project."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DVC_ROOT", str(folder))
+    monkeypatch.delenv(mirror.VARIABLE, raising=False)
     return folder
 
 
@@ -75,3 +79,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started.start()
     yield started
     started.kill()
+
+
+@pytest.fixture
+def client(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Lets this process be a client of the server; returns its variables."""
+    variables = KEYS | {"AWS_ENDPOINT_URL": server.endpoint, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    variables["AWS_MAX_ATTEMPTS"] = "1"
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "DVC_ROOT"]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    return variables

@@ -20,7 +20,7 @@ TINY = {
     "prepare": {"val_share": 0.2, "test_share": 0.2},
     "validate": {"horizon": 4, "latency_calls": 3},
 }
-ENVIRONMENT = os.environ | {
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "WORLDMODEL_CHECKPOINTS"} | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "DVC_NO_ANALYTICS": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,

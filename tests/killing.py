@@ -106,20 +106,19 @@ def killed_while_writing(project: Project, folder: Path) -> list[int]:
     return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
 
 
-def out_of_room(project: Project, folder: Path) -> list[int]:
+def out_of_room(work: Callable[[], None], kept: Path) -> list[int]:
     """The second process may write files of half a checkpoint's size and no larger, the third as it likes."""
 
-    def work() -> None:
-        whole = max(path.stat().st_size for path in (folder / "kept").glob("*.safetensors"))
+    def confined() -> None:
+        whole = max(path.stat().st_size for path in kept.glob("*.safetensors"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, whole // 2))
-        training(project, folder / "out", folder / "kept")
+        work()
 
-    pid = forked(lambda: training(project, folder / "out", folder / "kept"))
-    while not list((folder / "kept").glob("*.safetensors")):
+    pid = forked(work)
+    while not list(kept.glob("*.safetensors")):
         time.sleep(0.001)
     os.kill(pid, signal.SIGKILL)
-    codes = [code_of(pid), code_of(forked(work))]
-    return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
+    return [code_of(pid), code_of(forked(confined)), code_of(forked(work))]
 
 
 def main(folder: Path) -> None:
@@ -135,13 +134,15 @@ def main(folder: Path) -> None:
     def train_in(name: str) -> Callable[[], None]:
         return lambda: training(project, folder / name / "out", folder / name / "kept")
 
+    def dream_in(name: str) -> Callable[[], None]:
+        return lambda: dreaming(logs, folder / name / "out", folder / name / "kept")
+
     codes = {number.name: killed_at_random(train_in(number.name), number) for number in SIGNALS}
-    codes["no room"] = out_of_room(project, folder / "no room")
+    codes["no room"] = out_of_room(train_in("no room"), folder / "no room/kept")
     codes["writing"] = killed_while_writing(project, folder / "writing")
-    codes["teacher"] = killed_at_random(
-        lambda: dreaming(logs, folder / "teacher/out", folder / "teacher/kept"), signal.SIGKILL
-    )
-    whole = {name: contents(folder / ("dreamt" if name == "teacher" else "whole")) for name in codes}
+    codes["teacher"] = killed_at_random(dream_in("teacher"), signal.SIGKILL)
+    codes["teacher, no room"] = out_of_room(dream_in("teacher, no room"), folder / "teacher, no room/kept")
+    whole = {name: contents(folder / ("dreamt" if name.startswith("teacher") else "whole")) for name in codes}
     equal = {name: contents(folder / name / "out") == whole[name] for name in codes}
     print(json.dumps({"codes": codes, "equal": equal, "left": [str(p) for p in folder.glob("*/kept")]}))
 

@@ -2,6 +2,7 @@ import copy
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,6 +11,7 @@ import bench
 import train
 from contestants import batch_of, flops
 from factories import make_train
+from other_numerics import other
 from plain import PlainWorldModel, plain_name
 from projects import Project, make_project
 from worldmodel.config import params
@@ -88,11 +90,39 @@ def test_all_ratios_are_measured_printed_and_written(tmp_path, project, request,
         [f"--normalized={project.normalized}", f"--params={settings}", f"--json={found}", "--rounds=2", "--steps=3"]
     )
     ratios, printed = json.loads(found.read_text())["ratios"], capsys.readouterr().out
-    assert set(ratios) == {"whole/bare", "steps/bare", "whole/unfused", "whole/plain", "flops/64", "flops/256"}
+    assert set(ratios) == {
+        *("whole/bare", "steps/bare", "whole/unfused", "whole/plain", "flops/64", "flops/256"),
+        *("checkpoints", "portable/fast"),
+    }
     for name, ratio in ratios.items():
         assert f"\n{name} " in printed
         assert len(ratio["rounds"]) == 2
         assert all(math.isfinite(value) and value > 0 for value in (ratio["median"], *ratio["quartiles"]))
+
+
+def test_the_other_numerics_have_a_process_of_their_own(project, monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")  # which would hold there too, if it were passed on
+    with other(project.normalized, project.settings, 2, "processor") as elsewhere:
+        assert project.settings.numerics == "portable"
+        assert elsewhere.processor != "DEFAULT"
+        assert 0 < elsewhere.seconds() != elsewhere.seconds() > 0
+
+
+def test_a_process_that_ends_is_told(tmp_path, project, capfd):
+    expected = "the process under the other numerics has ended; what it said stands above"
+    with pytest.raises(ValueError, match=expected), other(tmp_path / "none", project.settings, 2, "wall"):
+        pass
+    assert "none: not packed episodes" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "checkpoint", "between"),
+    [(0.01, 0.02, 5), (0.1, 0.02, 10), (0.01, 0.2, 20)],
+    ids=["500 steps", "10 s", "no more than a hundredth"],
+)
+def test_checkpoints_cost_what_one_takes_over_what_lies_between_two(step, checkpoint, between):
+    found = bench.share_in_checkpoints(np.array([step]), np.array([checkpoint]))
+    assert found == pytest.approx(checkpoint / (between + checkpoint))
 
 
 def test_flops_are_two_for_each_multiply_add_forward_and_for_each_gradient(project):
@@ -128,10 +158,10 @@ def test_missing_data_are_a_message(tmp_path, request):
 
 
 @pytest.mark.parametrize("fields", [{"encoder": "mlp"}, {"kl_weight": 0.1}, {"contrastive_weight": 0.1}])
-def test_what_the_plain_network_cannot_be_compared_with_is_refused(project, fields):
+def test_what_the_plain_network_cannot_be_compared_with_is_refused(project, tmp_path, fields):
     settings = params.Train(**(vars(project.settings) | fields))
     with pytest.raises(ValueError, match=r"measure with train\.encoder: gru"):
-        bench.bench(project.normalized, settings, rounds=1, steps=1)
+        bench.bench(project.normalized, settings, rounds=1, steps=1, folder=tmp_path)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])

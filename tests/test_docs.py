@@ -74,8 +74,8 @@ def _furnish(venv):
 
 @pytest.fixture
 def member(workshop, server, tmp_path):
-    """With buckets `models` and `lake`, the latter full of logs."""
-    for bucket in ("models", "lake/logs"):
+    """With buckets `models`, `scratch` and `lake`, the latter full of logs."""
+    for bucket in ("models", "lake/logs", "scratch"):
         (server.folder / bucket).mkdir(parents=True)
     shutil.copy(workshop.folder / LOG, server.folder / "lake/logs")
     server.restart()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldmodel.config.params import Compute
-from worldmodel.runtime.numerics import PORTABLE, settle
+from worldmodel.runtime.numerics import PORTABLE, bits, settle
 
 SRC = Path(__file__).parents[1] / "src"
 SETTLE = """
@@ -78,3 +78,23 @@ def test_a_device_that_is_not_there_is_named():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ValueError, match=r"train\.device is cuda, .* use train\.device: cpu"):
         settle(compute(device="cuda"))
+
+
+def test_what_cannot_be_promised_is_said_with_what_computed():
+    cpu, found = torch.device("cpu"), torch.backends.cpu.get_cpu_capability()
+    fast = bits(compute(numerics="fast"), cpu)
+    assert fast == {"computed_by": found, "same_on": "processors of the same kind, if anywhere"}
+
+
+def test_portable_bits_are_promised_on_avx2():
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        pytest.skip("this processor has no AVX2")
+    promised = bits(compute(numerics="portable"), torch.device("cpu"))
+    assert promised == {"computed_by": "AVX2", "same_on": "every x86-64 processor with AVX2"}
+
+
+def test_a_gpu_is_named_with_its_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = bits(compute(device="cuda"), torch.device("cuda"))
+    assert found == {"computed_by": "A GPU, CUDA 13.0", "same_on": "processors of the same kind, if anywhere"}

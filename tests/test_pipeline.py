@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -110,16 +109,6 @@ def test_an_experiment_changes_what_it_is_told_to(copy):
     shown = json.loads(copy.run("dvc", "exp", "show", "--json"))
     experiment = shown[1]["experiments"][0]["revs"][0]
     assert float(experiment["data"]["params"]["params.yaml"]["data"]["train"]["lr"]) == 1e-05
-
-
-def test_nothing_that_is_cached_names_this_machine(copy):
-    # A host name of a few letters is found in any random bytes.
-    names = [str(copy.folder), str(Path.home()), os.uname().nodename]
-    for folder in ("data", "artifacts"):
-        for path in sorted((copy.folder / folder).rglob("*")):
-            if path.is_file():
-                found = [name for name in names if len(name) > 4 and name.encode() in path.read_bytes()]
-                assert not found, f"{path} holds {found}"
 
 
 def test_a_stage_with_bad_params_says_which_key_and_what_is_expected(copy, tmp_path):

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +108,11 @@ def test_a_project_that_was_never_run_promises_nothing(tmp_path):
 def test_a_command_that_fails_is_named(tmp_path):
     with pytest.raises(ValueError, match="`false now` ended with exit code 1"):
         reproduce._run(["false", "now"], tmp_path)
+
+
+def test_a_clone_takes_no_checkpoint_of_another_machines(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLDMODEL_CHECKPOINTS", "s3://team/runs")
+    monkeypatch.setenv("DVC_ROOT", "/another/project")
+    monkeypatch.setenv("KEPT", "kept")
+    code = "import os; print(*(os.environ.get(n) for n in ('WORLDMODEL_CHECKPOINTS', 'DVC_ROOT', 'KEPT')))"
+    assert reproduce._run([sys.executable, "-c", code], tmp_path) == "None None kept\n"

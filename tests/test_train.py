@@ -17,6 +17,7 @@ from test_normalize import with_marked
 from worldmodel.data.windows import windows
 from worldmodel.learning import learner
 from worldmodel.learning.model import ENCODERS, NORMAL_90
+from worldmodel.runtime import numerics
 from worldmodel.runtime.fingerprint import sha256
 
 
@@ -121,6 +122,7 @@ def test_the_manifest_says_what_the_weights_depend_on_and_nothing_of_the_machine
     assert manifest["data"]["arrays"]["features"] == sha256(project.normalized / "features.npy")
     assert manifest["windows"] == {"observed": 36, "dream": 3, "val": 0}
     assert manifest["action_kind"] == "continuous"
+    assert manifest["bits"] == numerics.bits(project.settings, torch.device("cpu"))
     text = (project.trained / "manifest.yaml").read_text()
     assert not [word for word in (str(tmp_path), socket.gethostname(), "/", "time", "date") if word in text]
 

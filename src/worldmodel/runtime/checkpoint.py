@@ -1,6 +1,7 @@
 """States of a loop on disk, so that a killed one goes on: whole, checksummed, the last two, held by one process.
 
-A file's name holds its step and the hash of its content: 000000001500-8f434346648f6b96.safetensors.
+Copies in a mirror, if there is one, let another machine go on. A file's name holds its step and the hash of its
+content: 000000001500-8f434346648f6b96.safetensors.
 """
 
 import hashlib
@@ -9,9 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -21,8 +23,8 @@ from torch import Tensor
 
 from worldmodel.runtime import locking
 from worldmodel.runtime.atomic import replacing
+from worldmodel.runtime.mirror import KEPT, Mirror
 
-KEPT = 2  # checkpoints
 SHARE = 0.01  # of a loop's time that may go into checkpoints
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 NUMBERS = "numbers"  # key of the JSON text in a file's header
@@ -51,22 +53,36 @@ class Checkpoints:
 
     folder: Path
     every: Interval
+    mirror: Mirror | None = None
     told: int = 0  # the signal that asked to stop
     step: int = 0  # of the last one
     at: float = 0.0  # when that was written, by time.monotonic
     cost: float = 0.0  # seconds that it took
 
     def latest(self) -> State | None:
-        """The newest whole one; what is torn is named and removed."""
-        for path in sorted(self.folder.glob("*.safetensors"), reverse=True):
-            content = path.read_bytes()
-            if path.name == _name(int(path.name.split("-")[0]), content):
-                self.step = int(path.name.split("-")[0])
-                print(f"going on from step {self.step}: {path}", file=sys.stderr)
+        """The newest whole one, here or in the mirror; what is torn is named and removed.
+
+        Raises ValueError where the mirror does not answer.
+        """
+        for name, place, content, remove in self._newest_first():
+            step = int(name.split("-")[0])
+            if name == _name(step, content):
+                self.step = step
+                print(f"going on from step {step}: {place}", file=sys.stderr)
                 return _state(content)
-            print(f"{path}: torn, left aside", file=sys.stderr)
-            path.unlink()
+            print(f"{place}: torn, left aside", file=sys.stderr)
+            remove()
         return None
+
+    def _newest_first(self) -> Iterator[tuple[str, str, bytes, Callable[[], object]]]:
+        """Name, where it lies, content, what removes it; of two with one name, the one here first."""
+        here = {path.name: path for path in self.folder.glob("*.safetensors")}
+        there = self.mirror.names() if self.mirror else []
+        for name in sorted({*here, *there}, reverse=True):
+            if name in here:
+                yield name, str(here[name]), here[name].read_bytes(), here[name].unlink
+            if self.mirror and name in there:
+                yield name, f"{self.mirror.address}/{name}", self.mirror.read(name), partial(self.mirror.discard, name)
 
     def due(self, step: int) -> bool:
         """Whether to save now: at its time, or because a signal asks to stop."""
@@ -81,11 +97,14 @@ class Checkpoints:
         """
         begin = time.monotonic()
         content = safetensors.torch.save(state.tensors, {NUMBERS: json.dumps(state.numbers)})
-        self._write(self.folder / _name(step, content), content)
+        name = _name(step, content)
+        self._write(self.folder / name, content)
         for path in sorted(self.folder.glob("*.safetensors"))[:-KEPT]:
             path.unlink()
         self.step, self.at = step, time.monotonic()
         self.cost = self.at - begin
+        if self.mirror:
+            (self.mirror.send_now if self.told else self.mirror.send)(name, content)
         if self.told:
             print(f"{signal.Signals(self.told).name}: stopped after step {step}; run again to go on", file=sys.stderr)
             raise SystemExit(128 + self.told)
@@ -109,7 +128,7 @@ class Checkpoints:
 
 
 @contextmanager
-def held(folder: Path, every: Interval = EVERY) -> Iterator[Checkpoints]:
+def held(folder: Path, every: Interval = EVERY, mirror: Mirror | None = None) -> Iterator[Checkpoints]:
     """The checkpoints in `folder`, for this process alone; they are removed once the block has done its work.
 
     They stay where the process that asked for the work has died meanwhile: nobody takes what the block has made, and
@@ -119,8 +138,14 @@ def held(folder: Path, every: Interval = EVERY) -> Iterator[Checkpoints]:
     with locking.holding(folder, "compute the same"):
         for left in folder.glob(".*.tmp"):  # of one that was killed while it wrote
             left.unlink()
-        yield Checkpoints(folder, every, at=time.monotonic())
+        try:
+            yield Checkpoints(folder, every, mirror, at=time.monotonic())
+        finally:
+            if mirror:
+                mirror.finish()
         if os.getppid() == parent:
+            if mirror:
+                mirror.clear()
             locking.remove(folder)
 
 

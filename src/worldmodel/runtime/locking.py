@@ -12,7 +12,6 @@ LOCK = "lock"
 @contextmanager
 def holding(folder: Path, what: str) -> Iterator[None]:
     """Hold the folder. Raises ValueError, with the holder's pid, where another process holds it to do `what`."""
-    folder.mkdir(parents=True, exist_ok=True)
     handle = _locked(folder / LOCK, what)
     try:
         os.ftruncate(handle, 0)
@@ -45,7 +44,11 @@ def remove(folder: Path) -> None:
 
 def _locked(path: Path, what: str) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # the folder's holder has removed it meanwhile
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,6 +9,8 @@ from worldmodel.config.params import Compute
 # Intel's MKL and PyTorch's own kernels choose code by processor at their first call, unless told otherwise.
 PORTABLE = {"MKL_CBWR": "AVX2,STRICT", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
+SAME_KIND = "processors of the same kind, if anywhere"
+
 
 def settle(compute: Compute) -> torch.device:
     """Fix threads and instruction set, return the device.
@@ -31,3 +33,12 @@ def settle(compute: Compute) -> torch.device:
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("train.device is cuda, and PyTorch sees no CUDA device here; use train.device: cpu")
     return torch.device(compute.device)
+
+
+def bits(compute: Compute, device: torch.device) -> dict[str, str]:
+    """What computes, and where the same versions of all libraries would compute the same bits."""
+    if device.type == "cuda":
+        return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
+    found = torch.backends.cpu.get_cpu_capability()
+    portable = compute.numerics == "portable" and found == "AVX2"
+    return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}

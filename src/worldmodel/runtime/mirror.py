@@ -1,0 +1,146 @@
+"""Checkpoints copied to where other machines find them: s3://bucket/prefix, or another bucket that fsspec knows.
+
+No lock spans machines. Two that compute the same make the same checkpoints: they waste time and spoil nothing.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+from typing import Any, TypeVar
+
+import fsspec
+
+VARIABLE = "WORLDMODEL_CHECKPOINTS"  # of the environment: where a result is computed changes nothing in it
+PATIENCE = 20.0  # seconds to wait for an answer; a machine about to be taken away has about 30
+KEPT = 2  # checkpoints, here as there
+NAME = re.compile(r"\d{12}-[0-9a-f]{16}\.safetensors")
+
+T = TypeVar("T")
+
+
+class Mirror:
+    """The copies of one loop's checkpoints, in a folder of their own."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._sending: Future[None] | None = None
+        self._failed = False
+
+    def names(self) -> list[str]:
+        """Raises ValueError where the place cannot be listed."""
+        return self._answer("cannot be looked through", self._names)
+
+    def read(self, name: str) -> bytes:
+        """Nothing where another machine has removed it meanwhile. Raises ValueError where it cannot be had."""
+        return self._answer(f"{name} cannot be read", partial(self._read, name), hurry=False)
+
+    def send(self, name: str, content: bytes) -> None:
+        """In the background, and only where the one before has arrived. A failure is told, and stops nothing."""
+        if self._sending is None or self._sending.done():
+            self._sending = _begun(partial(self._put, name, content))
+
+    def send_now(self, name: str, content: bytes) -> None:
+        """The last one: wait until it has arrived, or PATIENCE is over."""
+        self._sending = _begun(partial(self._put, name, content))
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for what is on its way, no longer than PATIENCE."""
+        with suppress(TimeoutError):
+            if self._sending is not None:
+                self._sending.result(PATIENCE)
+
+    def discard(self, name: str) -> None:
+        """Torn as it is."""
+        self._answer(f"{name} is torn and cannot be removed", partial(self._remove, [name]))
+
+    def clear(self) -> None:
+        """The work is done. Where copies are left behind that is told, and no reason to fail."""
+        self.finish()
+        try:
+            self._answer("cannot be cleared", lambda: self._remove(self._names()))
+        except ValueError as error:
+            print(
+                f"warning: {error}; the result is whole, copies of its checkpoints may be left there", file=sys.stderr
+            )
+
+    def _answer(self, failure: str, work: Callable[[], T], hurry: bool = True) -> T:
+        try:
+            return _begun(work).result(PATIENCE if hurry else None)
+        except Exception as error:  # each of fsspec's systems has some of its own
+            raise ValueError(
+                f"{self.address}: {failure} ({_reason(error)}); "
+                f"check address, keys and server, or unset {VARIABLE} to go on with this machine's checkpoints alone"
+            ) from None
+
+    def _place(self) -> tuple[Any, str]:
+        system, root = fsspec.url_to_fs(self.address)
+        return system, root.rstrip("/")
+
+    def _names(self) -> list[str]:
+        system, root = self._place()
+        system.invalidate_cache()  # other machines write there too
+        return sorted(name for path in system.find(root) if NAME.fullmatch(name := path.removeprefix(f"{root}/")))
+
+    def _read(self, name: str) -> bytes:
+        system, root = self._place()
+        with suppress(FileNotFoundError):
+            return bytes(system.cat_file(f"{root}/{name}"))
+        return b""
+
+    def _put(self, name: str, content: bytes) -> None:
+        try:
+            system, root = self._place()
+            system.pipe_file(f"{root}/{name}", content)
+            self._remove(self._names()[:-KEPT])
+        except Exception as error:  # as above; the training must not be lost for it
+            if not self._failed:
+                print(
+                    f"warning: {self.address}: {name} could not be sent ({_reason(error)}); check address, keys and "
+                    f"server; this goes on with this machine's checkpoints, and sends each later one",
+                    file=sys.stderr,
+                )
+            self._failed = True
+        else:
+            if self._failed:
+                print(f"{self.address}: sent again, from {name} on", file=sys.stderr)
+            self._failed = False
+
+    def _remove(self, names: list[str]) -> None:
+        system, root = self._place()
+        for name in names:
+            with suppress(FileNotFoundError):
+                system.rm_file(f"{root}/{name}")
+
+
+def mirror_of(stage: str, fingerprint: str) -> Mirror | None:
+    """Where the environment says so. Raises ValueError where that is no address."""
+    address = os.environ.get(VARIABLE)
+    if address and "://" not in address:
+        raise ValueError(f"{VARIABLE}: found {address!r}, expected an address such as s3://bucket/prefix")
+    return Mirror(f"{address.rstrip('/')}/{stage}/{fingerprint}") if address else None
+
+
+def _begun(work: Callable[[], T]) -> Future[T]:
+    """Start it in a thread that keeps no process alive."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {PATIENCE:g} s"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,136 @@
+"""The same bits wherever the pipeline runs, and nothing in them says where that was, when, or who asked."""
+
+import io
+import json
+import re
+import sys
+import time
+import zipfile
+from collections import Counter
+
+import pytest
+import yaml
+
+from copies import ROOT
+from teams import Member
+from test_params import STAGES
+
+PERSON, HOST = "wilhelmina-q-archivist", "scriptorium-77"
+ELSEWHERE = """
+import os, socket
+here = os.uname()
+os.uname = lambda: os.uname_result((here.sysname, {host!r}, *here[2:]))
+socket.gethostname = lambda: {host!r}
+"""
+SUFFIXES = {".csv", ".json", ".jsonl", ".md", ".npy", ".npz", ".onnx", ".safetensors", ".yaml"}
+
+
+def outs(text):
+    """Stage -> out -> md5, of what dvc.lock holds."""
+    return {
+        name: {out["path"]: out["md5"] for out in stage["outs"]}
+        for name, stage in yaml.safe_load(text)["stages"].items()
+    }
+
+
+def attempts(project):
+    """How often each stage was begun."""
+    records = [json.loads(path.read_text()) for path in project.folder.glob("runs/*/metadata.json")]
+    return Counter(record["stage"] for record in records for _ in record["attempts"])
+
+
+def experiments(project):
+    """The lock of each experiment."""
+    commits = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/").split()
+    return [project.run("git", "show", f"{commit}:dvc.lock") for commit in dict.fromkeys(commits)]
+
+
+@pytest.fixture(scope="module")
+def stranger(copy, tmp_path_factory):
+    """A clone of somebody else's, run from nothing: other folder, home, user and host."""
+    home = tmp_path_factory.mktemp(f"home-of-{PERSON}")
+    (home / "sitecustomize.py").write_text(ELSEWHERE.format(host=HOST))
+    about = {"HOME": str(home), "USER": PERSON, "LOGNAME": PERSON, "HOSTNAME": HOST, "PYTHONPATH": str(home)}
+    about |= {f"GIT_{who}_{what}": f"{PERSON}@{HOST}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    member = Member.cloned(copy, home / "a-clone", **about)
+    for path in (path for stage in outs(member.read("dvc.lock")).values() for path in stage):
+        (member.folder / path).unlink(missing_ok=True)  # metrics and plots, which git has brought
+    assert member.repro() == (set(STAGES), set())
+    return member
+
+
+def test_another_folder_of_another_user_on_another_host_gives_the_same_bits(copy, stranger):
+    hosts = {json.loads(path.read_text())["attempts"][0]["host"] for path in stranger.folder.glob("runs/*/*.json")}
+    assert hosts == {HOST}
+    assert outs(stranger.read("dvc.lock")) == outs(copy.read("dvc.lock"))
+
+
+@pytest.mark.parametrize("how", [("--temp",), ("--queue",)], ids=["temp", "queue"])
+def test_an_experiment_elsewhere_gives_the_bits_of_the_workspace(copy, tmp_path, how):
+    project = copy.again(tmp_path / "project")
+    before, known = attempts(project), experiments(project)
+    project.run("dvc", "exp", "run", *how, "--force", "-S", "validate.latency_calls=4")
+    if how == ("--queue",):
+        assert attempts(project) == before
+        project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    assert attempts(project) - before == Counter(list(STAGES))
+    (lock,) = [each for each in experiments(project) if each not in known]
+    assert outs(lock) == outs(copy.read("dvc.lock"))
+
+
+def revealing(names):
+    """Finds names, dates, times since 1970 that lie near to now, and absolute paths."""
+    day = time.time() // 86400
+    now = "|".join(sorted({str(int(86400 * (day + apart)))[:5] for apart in (-1, 0, 1)}))
+    dates = [r"20\d\d-[01]\d-[0-3]\d", r"[0-2]\d:[0-5]\d:[0-5]\d", rf"(?<![\d.])(?:{now})\d{{5}}(?!\d)"]
+    paths = [r"/(?:home|root|tmp|usr|opt|var|work|mnt|Users|private)/", r"[A-Z]:\\\\?Users"]
+    return re.compile("|".join([*(re.escape(name) for name in names), *dates, *paths]).encode())
+
+
+def held(path):
+    """What a file holds, and each part of an archive."""
+    yield path.name, path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from ((f"{path.name}:{name}", name.encode() + archive.read(name)) for name in archive.namelist())
+
+
+def test_no_out_names_a_user_a_host_a_path_or_a_time(copy, stranger):
+    wanted = revealing(
+        [PERSON, HOST, str(stranger.folder), stranger.folder.name, str(copy.folder), str(ROOT), sys.prefix]
+    )
+    seen = set()
+    for out in (out for stage in outs(stranger.read("dvc.lock")).values() for out in stage):
+        top = stranger.folder / out
+        for path in [top, *top.rglob("*")]:
+            if path.is_file():
+                seen.add(path.suffix)
+                for name, content in held(path):
+                    found = wanted.search(content)
+                    assert not found, f"{path}, {name}: {found}"
+    assert seen == SUFFIXES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PERSON,
+        f"made on {HOST}",
+        "2026-01-31",
+        "at 23:59:59",
+        f"start: {int(time.time())}",
+        f'{{"took": 3, "at": {time.time()}}}',
+        "/home/anyone/project",
+        "C:\\Users\\anyone",
+    ],
+)
+def test_what_reveals_something_is_seen(tmp_path, text):
+    archive = tmp_path / "a.npz"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("note", text + " ")
+    assert any(revealing([PERSON, HOST]).search(content) for _, content in held(archive))
+
+
+def test_what_reveals_nothing_is_let_through():
+    stream = io.BytesIO(b"1690000000 0.1795555555 00000017955 3000-01-01 s3://models/a")
+    assert not revealing([PERSON, HOST]).search(stream.read())

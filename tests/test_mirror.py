@@ -1,0 +1,216 @@
+"""Checkpoints on a real S3 server: another machine goes on, whatever became of the first one or of the server."""
+
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+
+import pytest
+
+from teams import KEYS
+from test_checkpoint import ALWAYS, equal, saved, state
+from worldmodel.runtime import mirror
+from worldmodel.runtime.checkpoint import EVERY, Checkpoints, held, listening
+from worldmodel.runtime.mirror import Mirror, mirror_of
+
+BUCKET = "s3://team/worldmodel"
+PRINT = 64 * "a"
+PLACE = f"{BUCKET}/train/{PRINT}"
+
+
+def machine(folder):
+    """What a machine has: a folder of its own, and the mirror that all share."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Checkpoints(folder, ALWAYS, Mirror(PLACE))
+
+
+def mirrored(folder, *steps):
+    """A machine that has saved these steps and sent each."""
+    made = machine(folder)
+    for step in steps:
+        made.save(step, state(step))
+        made.mirror.finish()
+    return made
+
+
+def steps(server):
+    return [int(path.name.split("-")[0]) for path in server.objects()]
+
+
+@pytest.mark.usefixtures("client")
+def test_another_machine_goes_on_from_the_newest_one(server, tmp_path, capsys):
+    mirrored(tmp_path / "a", 5, 10, 15)
+    assert steps(server) == [10, 15]
+    assert server.objects()[0].parent == server.folder / "team/worldmodel/train" / PRINT
+    other = machine(tmp_path / "b")
+    assert equal(other.latest(), state(15))
+    assert f"going on from step 15: {PLACE}/000000000015-" in capsys.readouterr().err
+    assert other.step == 15
+
+
+@pytest.mark.usefixtures("client")
+def test_what_lies_here_is_not_fetched_and_the_newest_counts_wherever_it_lies(server, tmp_path, capsys):
+    one = mirrored(tmp_path / "a", 5)
+    assert equal(one.latest(), state(5))
+    assert f"going on from step 5: {tmp_path}" in capsys.readouterr().err
+    saved(tmp_path / "b", 3)
+    assert equal(machine(tmp_path / "b").latest(), state(5))
+    saved(tmp_path / "c", 7)
+    assert equal(machine(tmp_path / "c").latest(), state(7))
+
+
+@pytest.mark.usefixtures("client")
+def test_of_several_machines_at_once_the_last_two_are_kept(server, tmp_path):
+    slow = mirrored(tmp_path / "a", 5)
+    fast = mirrored(tmp_path / "b", 100, 105)
+    slow.save(6, state(6))
+    slow.mirror.finish()
+    assert steps(server) == [100, 105]
+    fast.mirror.clear()
+    slow.mirror.clear()
+    assert server.objects() == []
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + b"~"])
+def test_a_torn_one_is_named_and_removed_and_the_one_before_is_taken(server, tmp_path, damage, capsys):
+    mirrored(tmp_path / "a", 5, 10)
+    torn = server.objects()[-1]
+    torn.write_bytes(damage(torn.read_bytes()))
+    server.restart()
+    assert equal(machine(tmp_path / "b").latest(), state(5))
+    assert f"{PLACE}/{torn.name}: torn" in capsys.readouterr().err
+    assert steps(server) == [5]
+
+
+@pytest.mark.usefixtures("client")
+def test_a_copy_takes_the_place_of_one_that_is_torn_here(tmp_path):
+    one = mirrored(tmp_path / "a", 5, 10)
+    max(one.folder.glob("*.safetensors")).write_bytes(b"")
+    assert equal(one.latest(), state(10))
+
+
+@pytest.mark.usefixtures("client")
+def test_what_others_have_put_there_is_left_alone(server, tmp_path):
+    foreign = server.folder / "team/worldmodel/train" / PRINT / "notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine")
+    made = mirrored(tmp_path / "a", 5)
+    made.mirror.clear()
+    assert server.objects() == [foreign]
+
+
+@pytest.mark.usefixtures("client")
+def test_copies_stay_when_the_work_broke_off_and_go_when_it_is_done(server, tmp_path):
+    with suppress(RuntimeError), held(tmp_path / "a", ALWAYS, Mirror(PLACE)) as kept:
+        kept.save(1, state(1))
+        raise RuntimeError
+    assert steps(server) == [1]
+    with held(tmp_path / "b", ALWAYS, Mirror(PLACE)) as kept:
+        assert equal(kept.latest(), state(1))
+        kept.save(2, state(2))
+    assert steps(server) == []
+
+
+@pytest.mark.usefixtures("client")
+def test_an_orphans_copies_stay_for_the_next_one(server, tmp_path, monkeypatch):
+    with held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+        kept.save(1, state(1))
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert steps(server) == [1]
+
+
+@pytest.mark.usefixtures("client")
+def test_a_signal_sends_the_last_one_before_it_ends_the_process(server, tmp_path):
+    def work():
+        with held(tmp_path, EVERY, Mirror(PLACE)) as kept, listening(kept):
+            signal.raise_signal(signal.SIGTERM)
+            kept.save(3, state(3))
+
+    with pytest.raises(SystemExit):
+        work()
+    assert steps(server) == [3]
+
+
+@pytest.mark.usefixtures("client")
+def test_a_server_that_goes_away_is_told_once_and_loses_nothing(server, tmp_path, capsys):
+    made = mirrored(tmp_path, 1)
+    server.kill()
+    for step in (2, 3):
+        made.save(step, state(step))
+        made.mirror.finish()
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert f"{PLACE}: 000000000002-" in said
+    assert "could not be sent (Could not connect to the endpoint URL" in said
+    assert "this goes on with this machine's checkpoints" in said
+    assert equal(Checkpoints(tmp_path, ALWAYS).latest(), state(3))
+    server.start()
+    made.save(4, state(4))
+    made.mirror.finish()
+    assert f"{PLACE}: sent again, from 000000000004-" in capsys.readouterr().err
+    assert steps(server) == [1, 4]
+
+
+def no_server(server, monkeypatch):
+    server.kill()
+    return "Could not connect to the endpoint URL"
+
+
+def wrong_keys(server, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    return "signature"
+
+
+def no_keys(server, monkeypatch):
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    return "Unable to locate credentials"
+
+
+def no_bucket(server, monkeypatch):
+    (server.folder / "team").rmdir()
+    return "bucket does not exist"
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("spoil", [no_server, wrong_keys, no_keys, no_bucket])
+def test_a_place_that_cannot_be_had_stops_a_training_before_it_begins(server, tmp_path, monkeypatch, spoil):
+    reason = spoil(server, monkeypatch)
+    expected = rf"^{PLACE}: cannot be looked through \(.*{reason}.*\); check address, keys and server, or unset"
+    with pytest.raises(ValueError, match=expected), held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+        kept.latest()
+
+
+@pytest.mark.usefixtures("client")
+def test_nobody_waits_for_a_server_that_never_answers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mirror, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        start = time.monotonic()
+        with held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+            for step in range(20):
+                kept.save(step, state(step))
+        took = time.monotonic() - start
+    monkeypatch.setattr(mirror, "PATIENCE", 60)
+    kept.mirror.finish()  # now refused: it must not speak in the middle of another test
+    assert took < 30  # a client of S3 waits for minutes
+    assert "cannot be cleared (no answer within 0.2 s)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", [None, ""])
+def test_without_an_address_there_is_no_mirror(monkeypatch, address):
+    if address is not None:
+        monkeypatch.setenv(mirror.VARIABLE, address)
+    assert mirror_of("train", PRINT) is None
+
+
+def test_an_address_has_a_scheme(monkeypatch):
+    monkeypatch.setenv(mirror.VARIABLE, "team/worldmodel")
+    with pytest.raises(
+        ValueError, match=r"WORLDMODEL_CHECKPOINTS: found 'team/worldmodel', expected an address such as s3:"
+    ):
+        mirror_of("train", PRINT)
+    monkeypatch.setenv(mirror.VARIABLE, f"{BUCKET}/")
+    assert mirror_of("train", PRINT).address == PLACE
