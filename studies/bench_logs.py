@@ -5,7 +5,6 @@ The log is made on the fly: the sample again and again, each time with other nam
 
 import argparse
 import contextlib
-import gzip
 import io
 import json
 import os
@@ -23,13 +22,13 @@ sys.path.insert(0, str(ROOT / "src"))
 import msgspec  # noqa: E402
 import orjson  # noqa: E402
 
+from made_log import make_log  # noqa: E402
 from normalize import normalize  # noqa: E402
 from prepare import prepare  # noqa: E402
 from worldmodel.config.params import NormalizeStage, PrepareStage, load  # noqa: E402
 from worldmodel.data import reading  # noqa: E402
 from worldmodel.data.logs import read_logs  # noqa: E402
 
-SAMPLE = ROOT / "data" / "worldmodel" / "offline" / "halfcheetah.jsonl.gz"
 GAP = 60.0  # seconds
 ALONE = 1 << 60  # bytes from which on several processes would read
 
@@ -43,19 +42,6 @@ class Line(msgspec.Struct):
     action: list[float]
     reward: float
     meta: dict[str, str]
-
-
-def make_log(path: Path, megabytes: float) -> None:
-    """At least so many megabytes of JSON lines."""
-    with gzip.open(SAMPLE, "rb") as stream:
-        text = stream.read()
-    with path.open("wb") as out:
-        for turn in range(10**6):
-            named = text.replace(b'"episode":"', b'"episode":"%d-' % turn)
-            room = int(megabytes * 1e6) - out.tell()
-            out.write(named if room > len(named) else named[: named.index(b"\n", max(room, 0)) + 1])
-            if room <= len(named):
-                return
 
 
 def parse_lines(path: Path, parser: Callable[[bytes], object]) -> None:
