@@ -5,7 +5,7 @@ key: N frames, F features, A actions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -19,10 +19,13 @@ from worldmodel.data.frame import FLOAT32_MAX, FLOAT64_MAX, MAX_ACTIONS, Float32
 from worldmodel.data.rows import Row, decoded
 from worldmodel.data.schema import Kind
 from worldmodel.data.table import Table
+from worldmodel.data.template import Template
 
 Ints = NDArray[np.int64]
 Value = TypeVar("Value", str, bytes)
 MANY_METAS = 4096  # decoded ones that a reader keeps
+MOST_RUNS = 32  # of lines alike in a block; more are read line by line
+PATIENCE = 4  # blocks that are tried before a reader gives up that lines are alike
 
 
 class Signature(NamedTuple):
@@ -96,18 +99,50 @@ class Columns:
 
 @dataclass
 class ColumnReader:
-    """Remembers the metas that it has decoded: most lines repeat one."""
+    """Remembers the metas that it has decoded, and the line that others may be like: most repeat one."""
 
     _parser: simdjson.Parser = field(default_factory=simdjson.Parser)
     _known: dict[bytes, Mapping[str, Any]] = field(default_factory=dict)
+    _like: "_Like | None" = None
+    _unlike: int = 0  # blocks in a row that were not alike
 
     def read(self, first: int, data: bytes) -> Columns | None:
         """The lines as columns; None where any of them is in doubt. `first` is the number of the first one."""
-        lines = data.removesuffix(b"\n").split(b"\n")
         try:
-            return self._columns(np.arange(first, first + len(lines)), lines, _count(data, b":"))
+            return self._alike(first, data) or self._each(first, data)
         except _DOUBT:
             return None
+
+    def _each(self, first: int, data: bytes) -> Columns:
+        """Any good lines of one signature."""
+        lines = data.removesuffix(b"\n").split(b"\n")
+        return self._columns(np.arange(first, first + len(lines)), lines, _count(data, b":"))
+
+    def _alike(self, first: int, data: bytes) -> Columns | None:
+        """Lines in a few runs, within which they differ in numbers alone; None where they are others."""
+        if self._unlike >= PATIENCE:
+            return None
+        data, begin, runs = data if data.endswith(b"\n") else data + b"\n", 0, list[Columns]()
+        while begin < len(data):
+            if self._like is None or not self._like.template.fits(data, begin):
+                self._like = self._like_first(data[begin : data.index(b"\n", begin) + 1])
+            if self._like is None or len(runs) == MOST_RUNS:
+                self._unlike += 1
+                return None
+            template = self._like.template
+            end = template.reach(data, begin)
+            found = template.numbers(data[begin + len(template.begin) : end - len(template.end)], self._parser)
+            if found is None:
+                self._unlike += 1
+                return None
+            runs.append(self._like.columns(*found, first))
+            begin, first = end, first + len(runs[-1])
+        self._unlike = 0
+        return _joined(runs)
+
+    def _like_first(self, line: bytes) -> "_Like | None":
+        only, template = self._each(1, line), Template.of(line)
+        return None if template is None else _Like(template, only)
 
     def _columns(self, numbers: Ints, lines: Sequence[bytes], colons: int) -> Columns:
         agents, timestamps, features, actions, rewards, metas = zip(*map(_fields, map(_line, lines)), strict=True)
@@ -174,6 +209,51 @@ class ColumnReader:
                 self._known.clear()
             self._known[text] = found
         return found
+
+
+@dataclass(frozen=True)
+class _Like:
+    """A line that others differ from in numbers alone."""
+
+    template: Template
+    only: Columns  # what it holds itself
+
+    def columns(self, text: bytes, numbers: NDArray[np.float64], first: int) -> Columns:
+        """What template.numbers found, as columns."""
+        small = _float32(numbers)
+        part = {name: small[:, where] for name, where in self.template.columns.items()}
+        count, kind, zeros = len(numbers), self.only.signature.kind, np.zeros(len(numbers), np.int64)
+        actions: Ints | Float32 | None = part.get("action")
+        if kind == "discrete":
+            actions = numbers[:, self.template.columns["action"]][:, 0].astype(np.int64)
+            _require(self.template.whole("action", text) and bool(actions.max() < MAX_ACTIONS))
+        return replace(
+            self.only,
+            lines=np.arange(first, first + count),
+            agent_index=zeros,
+            timestamps=numbers[:, self.template.columns["timestamp"]][:, 0],
+            features=part["features"],
+            actions=actions,
+            rewards=part["reward"][:, 0] if "reward" in part else None,
+            meta_index=zeros,
+        )
+
+
+def _joined(runs: Sequence[Columns]) -> Columns | None:
+    """One after the other; None where their signatures differ."""
+    if len(runs) == 1:
+        return runs[0]
+    if any(run.signature != runs[0].signature for run in runs):
+        return None
+    which = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+    agent_index, agents = _indexed([run.agents[0] for run in runs])
+    arrays = {
+        name: None if getattr(runs[0], name) is None else np.concatenate([getattr(run, name) for run in runs])
+        for name in ("lines", "timestamps", "features", "actions", "rewards")
+    }
+    metas = [run.metas[0] for run in runs]
+    whole: Any = arrays | {"agent_index": agent_index[which], "agents": agents, "meta_index": which, "metas": metas}
+    return Columns(**whole, signature=runs[0].signature)
 
 
 def _indexed(values: Sequence[Value]) -> tuple[Ints, list[Value]]:
