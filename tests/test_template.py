@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simdjson
 
-from worldmodel.data.columns import ColumnReader
+from worldmodel.data.columnreader import ColumnReader
 from worldmodel.data.rows import parse_line
 from worldmodel.data.template import Template
 
