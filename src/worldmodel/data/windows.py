@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from worldmodel.data.mapped import release
 
 STREAMED = 1 << 17  # rows read in turn between two calls of Packed.release
-PICKED = 1 << 10  # windows taken in between: each brings 64 KiB of each file around its own rows
+PICKED = 1 << 8  # windows taken in between: each brings 64 KiB of each file around its own rows
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -146,6 +146,14 @@ class Windows:
 
     def take(self, chosen: Ints, confidence: bool = False) -> Batch:
         """The windows numbered `chosen`; with `confidence`, frames are weighted by it."""
+        parts = []
+        for begin in range(0, max(len(chosen), 1), PICKED):
+            parts.append(self._taken(chosen[begin : begin + PICKED], confidence))
+            if len(chosen) >= PICKED:
+                self.packed.release()
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    def _taken(self, chosen: Ints, confidence: bool) -> Batch:
         packed, history = self.packed, self.history
         first = self.index[chosen]
         episode = packed.episode_at(first)
@@ -155,7 +163,7 @@ class Windows:
         rows = np.minimum(rows, end[:, None] - 1)
         features, moves = packed.features[rows], packed.actions[rows[:, :-1]]
         weight = exists.astype(np.float32)
-        batch = Batch(
+        return Batch(
             history=features[:, :history],
             past_actions=moves[:, : history - 1],
             planned_actions=moves[:, history - 1 :],
@@ -163,9 +171,6 @@ class Windows:
             rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
             weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
         )
-        if len(chosen) >= PICKED:
-            packed.release()
-        return batch
 
     def at(self, chosen: Ints) -> "Windows":
         return replace(self, index=self.index[chosen])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.mixing import permutation
-from worldmodel.data.windows import Ints, Windows
+from worldmodel.data.windows import PICKED, Ints, Windows
 
 RAREST_SHARE = 0.1  # of windows count as rare
 NEIGHBOUR = 10  # k: one odd frame in the reference does not make its surroundings common
@@ -58,11 +58,13 @@ def _parts(these: Windows) -> Iterator[Windows]:
 
 def _situations(these: Windows) -> Doubles:
     """Last frame of the history and the change that led there, [W, C]; no change in a history of one frame."""
-    last = these.first + these.history - 1
-    frames = these.packed.features[last].astype(np.float64)
-    before = these.packed.features[np.maximum(last - 1, these.first)]
-    these.packed.release()
-    return np.concatenate([frames, frames - before], axis=1)
+    packed, parts = these.packed, []
+    for first in np.split(these.first, range(PICKED, len(these), PICKED)):
+        last = first + these.history - 1
+        frames = packed.features[last].astype(np.float64)
+        parts.append(np.concatenate([frames, frames - packed.features[np.maximum(last - 1, first)]], axis=1))
+        packed.release()
+    return np.concatenate(parts)
 
 
 def _distances(known: Doubles, known_episode: Ints, asked: Doubles, asked_episode: Ints) -> Doubles:

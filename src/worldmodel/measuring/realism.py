@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.windows import PICKED, Batch, Floats, Ints, Packed, Windows, windows
+from worldmodel.data.windows import Batch, Floats, Ints, Packed, Windows, windows
 from worldmodel.learning.floors import Ridge, train_ridge
 
 PAIRS = 3000  # at most; a seeded sample of more
@@ -77,7 +77,7 @@ def _pairs(packed: Packed, history: int, horizon: int) -> tuple[Windows, Windows
 def _chunks(pairs: Windows) -> list[Ints]:
     """Numbers of the pairs that fit into memory at once, however wide and long they are."""
     size = pairs.packed.features.shape[1] * (pairs.history + pairs.horizon)
-    count = max(-(-len(pairs) * size // CHUNK), -(-len(pairs) // PICKED))
+    count = -(-len(pairs) * size // CHUNK)
     return np.array_split(np.arange(len(pairs)), count)
 
 
