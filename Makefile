@@ -8,8 +8,8 @@ RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
 BASE   ?= origin/main
 JOBS   ?= 1
 
-.PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs rho-study
-.PHONY: report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins remote
+.PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs bench-memory
+.PHONY: rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins remote
 .PHONY: merge-driver clean
 
 help:  ## what each target does
@@ -80,6 +80,9 @@ bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain net
 
 bench-logs: $(VENV)/runtime  ## how fast logs are read, beside json.loads and bare parsers on the same lines
 	$(RUN) python studies/bench_logs.py
+
+bench-memory: $(VENV)/runtime  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
+	$(RUN) python studies/bench_memory.py --megabytes $(or $(SIZE),50)
 
 rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	$(RUN) python studies/rho.py

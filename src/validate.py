@@ -49,7 +49,7 @@ def validate(
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
     found = metrics.quality(scores, by_agent) | {
-        "rare": metrics.errors(scores.at(rare)),
+        "rare": metrics.errors(scores, rare),
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
         "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }

@@ -1,16 +1,10 @@
-"""How fast logs are read, beside json and bare parsers on the same lines; how memory and time grow with the data.
-
-The log is made on the fly: the sample again and again, each time with other names of episodes.
-"""
+"""How fast logs are read, beside json and bare parsers on the same lines, which are made on the fly."""
 
 import argparse
 import contextlib
-import gzip
 import io
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,13 +17,12 @@ sys.path.insert(0, str(ROOT / "src"))
 import msgspec  # noqa: E402
 import orjson  # noqa: E402
 
-from normalize import normalize  # noqa: E402
+from made_log import make_log  # noqa: E402
 from prepare import prepare  # noqa: E402
-from worldmodel.config.params import NormalizeStage, PrepareStage, load  # noqa: E402
+from worldmodel.config.params import PrepareStage, load  # noqa: E402
 from worldmodel.data import reading  # noqa: E402
 from worldmodel.data.logs import read_logs  # noqa: E402
 
-SAMPLE = ROOT / "data" / "worldmodel" / "offline" / "halfcheetah.jsonl.gz"
 GAP = 60.0  # seconds
 ALONE = 1 << 60  # bytes from which on several processes would read
 
@@ -43,19 +36,6 @@ class Line(msgspec.Struct):
     action: list[float]
     reward: float
     meta: dict[str, str]
-
-
-def make_log(path: Path, megabytes: float) -> None:
-    """At least so many megabytes of JSON lines."""
-    with gzip.open(SAMPLE, "rb") as stream:
-        text = stream.read()
-    with path.open("wb") as out:
-        for turn in range(10**6):
-            named = text.replace(b'"episode":"', b'"episode":"%d-' % turn)
-            room = int(megabytes * 1e6) - out.tell()
-            out.write(named if room > len(named) else named[: named.index(b"\n", max(room, 0)) + 1])
-            if room <= len(named):
-                return
 
 
 def parse_lines(path: Path, parser: Callable[[bytes], object]) -> None:
@@ -114,47 +94,13 @@ def race(path: Path, rounds: int, busy: bool) -> None:
         print(f"{name:32}{rate:8.1f}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
 
 
-def grow(folder: Path, megabytes: float, times: int) -> None:
-    """Peak memory and seconds of prepare and normalize, each in a process of its own, for once and `times` the data."""
-    for size in (megabytes, megabytes * times):
-        make_log(folder / "log.jsonl", size)
-        for name in ("prepare", "normalize"):
-            call = [sys.executable, __file__, "--only", name, "--folder", str(folder)]
-            done = subprocess.run(call, check=True, capture_output=True, text=True)
-            print(f"{size:g} MB, {done.stdout.splitlines()[-1]}")
-
-
-def alone(name: str, folder: Path) -> None:
-    """One stage; its last line says what it took."""
-    params, prepared = ROOT / "params.yaml", folder / "prepared"
-    begin = time.perf_counter()
-    if name == "prepare":
-        prepare(folder / "log.jsonl", None, prepared, load(params, PrepareStage).prepare)
-    else:
-        settings = load(params, NormalizeStage).normalize
-        normalize(prepared, folder / "normalized", folder / "normalizer.json", settings)
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024  # ru_maxrss may be that of the process before
-    used, wall = sum(os.times()[:4]), time.perf_counter() - begin
-    print(f"{name}: {wall:.1f} s, {used:.1f} s of processor, {peak:.0f} MiB at most")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--busy", action="store_true", help="the machine has other work: count seconds of processor")
-    parser.add_argument("--grow", type=int, metavar="TIMES", help="instead: memory and time at so many times the data")
-    parser.add_argument("--only", choices=["prepare", "normalize"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.only:
-        alone(given.only, given.folder)
-        return
     with tempfile.TemporaryDirectory() as folder:
-        if given.grow:
-            grow(Path(folder), given.megabytes, given.grow)
-            return
         make_log(Path(folder) / "log.jsonl", given.megabytes)
         race(Path(folder) / "log.jsonl", given.rounds, given.busy)
 

@@ -171,7 +171,8 @@ def prepared_in(folder):
     [
         (None, "no such file; expected prepared episodes, run dvc repro prepare"),
         ("{", "not a manifest of prepared episodes"),
-        ("{}", "not a manifest of prepared episodes .*feature_count"),
+        ('{"episodes": []}', "not a manifest of prepared episodes .*feature_count"),
+        ("{}", "not a manifest of prepared episodes .*found no list of episodes"),
         ("[]", "not a manifest of prepared episodes"),
     ],
 )

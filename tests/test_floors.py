@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
+from worldmodel.learning import floors
 from worldmodel.learning.floors import fit_ridge, linear_start, persistence
 
 
@@ -87,6 +88,17 @@ def test_a_linear_start_of_all_features_is_ridge():
     np.testing.assert_array_equal(start.bias, ridge.bias.astype(np.float32))
     changes = np.concatenate([np.diff(each, axis=0) for each in features])
     np.testing.assert_allclose(start.change_std, changes.std(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1 << 18, 50])
+def test_principal_directions_are_those_of_all_frames_however_many_are_multiplied_at_once(rows, monkeypatch):
+    monkeypatch.setattr(floors, "PRODUCT_ROWS", rows)
+    packed = make_packed(make_episodes(9, 30, features=5))
+    every = np.arange(9)
+    start = linear_start(packed.each(packed.features, every), packed.each(packed.actions, every), 3)
+    wide = packed.features.astype(np.float64)
+    directions = np.linalg.eigh(wide.T @ wide / len(wide))[1][:, ::-1][:, :3].T
+    np.testing.assert_allclose(np.abs(start.projection), np.abs(directions), atol=1e-6)
 
 
 def test_the_sign_of_a_principal_direction_does_not_depend_on_the_data():

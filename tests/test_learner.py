@@ -201,7 +201,7 @@ def test_an_update_moves_by_its_rate():
 @pytest.mark.parametrize(("count", "kept"), [(5, 5), (1024, 1024), (2047, 2047), (2048, 1024), (10240, 1024)])
 def test_many_windows_are_thinned_evenly(count, kept):
     _, observed, _ = setup(train=2)
-    many = replace(observed, **{name: np.arange(count) for name in ("first", "end", "episode")})
+    many = replace(observed, index=np.arange(count))
     thin = learner.thinned(many)
     assert len(thin) == kept
     assert len(set(np.diff(thin.first))) == 1

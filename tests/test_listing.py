@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel.data.listing import write_listing
+from worldmodel.data.listing import read_listing, write_listing
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -26,3 +26,23 @@ def test_the_text_is_that_of_json(tmp_path_factory, head, items, pad):
 def test_the_head_may_hold_what_looks_like_the_list(tmp_path, odd):
     write_listing(tmp_path / "a.json", {"a": odd, "z": odd}, "items", [{"b": 1}], 1)
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": odd, "z": odd, "items": [{"b": 1}]}
+
+
+def test_what_is_written_is_read_back_item_by_item(tmp_path):
+    head, items = {"a": [1], "z": "end"}, [{"x": [1, {"y": "],["}]}, {"x": "episodes"}]
+    write_listing(tmp_path / "some.json", head, "episodes", items, pad=2)
+    found, rest = read_listing(tmp_path / "some.json", "episodes")
+    assert found == head | {"episodes": []}
+    assert list(rest) == items
+
+
+def test_an_empty_list_has_no_items(tmp_path):
+    write_listing(tmp_path / "some.json", {"a": 1}, "episodes", [], pad=1)
+    assert list(read_listing(tmp_path / "some.json", "episodes")[1]) == []
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"episodes": [', '{"episodes": [{"x": 1} {]}', '{"episodes": [}]}', "[]"])
+def test_what_is_no_listing_is_refused(tmp_path, text):
+    (tmp_path / "some.json").write_text(text)
+    with pytest.raises(ValueError, match=r"found no list of episodes|Expecting|Extra data"):
+        list(read_listing(tmp_path / "some.json", "episodes")[1])

@@ -86,7 +86,22 @@ def test_frames_that_no_episode_reaches_have_no_mean():
 
 
 def test_a_part_of_the_windows_has_errors_of_its_own():
-    assert metrics.errors(UNEVEN.at(np.array([3, 0]))) == {"mse": 2, "linear_mse": 2}
+    assert metrics.errors(UNEVEN, np.array([3, 0])) == {"mse": 2, "linear_mse": 2}
+
+
+@pytest.mark.parametrize("shape", [(5000, 3), (3000, 1), (1, 4)])
+def test_blocks_give_the_bits_of_all_windows_at_once(shape):
+    rng = np.random.default_rng(0)
+    values = rng.lognormal(size=shape)
+    weight = (rng.random(shape) < 0.9).astype(np.float32)
+    weight[0] = 1
+    episode, chosen = np.sort(rng.integers(0, 9, shape[0])), rng.permutation(shape[0])[: shape[0] // 2 + 1]
+    found, whole = scores(values, weight=weight, episode=episode), values * weight
+    assert found.mean(values) == float(whole.sum() / weight.sum())
+    assert found.mean(values, chosen) == float(whole[chosen].sum() / weight[chosen].sum())
+    assert found.by_frame(values).tolist() == (whole.sum(axis=0) / weight.sum(axis=0)).tolist()
+    total, weights = (np.bincount(episode, part.sum(axis=1)) for part in (whole, weight))
+    assert found.by_episode(values) == {each: total[each] / weights[each] for each in set(episode.tolist())}
 
 
 def test_each_episode_has_its_own_mean():

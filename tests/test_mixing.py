@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_windows import telling
-from worldmodel.data.mixing import Mixture, rho_schedule
+from worldmodel.data.mixing import Mixture, permutation, rho_schedule
 from worldmodel.data.windows import windows
 
 OBSERVED, DREAMED = 11, 5  # windows
@@ -140,3 +140,10 @@ def test_observed_windows_asked_for_and_not_there_are_an_error():
 
 def test_no_observed_window_is_needed_where_all_is_dreamed():
     assert drawn(mixture([1.0], observed=False).batch(0))[0] == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000, 70_000])
+def test_a_permutation_is_numpys_in_half_of_its_room(count):
+    found = permutation(np.random.default_rng(3), count)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, np.random.default_rng(3).permutation(count))

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_episodes, make_labels, make_packed
+from worldmodel.data import windows as module
 from worldmodel.data.windows import Packed, join, windows
 
 
@@ -139,3 +141,31 @@ def test_arrays_that_do_not_fit_the_index_are_refused():
     packed = telling([4, 3])
     with pytest.raises(ValueError, match=r"\[7, 7, 7, 7\] frames, the episode index 8"):
         replace(packed, lengths=np.array([4, 4]))
+
+
+def test_the_index_of_windows_has_the_size_of_the_episodes_not_of_the_frames():
+    lengths = np.full(100, 20_000)
+    frames = np.zeros((lengths.sum(), 1), np.float32)
+    packed = Packed(frames, frames, None, frames[:, 0], lengths, make_labels(make_episodes(100, 2)))
+    tracemalloc.start()
+    found = windows(packed, np.arange(100), 8, 16)
+    found.take(np.arange(0, len(found), 5000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 100 * (20_000 - 23)
+    assert peak < 1e6
+
+
+def test_the_pages_of_mapped_arrays_are_let_go_of_and_read_the_same_again(tmp_path):
+    whole = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
+    np.save(tmp_path / "features.npy", whole)
+    features = np.load(tmp_path / "features.npy", mmap_mode="r")
+    packed = Packed(features, whole, None, whole[:, 0], np.full(6, 100), make_labels(make_episodes(6, 2)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STREAMED", 150)
+        patch.setattr(module, "PICKED", 3)
+        found = list(packed.each(packed.features, np.array([4, 0, 5])))
+        batch = windows(packed, np.arange(6), 2, 3).take(np.array([5, 0, 100, 400]))
+    np.testing.assert_array_equal(found, [whole[400:500], whole[:100], whole[500:]])
+    np.testing.assert_array_equal(batch.history[0], whole[5:7])
+    assert packed.episode_at(np.array([0, 99, 100, 599])).tolist() == [0, 0, 1, 5]

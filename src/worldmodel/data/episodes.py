@@ -5,7 +5,6 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.data.frame import Float32
+from worldmodel.data.listing import read_listing
 from worldmodel.data.manifest import MANIFEST, Record, write_manifest
 from worldmodel.data.npz import npz_bytes, read_npz
 from worldmodel.data.schema import ActionSpace, Split, canonical
@@ -97,8 +97,9 @@ def write_prepared(
     else:
         for _, file, content in _items(kept, action_space):
             (folder / EPISODES / file).write_bytes(content)
-    write_manifest(folder / MANIFEST, records, kept[0][0].table(), action_space)
-    return read_prepared(folder)
+    table = kept[0][0].table()
+    write_manifest(folder / MANIFEST, records, table, action_space)
+    return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, tuple(records))
 
 
 def _items(chosen: Sequence[tuple[Kept, Split]], action_space: ActionSpace) -> Iterator[Item]:
@@ -156,13 +157,13 @@ def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
     path = folder / MANIFEST
     try:
-        found = json.loads(path.read_bytes())
+        found, items = read_listing(path, "episodes")
         prepared = Prepared(
             folder=folder,
             feature_count=found["feature_count"],
             action_space=ActionSpace(**found["action"]),
             has_rewards=found["rewards"],
-            records=tuple(Record(**item) for item in found["episodes"]),
+            records=tuple(Record(**item) for item in items),
         )
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected prepared episodes, run dvc repro prepare") from None

@@ -1,11 +1,14 @@
-"""JSON files that describe many things: a head, and a list that is written item by item."""
+"""JSON files that describe many things: a head, and a list that is written and read item by item."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from worldmodel.runtime.atomic import replacing
+
+BETWEEN = re.compile(r"[^\s,]")
 
 
 def write_listing(path: Path, head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]], pad: int) -> None:
@@ -23,6 +26,27 @@ def write_listing(path: Path, head: Mapping[str, Any], name: str, items: Iterabl
             stream.write(f"{comma}\n{' ' * 2 * pad}{_item(item, pad)}")
             comma = ","
         stream.write(f"\n{' ' * pad}]{after}\n")
+
+
+def read_listing(path: Path, name: str) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Head and items of what write_listing wrote, where no list stands behind; each item is made when its turn comes.
+
+    Raises ValueError at once where the head is no JSON, and later where an item is none.
+    """
+    text = path.read_text(encoding="utf-8")
+    begin = text.find(f'"{name}": [')
+    end = text.rfind("]")
+    if begin < 0 or end < begin:
+        raise ValueError(f"found no list of {name}")
+    begin += len(f'"{name}": [')
+    return json.loads(text[:begin] + text[end:]), _items(text, begin, end)
+
+
+def _items(text: str, begin: int, end: int) -> Iterator[dict[str, Any]]:
+    decode = json.JSONDecoder().raw_decode
+    while (begin := BETWEEN.search(text, begin).start()) < end:  # type: ignore[union-attr]
+        item, begin = decode(text, begin)
+        yield item
 
 
 def _item(item: Mapping[str, Any], pad: int) -> str:

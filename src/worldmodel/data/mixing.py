@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.windows import Batch, Ints, Windows, join
+from worldmodel.data.windows import PICKED, Batch, Ints, Windows, join
 
 OBSERVED, DREAM = 0, 1
 
@@ -46,6 +47,8 @@ class Mixture:
 
     def batch(self, t: int) -> Batch:
         """Exactly the quota of dreams that the schedule has reached by step t, the rest observed."""
+        if t % max(1, PICKED // self.batch_size) == 0:
+            self.observed.packed.release()
         before, after = self.dreams_by(t), self.dreams_by(t + 1)
         dreams = self._draw(DREAM, before, after)
         observed = self._draw(OBSERVED, t * self.batch_size - before, (t + 1) * self.batch_size - after)
@@ -69,11 +72,19 @@ def without_replacement(seed: tuple[int, ...], count: int, begin: int, end: int)
     """Draws number begin..end-1 of `count` things: all in a random order, then all in another, again and again."""
     if begin == end:
         return np.empty(0, np.int64)
-    draws = np.arange(begin, end)
-    rounds = [_order(seed, turn, count) for turn in range(begin // count, (end - 1) // count + 1)]
-    return np.concatenate(rounds)[draws - begin // count * count]
+    rounds = range(begin // count, (end - 1) // count + 1)
+    spans = [(max(begin - turn * count, 0), min(end - turn * count, count)) for turn in rounds]
+    parts = [_order(seed, turn, count)[first:last] for turn, (first, last) in zip(rounds, spans, strict=True)]
+    return np.concatenate(parts).astype(np.int64)
 
 
-@lru_cache(maxsize=8)
-def _order(seed: tuple[int, ...], turn: int, count: int) -> Ints:
-    return np.random.default_rng([*seed, turn]).permutation(count)
+@lru_cache(maxsize=4)
+def _order(seed: tuple[int, ...], turn: int, count: int) -> NDArray[np.integer[Any]]:
+    return permutation(np.random.default_rng([*seed, turn]), count)
+
+
+def permutation(rng: np.random.Generator, count: int) -> NDArray[np.integer[Any]]:
+    """The numbers that rng.permutation(count) gives, in half of the room."""
+    order: NDArray[np.integer[Any]] = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    rng.shuffle(order)
+    return order

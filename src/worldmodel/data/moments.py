@@ -1,16 +1,18 @@
-"""Mean, standard deviation and range of more rows than memory holds, to the bit that numpy gives for all at once.
+"""Sum, mean, standard deviation and range of more rows than memory holds, to the bit that numpy gives for all at once.
 
 Dimension key: N rows, D columns.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
-Blocks = Callable[[], Iterable[NDArray[np.float32]]]  # the rows in order, [n, D] at a time, anew at each call
+Blocks = Callable[[], Iterable[NDArray[np.floating[Any]]]]  # the rows in order, [n, D] at a time, anew at each call
 LEAF = 1 << 16  # numbers that numpy adds in one go
 
 
@@ -35,35 +37,40 @@ def moments(blocks: Blocks) -> Moments | None:
             high = highest if high is None else np.maximum(high, highest)
     if low is None or high is None:
         return None
-    mean = _total((block.astype(np.float64) for block in blocks()), count) / count
+    mean = total((block.astype(np.float64) for block in blocks()), count) / count
     squares = (np.square(block.astype(np.float64) - mean) for block in blocks())
-    std = np.sqrt(_total(squares, count) / count)
+    std = np.sqrt(total(squares, count) / count)
     return Moments(low.astype(np.float64), high.astype(np.float64), mean, std)
 
 
-def _total(blocks: Iterable[Doubles], count: int) -> Doubles:
-    """What `.sum(axis=0)` of all rows is: numpy adds rows in their order, but a single column by halves."""
+def total(blocks: Iterable[Doubles], count: int) -> Doubles:
+    """What `.sum(axis=0)` of all rows is, [D]: numpy adds rows in their order, but a single column by halves."""
     rows = iter(blocks)
     first = next(rows)
     if first.shape[1] == 1:
-        return np.array([_halves(_Numbers(first, rows), count)])
-    total: Doubles = first.sum(axis=0)
+        return np.array([total_of_all(itertools.chain([first], rows), count)])
+    added: Doubles = first.sum(axis=0)
     for block in rows:
-        total = np.concatenate([total[None], block]).sum(axis=0)
-    return total
+        added = np.concatenate([added[None], block]).sum(axis=0)
+    return added
+
+
+def total_of_all(blocks: Iterable[Doubles], count: int) -> float:
+    """What `.sum()` of all rows is; `count` of their numbers."""
+    return _halves(_Numbers(block.ravel() for block in blocks), count)
 
 
 class _Numbers:
-    """One column, taken from the front a few numbers at a time."""
+    """Taken from the front, a few at a time."""
 
-    def __init__(self, first: Doubles, rest: Iterator[Doubles]) -> None:
-        self.waiting, self.rest = first[:, 0], rest
+    def __init__(self, rest: Iterator[Doubles]) -> None:
+        self.waiting, self.rest = np.empty(0), rest
 
     def take(self, count: int) -> Doubles:
         parts = [self.waiting]
         have = len(self.waiting)
         while have < count:
-            parts.append(next(self.rest)[:, 0])
+            parts.append(next(self.rest))
             have += len(parts[-1])
         joined = np.concatenate(parts)
         self.waiting = joined[count:]

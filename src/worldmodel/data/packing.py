@@ -1,6 +1,6 @@
 """Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
 
-import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worldmodel.data.listing import write_listing
+from worldmodel.data.listing import read_listing, write_listing
 from worldmodel.data.scaler import Floats, Sample, Scaler
 from worldmodel.data.schema import ActionSpace, Source, origin_of
 from worldmodel.data.windows import Labels, Packed
@@ -119,15 +120,16 @@ def _remove_earlier(folder: Path) -> None:
 def read_packed(folder: Path) -> PackedData:
     """Map the arrays into memory. Raises ValueError where the folder is not what normalize wrote."""
     try:
-        body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        body, episodes = read_listing(folder / MANIFEST, "episodes")
+        labels, lengths = _labels(episodes)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in body["arrays"]}
         packed = Packed(
             features=arrays["features"],
             actions=arrays["actions"],
             rewards=arrays.get("rewards"),
             confidence=arrays["confidence"],
-            lengths=np.array([episode["frames"] for episode in body["episodes"]], np.int64),
-            labels=_labels(body["episodes"]),
+            lengths=lengths,
+            labels=labels,
         )
         return PackedData(
             packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["scales"]
@@ -160,5 +162,12 @@ def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
     return found
 
 
-def _labels(episodes: list[dict[str, Any]]) -> Labels:
-    return Labels(*(tuple(episode[column] for episode in episodes) for column in COLUMNS))
+def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
+    """What is known of each episode, and its frames; one object for a text that many share."""
+    rows = (tuple(_shared(episode[column]) for column in (*COLUMNS, "frames")) for episode in episodes)
+    *columns, frames = zip(*rows, strict=True)
+    return Labels(*columns), np.array(frames, np.int64)
+
+
+def _shared(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value

@@ -14,7 +14,8 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from worldmodel.data.blocks import MAX_LINE_BYTES, read_blocks
-from worldmodel.data.columns import ColumnReader, Columns
+from worldmodel.data.columnreader import ColumnReader
+from worldmodel.data.columns import Columns
 from worldmodel.data.files import SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.data.rows import Row, rows_of
 

@@ -83,6 +83,7 @@ class Spool:
     stream: BinaryIO
     end: int = 0
     _names: dict[str, str] = field(default_factory=dict)  # one object for each agent
+    _shapes: dict[Any, Any] = field(default_factory=dict)  # and for tables of one shape
 
     @classmethod
     @contextmanager
@@ -99,7 +100,8 @@ class Spool:
         offset = self.end
         for column in table:
             self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
-        return Place(offset, tuple(None if column is None else (column.dtype.str, column.shape) for column in table))
+        shapes = tuple(None if column is None else (column.dtype.str, column.shape) for column in table)
+        return Place(offset, self._shapes.setdefault(shapes, shapes))
 
     def add(self, episode: Episode) -> Spooled:
         return Spooled(

@@ -5,12 +5,17 @@ longer than H has one window, whose missing frames have weight 0. Dimension key:
 B batch, H history, K horizon, F features, A actions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from worldmodel.data.mapped import release
+
+STREAMED = 1 << 17  # rows read in turn between two calls of Packed.release
+PICKED = 1 << 8  # windows taken in between: each brings 64 KiB of each file around its own rows
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -53,6 +58,18 @@ class Packed:
         """First row of each episode, [E]."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
 
+    def release(self) -> None:
+        """Let go of the pages that were read."""
+        release((self.features, self.actions, self.rewards, self.confidence))
+
+    def each(self, array: Floats, episodes: Ints) -> "Trajectories":
+        """One of the arrays, episode by episode."""
+        return Trajectories(self, array, episodes)
+
+    def episode_at(self, rows: Ints) -> Ints:
+        """The episode that each row belongs to."""
+        return np.searchsorted(self.starts, rows, "right") - 1
+
     def where(self, split: str, source: str = "observed") -> Ints:
         """Indices of the episodes of a split and a source."""
         pairs = zip(self.labels.splits, self.labels.sources, strict=True)
@@ -60,6 +77,25 @@ class Packed:
 
     def rows(self, episode: int) -> slice:
         return slice(int(self.starts[episode]), int(self.starts[episode] + self.lengths[episode]))
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """One array of some episodes, [T, ...] each: gone over again and again, read and let go of."""
+
+    packed: Packed
+    array: Floats
+    episodes: Ints
+
+    def __iter__(self) -> Iterator[Floats]:
+        read = 0
+        for episode in self.episodes:
+            rows = self.packed.rows(episode)
+            yield self.array[rows]
+            read += rows.stop - rows.start
+            if read > STREAMED:
+                read = 0
+                self.packed.release()
 
 
 @dataclass(frozen=True)
@@ -73,25 +109,58 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """What an array of the first row of every window would hold, in the room of two numbers an episode."""
+
+    offset: Ints  # [E] what to add to the number of a window for the row that it begins at
+    until: Ints  # [E] how many windows there are up to the end of the episode
+
+    def __len__(self) -> int:
+        return int(self.until[-1]) if len(self.until) else 0
+
+    def __getitem__(self, chosen: Ints) -> Ints:
+        return chosen + self.offset[np.searchsorted(self.until, chosen, "right")]
+
+
+@dataclass(frozen=True)
 class Windows:
-    """All windows of some episodes."""
+    """Windows of some episodes: all of them, or those that were chosen."""
 
     packed: Packed
     history: int
     horizon: int
-    first: Ints  # [W] row of the window's first frame
-    end: Ints  # [W] row after the episode's last frame
-    episode: Ints  # [W]
+    index: Runs | Ints  # [W] row of each window's first frame
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.index)
+
+    @property
+    def first(self) -> Ints:
+        """Row of each window's first frame, [W]."""
+        return self.index[np.arange(len(self))]
+
+    @property
+    def episode(self) -> Ints:
+        """[W]"""
+        return self.packed.episode_at(self.first)
 
     def take(self, chosen: Ints, confidence: bool = False) -> Batch:
         """The windows numbered `chosen`; with `confidence`, frames are weighted by it."""
+        parts = []
+        for begin in range(0, max(len(chosen), 1), PICKED):
+            parts.append(self._taken(chosen[begin : begin + PICKED], confidence))
+            if len(chosen) >= PICKED:
+                self.packed.release()
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    def _taken(self, chosen: Ints, confidence: bool) -> Batch:
         packed, history = self.packed, self.history
-        rows = self.first[chosen, None] + np.arange(history + self.horizon)
-        exists = rows[:, history:] < self.end[chosen, None]
-        rows = np.minimum(rows, self.end[chosen, None] - 1)
+        first = self.index[chosen]
+        episode = packed.episode_at(first)
+        end = packed.starts[episode] + packed.lengths[episode]
+        rows = first[:, None] + np.arange(history + self.horizon)
+        exists = rows[:, history:] < end[:, None]
+        rows = np.minimum(rows, end[:, None] - 1)
         features, moves = packed.features[rows], packed.actions[rows[:, :-1]]
         weight = exists.astype(np.float32)
         return Batch(
@@ -104,7 +173,7 @@ class Windows:
         )
 
     def at(self, chosen: Ints) -> "Windows":
-        return replace(self, first=self.first[chosen], end=self.end[chosen], episode=self.episode[chosen])
+        return replace(self, index=self.index[chosen])
 
     def every(self, stride: int) -> "Windows":
         return self.at(np.arange(0, len(self), stride))
@@ -114,10 +183,8 @@ def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windo
     """Every window of the given episodes; episodes of at most `history` frames have none."""
     lengths = packed.lengths[episodes]
     counts = np.where(lengths > history, np.maximum(lengths - history - horizon, 0) + 1, 0)
-    which = np.repeat(np.arange(len(episodes)), counts)
-    offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    begin = packed.starts[episodes][which]
-    return Windows(packed, history, horizon, begin + offset, begin + lengths[which], episodes[which])
+    until = np.cumsum(counts)
+    return Windows(packed, history, horizon, Runs(packed.starts[episodes] - (until - counts), until))
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -32,8 +32,9 @@ class Starts:
 
     def begin(self, chosen: int) -> tuple[int, int]:
         """Number of a window's episode, and of its first frame there."""
-        episode = int(self.windows.episode[chosen])
-        return episode, int(self.windows.first[chosen] - self.windows.packed.starts[episode])
+        only = self.windows.at(np.array([chosen]))
+        episode = int(only.episode[0])
+        return episode, int(only.first[0] - only.packed.starts[episode])
 
     def _directed(self, number: int) -> NDArray[np.bool_]:
         """Which of a chunk start from rare windows, [CHUNK]: evenly spread, every stretch has its share."""

@@ -1,15 +1,17 @@
 """Floors that a model must beat, and the ridge that it starts from. Standardized units; float64 inside."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.data.moments import moments
 from worldmodel.data.windows import Packed
 from worldmodel.learning.model import FARTHEST, Floats, LinearStart
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
+PRODUCT_ROWS = 1 << 18  # frames multiplied at once
 Doubles = NDArray[np.float64]
 
 
@@ -46,17 +48,20 @@ def fit_ridge(features: Iterable[Floats], actions: Iterable[Floats]) -> Ridge:
 
 def train_ridge(packed: Packed) -> Ridge:
     """Ridge of the observed train episodes."""
-    rows = [packed.rows(episode) for episode in packed.where("train")]
-    return fit_ridge((packed.features[row] for row in rows), (packed.actions[row] for row in rows))
+    episodes = packed.where("train")
+    return fit_ridge(packed.each(packed.features, episodes), packed.each(packed.actions, episodes))
 
 
-def linear_start(features: list[Floats], actions: list[Floats], state_dim: int) -> LinearStart:
-    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A]."""
-    projection = _projection(np.concatenate(features), state_dim)
-    states = [(episode @ projection.T).astype(np.float32) for episode in features]
-    ridge = fit_ridge(states, actions)
-    change = np.concatenate([np.diff(state.astype(np.float64), axis=0) for state in states])
-    spread = change.std(axis=0) if len(change) else np.zeros(state_dim)
+def linear_start(features: Iterable[Floats], actions: Iterable[Floats], state_dim: int) -> LinearStart:
+    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A], gone over several times."""
+    projection = _projection(features, state_dim)
+
+    def states() -> Iterator[Floats]:
+        return ((episode @ projection.T).astype(np.float32) for episode in features)
+
+    ridge = fit_ridge(states(), actions)
+    change = moments(lambda: (np.diff(state.astype(np.float64), axis=0) for state in states()))
+    spread = np.zeros(state_dim) if change is None else change.std
     return LinearStart(
         projection, ridge.weight.astype(np.float32), ridge.bias.astype(np.float32), spread.astype(np.float32)
     )
@@ -73,18 +78,40 @@ def _moments(features: Iterable[Floats], actions: Iterable[Floats]) -> tuple[Dou
     return gram, cross, count
 
 
-def _projection(frames: Floats, state_dim: int) -> Floats:
-    """Principal directions [S, F] of frames [N, F] where S < F, else the identity.
+def _projection(episodes: Iterable[Floats], state_dim: int) -> Floats:
+    """Principal directions [S, F] of all frames where S < F, else the identity.
 
     A direction in which nothing varies is 0: what trains its place in z can then never move a constant feature.
     """
-    width = frames.shape[1]
+    width = next(iter(episodes)).shape[1]
     if state_dim == width:
         return np.eye(width, dtype=np.float32)
-    wide = frames.astype(np.float64)
-    spread, directions = np.linalg.eigh(wide.T @ wide / len(wide))
+    spread, directions = np.linalg.eigh(_mean_square(episodes))
     varies = spread > width * np.finfo(np.float32).eps ** 2 * spread[-1]
     leading = (directions * varies)[:, ::-1][:, :state_dim].T
     signs = np.sign(leading[np.arange(state_dim), np.abs(leading).argmax(axis=1)])
     projection: Floats = (leading * signs[:, None]).astype(np.float32)
     return projection
+
+
+def _mean_square(episodes: Iterable[Floats]) -> Doubles:
+    """Of each feature with each other one over all frames, [F, F]."""
+    total: Doubles = np.zeros(1)
+    count = 0
+    for block in _joined(episodes):
+        wide = block.astype(np.float64)
+        total, count = total + wide.T @ wide, count + len(wide)
+    return total / count
+
+
+def _joined(episodes: Iterable[Floats]) -> Iterator[Floats]:
+    """The same frames, about PRODUCT_ROWS at a time."""
+    waiting, rows = list[Floats](), 0
+    for episode in episodes:
+        waiting.append(episode)
+        rows += len(episode)
+        if rows >= PRODUCT_ROWS:
+            yield np.concatenate(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield np.concatenate(waiting)

@@ -73,8 +73,7 @@ def new_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = WorldModel(shape, dropout)
-    rows = [packed.rows(episode) for episode in episodes]
-    features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
+    features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
     model.start_from(linear_start(features, actions, shape.state_dim))
     return model.to(device)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.data.windows import Windows
+from worldmodel.data.windows import Windows, windows
 from worldmodel.learning.model import NORMAL_90
 from worldmodel.measuring.metrics import Agent, Episode, Scores
 from worldmodel.measuring.realism import Realism
@@ -74,7 +74,8 @@ def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episo
 
     Each piece of a prediction is open loop over one horizon and begins anew where the one before ends.
     """
-    whole = held_out.at(np.flatnonzero(held_out.episode == episode.number)).every(held_out.horizon)
+    every = windows(held_out.packed, np.array([episode.number]), held_out.history, held_out.horizon)
+    whole = every.every(held_out.horizon)
     batch = whole.take(np.arange(len(whole)))
     future, scaler, exists = predictors.future(batch), predictors.scaler.features, batch.weight > 0
     begin = whole.first - whole.packed.starts[episode.number] + whole.history

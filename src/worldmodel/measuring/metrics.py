@@ -5,16 +5,19 @@ All errors in standardized units. Dimension key: W windows, K horizon, F feature
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.windows import Labels
+from worldmodel.data.mapped import release
+from worldmodel.data.moments import total, total_of_all
+from worldmodel.data.windows import Ints, Labels
 from worldmodel.learning.model import NORMAL_90
 
 ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
+BLOCK = 1 << 10  # windows at once
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
@@ -41,7 +44,7 @@ def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of each held-out window."""
+    """What is known of each held-out window; the arrays may be mapped files, which are gone over in blocks."""
 
     model: Doubles  # [W, K] squared error
     persistence: Doubles  # [W, K]
@@ -51,25 +54,44 @@ class Scores:
     weight: Floats  # [W, K] 1 where the frame exists
     episode: NDArray[np.int64]  # [W]
 
-    def at(self, chosen: NDArray[np.int64]) -> "Scores":
-        """Those of some windows alone."""
-        return Scores(**{item.name: getattr(self, item.name)[chosen] for item in fields(self)})
-
-    def mean(self, values: Doubles) -> float:
-        return float((values * self.weight).sum() / self.weight.sum())
+    def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
+        """Over all windows, or over some."""
+        count = self.weight.shape[1] * (len(self.weight) if chosen is None else len(chosen))
+        summed = total_of_all((part for _, part in self._weighted(values, chosen)), count)
+        return summed / math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
 
     def by_frame(self, values: Doubles) -> Doubles:
         """Mean over windows for each frame of the horizon that any of them reaches, [K] or fewer."""
-        reached = int((self.weight.sum(axis=0) > 0).sum())
-        means: Doubles = (values * self.weight)[:, :reached].sum(axis=0) / self.weight[:, :reached].sum(axis=0)
+        weight: Doubles = np.sum([part.sum(axis=0) for part, _ in self._weighted(values)], axis=0, dtype=np.float64)
+        reached = int((weight > 0).sum())
+        summed = total((part[:, :reached] for _, part in self._weighted(values)), len(values))
+        means: Doubles = summed / weight[:reached]
         return means
 
     def by_episode(self, values: Doubles) -> dict[int, float]:
         """Mean over the windows of each episode."""
-        count = int(self.episode.max()) + 1
-        total = np.bincount(self.episode, (values * self.weight).sum(axis=1), count)
-        weight = np.bincount(self.episode, self.weight.sum(axis=1), count)
-        return {int(episode): float(total[episode] / weight[episode]) for episode in np.unique(self.episode)}
+        counts = self.windows
+        summed, weight, done = np.zeros(len(counts)), np.zeros(len(counts)), 0
+        for weights, part in self._weighted(values):
+            episode = self.episode[done : done + len(part)]
+            np.add.at(summed, episode, part.sum(axis=1))
+            np.add.at(weight, episode, weights.sum(axis=1).astype(np.float64))
+            done += len(part)
+        return {episode: float(summed[episode] / weight[episode]) for episode in np.flatnonzero(counts).tolist()}
+
+    @property
+    def windows(self) -> Ints:
+        """How many each episode has, [E] up to the last one that has any."""
+        counts: Ints = np.bincount(self.episode)
+        return counts
+
+    def _weighted(self, values: Doubles, chosen: Ints | None = None) -> Iterator[tuple[Floats, Doubles]]:
+        """Weights, and the values times these, of a block of windows after the other."""
+        for begin in range(0, len(values) if chosen is None else len(chosen), BLOCK):
+            rows = slice(begin, begin + BLOCK) if chosen is None else chosen[begin : begin + BLOCK]
+            weight = np.asarray(self.weight[rows])
+            yield weight, np.asarray(values[rows]) * weight
+            release((values, self.weight))
 
 
 @dataclass(frozen=True)
@@ -89,7 +111,7 @@ class Episode:
 def episodes(scores: Scores, labels: Labels) -> list[Episode]:
     """One row an episode with held-out windows, as they are packed."""
     errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
-    counts = np.bincount(scores.episode)
+    counts = scores.windows
     return [
         Episode(
             episode,
@@ -142,9 +164,9 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
     }
 
 
-def errors(scores: Scores) -> dict[str, float]:
-    """Of the model and of the floor to beat, where scores are of a part of the windows."""
-    return {"mse": scores.mean(scores.model), "linear_mse": scores.mean(scores.linear)}
+def errors(scores: Scores, chosen: Ints) -> dict[str, float]:
+    """Of the model and of the floor to beat, on a part of the windows."""
+    return {"mse": scores.mean(scores.model, chosen), "linear_mse": scores.mean(scores.linear, chosen)}
 
 
 def _skill(model: float, floor: float) -> float:

@@ -7,10 +7,13 @@ the distance from a mean (Mahalanobis), this calls what lies between two habits 
 Dimension key: W windows, R reference windows, C coordinates.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.windows import Ints, Windows
+from worldmodel.data.mixing import permutation
+from worldmodel.data.windows import PICKED, Ints, Windows
 
 RAREST_SHARE = 0.1  # of windows count as rare
 NEIGHBOUR = 10  # k: one odd frame in the reference does not make its surroundings common
@@ -36,32 +39,38 @@ def rarity(train: Windows, given: Windows) -> Doubles:
 
     Both have the same packed arrays. Of many train windows a seeded sample serves as reference.
     """
-    chosen = np.random.default_rng(SEED).permutation(len(train))[:REFERENCE]
+    chosen = permutation(np.random.default_rng(SEED), len(train))[:REFERENCE]
     reference = train.at(np.sort(chosen))
-    known, asked = _situations(reference), _situations(given)
-    if not len(known):
-        return np.full(len(asked), np.inf)
+    if not len(reference):
+        return np.full(len(given), np.inf)
+    known, owner = np.concatenate([_situations(part) for part in _parts(reference)]), reference.episode
     spread = known.std(axis=0)
     spread[spread < STILL] = 1
-    parts = [
-        _distances(known / spread, reference.episode, asked[begin : begin + CHUNK] / spread, given.episode[begin:])
-        for begin in range(0, len(given), CHUNK)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0)
+    known /= spread
+    distances = [_distances(known, owner, _situations(part) / spread, part.episode) for part in _parts(given)]
+    return np.concatenate(distances) if distances else np.empty(0)
+
+
+def _parts(these: Windows) -> Iterator[Windows]:
+    for begin in range(0, len(these), CHUNK):
+        yield these.at(np.arange(begin, min(begin + CHUNK, len(these))))
 
 
 def _situations(these: Windows) -> Doubles:
     """Last frame of the history and the change that led there, [W, C]; no change in a history of one frame."""
-    last = these.first + these.history - 1
-    frames = these.packed.features[last].astype(np.float64)
-    before = these.packed.features[np.maximum(last - 1, these.first)]
-    return np.concatenate([frames, frames - before], axis=1)
+    packed, parts = these.packed, []
+    for first in np.split(these.first, range(PICKED, len(these), PICKED)):
+        last = first + these.history - 1
+        frames = packed.features[last].astype(np.float64)
+        parts.append(np.concatenate([frames, frames - packed.features[np.maximum(last - 1, first)]], axis=1))
+        packed.release()
+    return np.concatenate(parts)
 
 
 def _distances(known: Doubles, known_episode: Ints, asked: Doubles, asked_episode: Ints) -> Doubles:
     """[R, C], [W, C] -> distance to the k-th nearest of another episode, [W]"""
     squared = np.square(asked).sum(axis=1)[:, None] + np.square(known).sum(axis=1) - 2 * asked @ known.T
-    squared[asked_episode[: len(asked), None] == known_episode] = np.inf
+    squared[asked_episode[:, None] == known_episode] = np.inf
     kth = min(NEIGHBOUR, len(known)) - 1
     nearest: Doubles = np.partition(squared, kth, axis=1)[:, kth]
     return np.sqrt(np.maximum(nearest, 0))

@@ -70,9 +70,7 @@ def _pairs(packed: Packed, history: int, horizon: int) -> tuple[Windows, Windows
     instead = real.at(rng.integers(len(real), size=len(dreamed)))
     return dreamed, replace(
         real,
-        first=np.where(known, packed.starts[origin] + begin, instead.first),
-        end=np.where(known, packed.starts[origin] + packed.lengths[origin], instead.end),
-        episode=np.where(known, origin, instead.episode),
+        index=np.where(known, packed.starts[origin] + begin, instead.first),
     )
 
 

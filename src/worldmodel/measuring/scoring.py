@@ -1,14 +1,17 @@
 """The bundle and the floors on held-out windows: raw units through the client, scores in standardized units."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from worldmodel.client import Future, WorldModel
+from worldmodel.data.mapped import mapped
 from worldmodel.data.scaler import Floats, Scaler
-from worldmodel.data.windows import Batch, Windows
+from worldmodel.data.windows import Batch, Ints, Windows
 from worldmodel.learning.floors import Ridge, persistence
 from worldmodel.measuring.metrics import Scores, covered, log_likelihood, squared_error
 
@@ -57,16 +60,27 @@ def predict_raw(model: WorldModel, history: Floats, past: Floats, planned: Float
 
 
 def chunks(held_out: Windows) -> Iterator[Batch]:
+    for numbers in _numbers(held_out):
+        yield held_out.take(numbers)
+
+
+def _numbers(held_out: Windows) -> Iterator[Ints]:
     for begin in range(0, len(held_out), CHUNK):
-        yield held_out.take(np.arange(begin, min(begin + CHUNK, len(held_out))))
+        yield np.arange(begin, min(begin + CHUNK, len(held_out)))
 
 
 def score(predictors: Predictors, held_out: Windows) -> Scores:
-    """Every held-out window."""
-    parts = [_scores(predictors, batch) for batch in chunks(held_out)]
-    return Scores(
-        episode=held_out.episode, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    )
+    """Every held-out window; the scores wait in files without a name, which are gone with them."""
+    with ExitStack() as stack:
+        files = {column.name: stack.enter_context(TemporaryFile()) for column in fields(Scores)}
+        kinds = dict[str, np.dtype[Any]]()
+        for numbers in _numbers(held_out):
+            found = _scores(predictors, held_out.take(numbers)) | {"episode": held_out.at(numbers).episode}
+            for name, array in found.items():
+                files[name].write(np.ascontiguousarray(array).data)
+                kinds[name] = array.dtype
+        shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
+        return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files})
 
 
 def _scores(predictors: Predictors, batch: Batch) -> dict[str, Any]:

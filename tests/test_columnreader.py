@@ -10,7 +10,7 @@ from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named
 from test_fuzzed_logs import changes, damaged
 from worldmodel.data import blocks, reading
-from worldmodel.data.columns import ColumnReader
+from worldmodel.data.columnreader import ColumnReader
 from worldmodel.data.files import LogFile
 from worldmodel.data.logs import read_logs
 from worldmodel.data.rows import Row, parse_line
