@@ -18,10 +18,8 @@ from worldmodel.data.split import assign
 from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.measuring.realism import Realism, realism, told
 from worldmodel.runtime import numerics, stage, work
-from worldmodel.runtime.checkpoint import Checkpoints, held
-from worldmodel.runtime.clearing import clear_abandoned
+from worldmodel.runtime.checkpoint import Checkpoints, held_for
 from worldmodel.runtime.fingerprint import import_closure
-from worldmodel.runtime.mirror import mirror_of
 
 LIBRARIES = ("msgspec", "numpy", "pysimdjson", "torch")
 FILE = "dreams.jsonl"
@@ -83,9 +81,7 @@ def main() -> None:
     settings = params.load(given.params, params.DreamsStage)
     inputs = {"logs": given.logs} | _simulator(settings.dreams)
     task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
-    clear_abandoned(task.checkpoints.parent)
-    mirror = mirror_of(task.stage, task.fingerprint)
-    with held(task.checkpoints, mirror=mirror) as kept, task.watched(given.params):
+    with held_for(task) as kept, task.watched(given.params):
         dreams(given.logs, given.out, settings, kept)
 
 

@@ -15,19 +15,17 @@ from tqdm import tqdm
 
 from worldmodel.config import params
 from worldmodel.data.mixing import Mixture, rho_schedule
-from worldmodel.data.packing import PackedData, read_packed
+from worldmodel.data.packing import read_packed
 from worldmodel.data.scaler import Scaler
-from worldmodel.data.windows import Windows, windows
+from worldmodel.data.windows import Packed, Windows, windows
 from worldmodel.learning import learner
 from worldmodel.learning.course import Course
 from worldmodel.learning.live import write_curves
 from worldmodel.learning.model import Shape, WorldModel
 from worldmodel.learning.trained import Trained, write_trained
 from worldmodel.runtime import numerics, stage, timing, work
-from worldmodel.runtime.checkpoint import Checkpoints, held, listening
-from worldmodel.runtime.clearing import clear_abandoned
+from worldmodel.runtime.checkpoint import Checkpoints, held_for, listening
 from worldmodel.runtime.fingerprint import fingerprint, sha256, source_hashes
-from worldmodel.runtime.mirror import mirror_of
 from worldmodel.runtime.tables import six_digits
 from worldmodel.runtime.versions import installed
 
@@ -53,10 +51,10 @@ def train(
     data, scaler = read_packed(normalized), Scaler.read(normalizer)
     data.require_scales(scaler, normalizer)
 
-    mixture, held_out = sources(data, settings)
+    mixture, held_out = sources(data.packed, settings)
 
     # From ridge to the selected, calibrated weights
-    model = untrained(data, settings, device)
+    model = untrained(data.packed, settings, device)
     run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept, plots=plots)
     learner.calibrate(model, learner.thinned(held_out), device)
 
@@ -78,10 +76,10 @@ def train(
     return manifest
 
 
-def sources(data: PackedData, settings: params.Train) -> tuple[Mixture, Windows]:
+def sources(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
     """What is trained on, and what is selected on."""
     observed, dreamed, held_out = (
-        windows(data.packed, data.packed.where(split, source), settings.history, settings.horizon)
+        windows(packed, packed.where(split, source), settings.history, settings.horizon)
         for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
     )
     rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
@@ -89,12 +87,12 @@ def sources(data: PackedData, settings: params.Train) -> tuple[Mixture, Windows]
     return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), held_out
 
 
-def untrained(data: PackedData, settings: params.Train, device: torch.device) -> WorldModel:
+def untrained(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
     """The model that training starts from: seeded, and as good as ridge."""
     shape = Shape(
-        features=data.packed.features.shape[1],
-        actions=data.packed.actions.shape[1],
-        rewards=data.packed.rewards is not None,
+        features=packed.features.shape[1],
+        actions=packed.actions.shape[1],
+        rewards=packed.rewards is not None,
         history=settings.history,
         horizon=settings.horizon,
         z_dim=settings.z_dim,
@@ -102,7 +100,13 @@ def untrained(data: PackedData, settings: params.Train, device: torch.device) ->
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
     )
-    return learner.new_model(shape, data.packed, data.packed.where("train"), settings.seed, device)
+    return learner.new_model(shape, packed, packed.where("train"), settings.seed, device)
+
+
+def objective(settings: params.Train, t: int) -> learner.Objective:
+    """What step t minimizes."""
+    likelihood = t >= settings.nll_start * settings.steps
+    return learner.Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,8 @@ def fit(
     Goes on from the latest of the kept checkpoints, to the same bits. The curves in `plots` grow with each look.
     """
     optimizer = learner.new_optimizer(model)
-    aims = [
-        learner.Objective(settings.kl_weight, settings.contrastive_weight, likelihood) for likelihood in (False, True)
-    ]
-    likely = settings.nll_start * settings.steps
-    shown, series = ("mse", *aims[0].names), ("train", *aims[0].names)
+    asked = objective(settings, 0).names
+    shown, series = ("mse", *asked), ("train", *asked)
     due = max(1, settings.steps // evaluations)
     begun = kept.latest() if kept else None
     course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
@@ -151,7 +152,7 @@ def fit(
             begin = time.perf_counter()
             batch = learner.to_device(mixture.batch(t), device)
             rate = learner.learning_rate(t, settings.steps, settings.lr)
-            parts = learner.update(model, optimizer, batch, rate, aims[t >= likely]._replace(draw=(settings.seed, t)))
+            parts = learner.update(model, optimizer, batch, rate, objective(settings, t))
             course.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
                 means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]
@@ -188,9 +189,7 @@ def main() -> None:
     settings = params.load(given.params, params.TrainStage)
     inputs = {"normalized": given.normalized, "normalizer": given.normalizer}
     task = work.begin(Path(__file__), settings, inputs, LIBRARIES)
-    clear_abandoned(task.checkpoints.parent)
-    mirror = mirror_of(task.stage, task.fingerprint)
-    with held(task.checkpoints, mirror=mirror) as kept, task.watched(given.params):
+    with held_for(task) as kept, task.watched(given.params):
         train(given.normalized, given.normalizer, given.out, given.plots, given.timing, settings.train, kept)
 
 

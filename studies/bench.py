@@ -73,7 +73,7 @@ def bench(
     with other(normalized, settings, steps, clock) as elsewhere:
         seconds = measure(entered | {"other": Contestant(elsewhere.seconds, steps)}, rounds)
     seconds["whole"] = seconds["pipeline"] + seconds["look"] * looks(settings.steps) / settings.steps
-    model = untrained(data, settings, device)
+    model = untrained(data.packed, settings, device)
     counted = {size: flops(model, batch_of(data, settings, size, device)) for size in (SMALL, LARGE)}
     cuda = device.type == "cuda"
     return {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from plain import PlainWorldModel, plain_optimizer, plain_update
-from train import fit, sources, untrained
+from train import fit, objective, sources, untrained
 from worldmodel.config import params
 from worldmodel.data.packing import PackedData
 from worldmodel.data.windows import Windows
@@ -54,18 +54,18 @@ def contestants(
 
     `sizes`: batches to count FLOP/s at. `folder`: for checkpoints.
     """
-    model = untrained(data, settings, device)
-    _, held_out = sources(data, settings)
+    model = untrained(data.packed, settings, device)
+    _, held_out = sources(data.packed, settings)
     resident = batch_of(data, settings, settings.batch_size, device)
     runs = {
         "pipeline": pipeline(data, settings, steps, device),
-        "bare": _bare(copy.deepcopy(model), resident, settings.lr, steps),
-        "plain": _plain(PlainWorldModel.like(model), resident, settings.lr, steps),
-        "unfused": _plain(PlainWorldModel.like(model, written_out=True), resident, settings.lr, steps),
+        "bare": _bare(copy.deepcopy(model), resident, replace(settings, steps=steps)),
+        "plain": _plain(PlainWorldModel.like(model), resident, replace(settings, steps=steps)),
+        "unfused": _plain(PlainWorldModel.like(model, written_out=True), resident, replace(settings, steps=steps)),
     }
     for size in sizes:
         batch = batch_of(data, settings, size, device)
-        runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, settings.lr, steps)
+        runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, replace(settings, steps=steps))
     found = {name: Contestant(timed(run, device, clock), steps) for name, run in runs.items()}
     look = _look(copy.deepcopy(model), learner.thinned(held_out), device)
     saving = _saving(copy.deepcopy(model), resident, settings.lr, folder, device)
@@ -90,7 +90,7 @@ def measure(entered: dict[str, Contestant], rounds: int) -> dict[str, Seconds]:
 
 def batch_of(data: PackedData, settings: params.Train, size: int, device: torch.device) -> Tensors:
     """The first batch of a training with so many windows a batch."""
-    mixture, _ = sources(data, replace(settings, batch_size=size))
+    mixture, _ = sources(data.packed, replace(settings, batch_size=size))
     return learner.to_device(mixture.batch(0), device)
 
 
@@ -128,8 +128,8 @@ def pipeline(data: PackedData, settings: params.Train, steps: int, device: torch
     on them. So are checkpoints, of which there would be none.
     """
     brief = replace(settings, steps=steps)
-    model = untrained(data, settings, device)
-    mixture, held_out = sources(data, brief)
+    model = untrained(data.packed, settings, device)
+    mixture, held_out = sources(data.packed, brief)
     nothing = held_out.at(np.empty(0, np.int64))
 
     def run() -> None:
@@ -153,23 +153,23 @@ def _saving(model: WorldModel, batch: Tensors, rate: float, folder: Path, device
     return lambda: kept.save(next(numbers), course.state(model, optimizer))
 
 
-def _bare(model: WorldModel, batch: Tensors, rate: float, steps: int) -> Run:
-    """Forward, backward, clip and optimizer on one batch that is on the device."""
+def _bare(model: WorldModel, batch: Tensors, settings: params.Train) -> Run:
+    """Forward, backward, clip and optimizer on one batch that is on the device, for what training minimizes."""
     optimizer = learner.new_optimizer(model)
 
     def run() -> None:
-        for _ in range(steps):
-            learner.update(model, optimizer, batch, rate)
+        for t in range(settings.steps):
+            learner.update(model, optimizer, batch, settings.lr, objective(settings, t))
 
     return run
 
 
-def _plain(model: PlainWorldModel, batch: Tensors, rate: float, steps: int) -> Run:
-    optimizer = plain_optimizer(model, rate)
+def _plain(model: PlainWorldModel, batch: Tensors, settings: params.Train) -> Run:
+    optimizer = plain_optimizer(model, settings.lr)
 
     def run() -> None:
-        for _ in range(steps):
-            plain_update(model, optimizer, batch)
+        for t in range(settings.steps):
+            plain_update(model, optimizer, batch, objective(settings, t).likelihood)
 
     return run
 

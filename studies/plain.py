@@ -87,8 +87,10 @@ class PlainWorldModel(nn.Module):
             hidden = self.cell(torch.cat([features[:, t], action], dim=-1), hidden)
         return torch.cat([self.compress(features[:, -1]), torch.tanh(self.head(hidden))], dim=-1)
 
-    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Iterator[Frame]:
-        """History and plan [B, K, A] -> one frame after the other."""
+    def forward(
+        self, features: Tensor, past_actions: Tensor, planned_actions: Tensor, joint: bool = False
+    ) -> Iterator[Frame]:
+        """History and plan [B, K, A] -> one frame after the other; `joint`: the spread has a say in what is hidden."""
         z = self.encode(features, past_actions)
         for k in range(planned_actions.shape[1]):
             action = planned_actions[:, k]
@@ -98,19 +100,19 @@ class PlainWorldModel(nn.Module):
             linear = self.linear(torch.cat([state, action], dim=-1))
             state = state + self.change_std * (linear + change[:, : self.state_dim])
             z = torch.cat([state, context + change[:, self.state_dim :]], dim=-1)
-            log_std = self.spread(hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
+            log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
             reward = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
             yield Frame(self.expand(state), log_std, reward)
 
-    def loss(self, batch: Tensors) -> Tensor:
+    def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:
         """What learner.whole_loss minimizes, added up frame by frame."""
         total = batch.weight.new_zeros(())
-        frames = self(batch.history, batch.past_actions, batch.planned_actions)
+        frames = self(batch.history, batch.past_actions, batch.planned_actions, likelihood)
         for k, frame in enumerate(frames):
             error = batch.features[:, k] - frame.features
-            scaled = error.detach() * (-frame.log_std).exp()
+            scaled = (error if likelihood else error.detach()) * (-frame.log_std).exp()
             nats = 0.5 * scaled.square() + frame.log_std + 0.5 * math.log(2 * math.pi)
-            each = error.square().mean(-1) + nats.mean(-1)
+            each = nats.mean(-1) if likelihood else error.square().mean(-1) + nats.mean(-1)
             if frame.reward is not None and batch.rewards is not None:
                 each = each + (frame.reward - batch.rewards[:, k]).square() / batch.features.shape[-1]
             total = total + (each * batch.weight[:, k]).sum()
@@ -126,9 +128,9 @@ def plain_optimizer(model: PlainWorldModel, rate: float) -> torch.optim.Optimize
     return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY, foreach=False, fused=False)
 
 
-def plain_update(model: PlainWorldModel, optimizer: torch.optim.Optimizer, batch: Tensors) -> None:
+def plain_update(model: PlainWorldModel, optimizer: torch.optim.Optimizer, batch: Tensors, likelihood: bool) -> None:
     """One optimizer step."""
-    loss = model.loss(batch)
+    loss = model.loss(batch, likelihood)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)

@@ -36,13 +36,13 @@ def written_params(folder, request, **fields):
 def trained_for_a_while(project: Project):
     """A model whose every parameter matters, and a batch with windows that end early."""
     data, settings = project.read_packed(), project.settings
-    model = train.untrained(data, settings, CPU)
+    model = train.untrained(data.packed, settings, CPU)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         model.log_std_offset += torch.randn(model.log_std_offset.shape, generator=generator)
-    mixture, _ = train.sources(data, settings)
+    mixture, _ = train.sources(data.packed, settings)
     batch = learner.to_device(mixture.batch(0), CPU)
     batch.weight[0, 1:] = 0
     return model, batch
@@ -60,12 +60,13 @@ def test_the_plain_network_predicts_what_the_world_model_predicts(tmp_path, fiel
 
 
 @pytest.mark.parametrize("written_out", [False, True], ids=["plain", "unfused"])
-def test_the_plain_network_has_the_loss_and_the_gradients_of_the_world_model(project, written_out):
+@pytest.mark.parametrize("likelihood", [False, True])
+def test_the_plain_network_has_the_loss_and_the_gradients_of_the_world_model(project, written_out, likelihood):
     model, batch = trained_for_a_while(project)
     plain = PlainWorldModel.like(model, written_out)
-    loss, _ = learner.whole_loss(model, batch, learner.PREDICTION_ALONE)
+    loss, _ = learner.whole_loss(model, batch, learner.Objective(likelihood=likelihood))
     loss.backward()
-    same = plain.loss(batch)
+    same = plain.loss(batch, likelihood)
     same.backward()
     torch.testing.assert_close(same, loss, rtol=1e-5, atol=1e-5)
     gradients = {name: parameter.grad for name, parameter in plain.named_parameters()}
@@ -127,7 +128,7 @@ def test_checkpoints_cost_what_one_takes_over_what_lies_between_two(step, checkp
 
 def test_flops_are_two_for_each_multiply_add_forward_and_for_each_gradient(project):
     data, settings = project.read_packed(), project.settings
-    model = train.untrained(data, settings, CPU)
+    model = train.untrained(data.packed, settings, CPU)
     small, large = (flops(model, batch_of(data, settings, size, CPU)) for size in (8, 16))
     assert large == 2 * small
     uses = {"encoder.gru": settings.history, "encoder.head": 1}

@@ -177,13 +177,13 @@ def test_planned_actions_begin_at_the_last_frame_of_the_history():
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)
 
 
-def test_every_window_is_a_start_before_any_is_one_again():
+def test_dreams_start_from_all_over_the_log():
     train = make_episodes(70, 12)
     once = 70 * (12 - HISTORY - LENGTH)
     found = [str(each.provenance["start"]) for each in dreamer(train, directed_share=0.0, episodes=2 * once).dream()]
-    assert len(set(found[:once])) == once
-    assert sorted(found[:once]) == sorted(found[once:])
-    assert found[:once] != found[once:]
+    _, times = np.unique(found, return_counts=True)
+    assert len(times) == once
+    assert times.max() <= 4
 
 
 def test_time_goes_on_in_the_step_of_the_log():

@@ -110,7 +110,7 @@ def require_selection(project):
     """On the windows that weights are chosen on, none does worse than ridge in z's coordinates, with which it began."""
     data, settings = project.read_packed(), project.settings
     val = windows(data.packed, data.packed.where("val"), settings.history, settings.horizon)
-    start, model = train.untrained(data, settings, CPU), project.read_trained().model
+    start, model = train.untrained(data.packed, settings, CPU), project.read_trained().model
     assert learner.mean_error(model, val, CPU) <= learner.mean_error(start, val, CPU) * (1 + 1e-5)
     assert learner.mean_error(model, val, CPU) <= ridge_error(data.packed, val) * (1 + 1e-4) + 1e-9
 

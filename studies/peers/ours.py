@@ -8,14 +8,13 @@ from torch import Tensor
 
 from peers.fitting import CPU, Trained
 from peers.material import Material
-from train import fit
-from worldmodel.config.params import Params, Train
-from worldmodel.data.mixing import Mixture, rho_schedule
-from worldmodel.data.windows import Packed, Windows, windows
+from train import fit, sources, untrained
+from worldmodel.config.params import Params
+from worldmodel.data.windows import Windows
 from worldmodel.dreaming.dreamer import generate_dreams
 from worldmodel.learning import learner
 from worldmodel.learning.learner import Tensors
-from worldmodel.learning.model import Shape, WorldModel
+from worldmodel.learning.model import WorldModel
 
 
 def train_ours(material: Material, params: Params, seed: int) -> Trained:
@@ -25,14 +24,8 @@ def train_ours(material: Material, params: Params, seed: int) -> Trained:
     dreams = replace(params.dreams, seed=params.dreams.seed + seed)
     dreamed = generate_dreams(material.train, material.action_space, dreams, params.normalize, settings.history, CPU)
     packed = material.packed(dreamed)
-    observed, dreamt, held_out = (
-        windows(packed, packed.where(split, source), settings.history, settings.horizon)
-        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
-    )
-    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
-    weigh = settings.dream_weighting == "confidence"
-    mixture = Mixture(observed, dreamt, settings.batch_size, rho, settings.seed, confidence=weigh)
-    model = learner.new_model(_shape(packed, settings), packed, packed.where("train"), settings.seed, CPU)
+    mixture, held_out = sources(packed, settings)
+    model = untrained(packed, settings, CPU)
     seen = learner.thinned(held_out)
     run = fit(model, mixture, seen, settings, CPU)
     spent = time.process_time() - begin
@@ -50,17 +43,3 @@ def _seconds_of_a_look(model: WorldModel, held_out: Windows) -> float:
     begin = time.process_time()
     learner.Selected.at(model, held_out, 0, torch.device("cpu"))
     return time.process_time() - begin
-
-
-def _shape(packed: Packed, settings: Train) -> Shape:
-    return Shape(
-        features=packed.features.shape[1],
-        actions=packed.actions.shape[1],
-        rewards=packed.rewards is not None,
-        history=settings.history,
-        horizon=settings.horizon,
-        z_dim=settings.z_dim,
-        hidden_dim=settings.hidden_dim,
-        encoder=settings.encoder,
-        context_spread=settings.kl_weight > 0,
-    )

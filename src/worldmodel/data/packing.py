@@ -1,18 +1,18 @@
 """Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.listing import read_listing, write_listing
 from worldmodel.data.scaler import Floats, Sample, Scaler
-from worldmodel.data.schema import ActionSpace, Source, origin_of
+from worldmodel.data.schema import ActionSpace, Described, origin_of
 from worldmodel.data.windows import Labels, Packed
 from worldmodel.runtime.fingerprint import sha256
 
@@ -41,21 +41,6 @@ def sample_of(
     """One episode for the scaler and the arrays; no actions become [T, 0]."""
     moves = np.empty((len(features), 0), np.float32) if actions is None else actions
     return Sample(features, moves, rewards, confidence)
-
-
-class Described(Protocol):
-    """What an Episode and its record in a manifest have in common."""
-
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def segment(self) -> int: ...
-    @property
-    def source(self) -> Source: ...
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
 
 
 def labels_of(episodes: Iterable[Described], splits: Sequence[str]) -> Labels:

@@ -6,7 +6,7 @@ Shapes: T frames, F features, A actions.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from worldmodel.data.table import Table
 
 __all__ = [
     "ActionSpace",
+    "Described",
     "Episode",
     "Frame",
     "Kind",
@@ -56,6 +57,21 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
     if start is None:
         return "", 0
     return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
+
+
+class Described(Protocol):
+    """What an Episode, one that waits on disk and a record in a manifest have in common."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)

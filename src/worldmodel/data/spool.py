@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.schema import Episode, Source, Split, identity_of
+from worldmodel.data.schema import Described, Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
 
 
@@ -22,23 +22,13 @@ class Place(NamedTuple):
     shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column
 
 
-class Kept(Protocol):
+class Kept(Described, Protocol):
     """What an episode in memory and one on disk have in common."""
 
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def segment(self) -> int: ...
-    @property
-    def source(self) -> Source: ...
     @property
     def split(self) -> Split | None: ...
     @property
     def terminal(self) -> bool: ...
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
     @property
     def identity(self) -> str: ...
     @property

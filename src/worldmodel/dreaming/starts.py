@@ -1,20 +1,22 @@
-"""Where dreams begin: at logged windows, most of them at one after the other of all, directed ones at a rare one.
+"""Where dreams begin: at logged windows, most of them spread evenly over the log, directed ones at a rare one.
 
-The same seed draws the same starts, whoever dreams on from there.
+A dream goes on for many frames. Starts at random would see some stretches of the log several times, others never, and a
+model that trains on the dreams would pay for it. The same seed draws the same starts, whoever dreams on from there.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.mixing import without_replacement
 from worldmodel.data.windows import Ints, Windows
 from worldmodel.measuring.rarity import rarest, rarest_count
 
 CHUNK = 256  # starts drawn at once; each chunk has its own random stream
-STARTS = 2**32  # numbers the order of starts among the random sequences of a seed; chunks are the others
+STARTS = 2**32  # numbers the first start among the random sequences of a seed; chunks are the others
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Starts:
         """Chunk `number`: which windows, and whether each was drawn from the rarest, [CHUNK]."""
         directed = self._directed(number)
         rank = rng.integers(rarest_count(self.windows), size=CHUNK)  # drawn by all, so that others' starts stay
-        chosen = without_replacement((self.seed, STARTS), len(self.windows), number * CHUNK, (number + 1) * CHUNK)
+        chosen = evenly((self.seed, STARTS), len(self.windows), number * CHUNK, (number + 1) * CHUNK)
         return (np.where(directed, self._rarest[rank], chosen) if directed.any() else chosen), directed
 
     def begin(self, chosen: int) -> tuple[int, int]:
@@ -45,3 +47,13 @@ class Starts:
     @cached_property
     def _rarest(self) -> Ints:
         return rarest(self.windows, self.windows)
+
+
+def evenly(seed: tuple[int, ...], count: int, begin: int, end: int) -> Ints:
+    """Draws number begin..end-1 of `count` things in a row: however many are drawn, each stretch has its share.
+
+    From a random first one on, by steps of the golden ratio of the row, round and round (a Kronecker sequence).
+    """
+    first = np.random.default_rng(seed).random()
+    drawn: Ints = np.floor((first + GOLDEN * np.arange(begin, end)) % 1 * count).astype(np.int64)
+    return drawn

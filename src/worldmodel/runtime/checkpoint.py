@@ -23,7 +23,9 @@ from torch import Tensor
 
 from worldmodel.runtime import locking
 from worldmodel.runtime.atomic import replacing
-from worldmodel.runtime.mirror import KEPT, Mirror
+from worldmodel.runtime.clearing import clear_abandoned
+from worldmodel.runtime.mirror import KEPT, Mirror, mirror_of
+from worldmodel.runtime.work import Work
 
 SHARE = 0.01  # of a loop's time that may go into checkpoints
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -49,7 +51,7 @@ EVERY = Interval()
 
 @dataclass
 class Checkpoints:
-    """Those of one loop. Use `held`."""
+    """Those of one loop. Use `held` or `held_for`."""
 
     folder: Path
     every: Interval
@@ -147,6 +149,14 @@ def held(folder: Path, every: Interval = EVERY, mirror: Mirror | None = None) ->
             if mirror:
                 mirror.clear()
             locking.remove(folder)
+
+
+@contextmanager
+def held_for(task: Work) -> Iterator[Checkpoints]:
+    """Those of a stage, with its mirror if there is one; what nobody came back for is cleared away."""
+    clear_abandoned(task.checkpoints.parent)
+    with held(task.checkpoints, mirror=mirror_of(task.stage, task.fingerprint)) as kept:
+        yield kept
 
 
 @contextmanager
