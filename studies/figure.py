@@ -70,4 +70,6 @@ def _name(arm: str, found: Sequence[Line]) -> str:
     rho = next(line.rho for line in found if line.arm == arm)
     if arm.startswith("rho"):
         return f"{rho:g}"
-    return {"teacher": "teacher\nitself", "default": f"params.yaml\nrho {rho}"}.get(arm, f"repeated\nlogs, rho {rho}")
+    return {"teacher": "teacher\nitself", "default": f"params.yaml\nrho {rho:g}"}.get(
+        arm, f"repeated\nlogs, rho {rho:g}"
+    )

@@ -1,7 +1,7 @@
 """The runs of the rho study: log sizes, arms and seeds as params."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import runs
@@ -12,10 +12,10 @@ REPEAT, DEFAULT = "repeat", "default"
 
 @dataclass(frozen=True)
 class Arm:
-    """What is compared: a constant rho, the control that repeats logged windows, or params.yaml as it stands."""
+    """What is compared: a constant rho, params.yaml as it stands, or the control that repeats logged windows."""
 
     name: str
-    rho: float
+    rho: float  # share over the whole training
     overrides: Mapping[str, str]
 
 
@@ -27,12 +27,17 @@ class Run(runs.Run):
 
 
 def arms(rhos: Sequence[float], control_rho: float | None, train: Mapping[str, Any]) -> list[Arm]:
-    """`train` is the section of params.yaml; where its schedule is not constant, it is an arm of its own."""
+    """`train` is the section of params.yaml; where its schedule is not constant, it is an arm of its own.
+
+    Without a control_rho the control does as params.yaml does.
+    """
     found = [Arm(f"rho {rho:g}", rho, _constant(rho)) for rho in rhos]
-    if train["rho_schedule"] != "constant":
-        found.append(Arm(DEFAULT, train["rho"], {}))
-    rho = train["rho"] if control_rho is None else control_rho
-    return [*found, Arm(REPEAT, rho, {"dreams.source": "repeat"} | _constant(rho))]
+    scheduled = train["rho_schedule"] != "constant"
+    average = (train["rho_start"] + train["rho"]) / 2 if scheduled else train["rho"]  # linear and cosine alike
+    if scheduled:
+        found.append(Arm(DEFAULT, average, {}))
+    control = Arm(REPEAT, average, {}) if control_rho is None else Arm(REPEAT, control_rho, _constant(control_rho))
+    return [*found, replace(control, overrides={"dreams.source": "repeat"} | dict(control.overrides))]
 
 
 def _constant(rho: float) -> dict[str, str]:

@@ -91,7 +91,8 @@ def _notes(found: list[results.Line], finished: list[grid.Run], done: dict[str, 
         + short,
         f"Ridge on test episodes, by train episodes: {floors}.",
         "*repeat*: logged windows as they are in place of dreams; *teacher*: the mean of its members, not a student; "
-        "*realism*: AUC of a classifier that tells dreams from reality.",
+        "*realism*: AUC of a classifier that tells dreams from reality. *rho*: share of dreams in a whole training; "
+        "*default*: params.yaml as it stands, whose share changes meanwhile.",
     ]
 
 
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_sizes, default="8,32,0", help="train episodes; 0 = all")
     parser.add_argument("--seeds", type=int, default=5, help="s is added to train.seed and dreams.seed, s = 0, 1, ...")
     parser.add_argument("--teachers", type=int, default=5, help="seeds whose teachers are fitted again and measured")
-    parser.add_argument("--control-rho", type=float, help="share of repeated windows; else train.rho of params.yaml")
+    parser.add_argument("--control-rho", type=float, help="share of repeated windows; else as in params.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a param for all runs")
     parser.add_argument("--jobs", type=int, default=2, help="workers of DVC's queue")
     parser.add_argument("--poll", type=float, default=20.0, help="seconds between two looks at the queue")

@@ -80,14 +80,15 @@ def test_the_history_is_what_was_logged():
         assert each.agent_id == source.agent_id
 
 
-def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation():
+@pytest.mark.parametrize("want", [0.0, 0.4, 1.0])
+def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation_where_data_is_wanted(want):
     train = make_episodes(30, 12)
     spread = np.concatenate([each.features for each in train]).std(axis=0)
     moved = []
-    for each in dream(train, episodes=250, start_noise=0.5):
+    for each in dreamer(train, want=want, episodes=250, start_noise=0.5).dream():
         source, begin = start_of(each, train)
         moved.append((each.features[:HISTORY] - source.features[begin : begin + HISTORY]) / spread)
-    assert np.std(moved) == pytest.approx(0.5, rel=0.1)
+    assert np.std(moved) == pytest.approx(want * 0.5, rel=0.1, abs=1e-6)
     assert np.mean(moved) == pytest.approx(0, abs=0.05)
 
 
@@ -121,7 +122,8 @@ def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatc
 def test_noisy_actions_stay_within_the_logged_range():
     train = make_episodes(6, 12)
     low, high = (edge(np.concatenate([each.actions for each in train]), axis=0) for edge in (np.min, np.max))
-    planned = np.concatenate([each.actions for each in dream(train, episodes=60, action_noise=2.0)])
+    found = dreamer(train, want=1.0, episodes=60, action_noise=2.0).dream()
+    planned = np.concatenate([each.actions for each in found])
     assert (planned >= low - 1e-5).all()
     assert (planned <= high + 1e-5).all()
     assert (np.abs(planned - high) < 1e-5).any()
@@ -129,7 +131,7 @@ def test_noisy_actions_stay_within_the_logged_range():
 
 @pytest.mark.parametrize("noise", [0.0, 0.5, 5.0])
 def test_discrete_actions_stay_integers_in_range(noise):
-    for each in dream(make_episodes(6, 12, kind="discrete"), action_noise=noise):
+    for each in dreamer(make_episodes(6, 12, kind="discrete"), want=1.0, action_noise=noise).dream():
         assert each.actions.dtype == np.int64
         assert set(each.actions.tolist()) <= {0, 1, 2}
 
@@ -139,7 +141,7 @@ def test_a_share_of_discrete_actions_is_drawn_anew():
     maker = dreamer(train)
     plans = np.zeros((4000, 5, 2), np.float32)
     plans[..., 0] = 1
-    changed = replace(maker, params=make_dreams(action_noise=0.4))._disturbed(plans, np.random.default_rng(0))
+    changed = maker._disturbed(plans, 0.4, np.random.default_rng(0))
     assert (changed.sum(-1) == 1).all()
     assert changed[..., 1].mean() == pytest.approx(0.4 / 2, rel=0.05)  # half of what is drawn is the other action
 
@@ -169,9 +171,9 @@ def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_t
         np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
 
 
-def test_planned_actions_begin_at_the_last_frame_of_the_history():
+def test_planned_actions_begin_at_the_last_frame_of_the_history_and_are_the_logged_ones_where_no_data_is_wanted():
     train = make_episodes(6, 12)
-    for each in dreamer(train, want=0.0, action_noise=0.0).dream():
+    for each in dreamer(train, want=0.0, action_noise=2.0).dream():
         source, begin = start_of(each, train)
         logged = source.actions[begin : begin + HISTORY + LENGTH]
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)

@@ -29,6 +29,11 @@ def test_a_schedule_that_is_not_constant_is_an_arm_of_its_own():
     values["train"] |= {"rho_schedule": "linear", "rho": 0.1, "rho_start": 0.7}
     (default, *_) = [run for run in runs_of(values=values) if run.arm.name == "default"]
     assert default.values["train"]["rho_schedule"] == "linear"
+    assert default.arm.rho == pytest.approx(0.4)
+    (repeat, *_) = [run for run in runs_of(values=values) if run.arm.name == "repeat"]
+    assert repeat.values["train"] == default.values["train"]
+    assert repeat.arm.rho == default.arm.rho
+    assert repeat.values["dreams"]["source"] == "repeat"
     assert not [run for run in runs_of() if run.arm.name == "default"]
 
 

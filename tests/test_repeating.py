@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -68,3 +69,16 @@ def test_a_classifier_can_only_guess():
 def test_episodes_that_are_all_too_short_are_an_error():
     with pytest.raises(ValueError, match=r"more than train\.history = 3 frames, the longest of 6 has 3"):
         repeat(make_episodes(6, HISTORY))
+
+
+def test_every_window_of_the_log_is_dreamed_of_as_often_also_where_episodes_begin_and_end():
+    horizon, length, frames = 5, 12, 40
+    found = repeat(make_episodes(10, frames), episodes=600, length=length, directed_share=0.0)
+    assert {each.length for each in found} == set(range(HISTORY + horizon, HISTORY + length + 1))
+    times = np.zeros(frames)
+    for each in found:
+        begin = each.provenance["start"]["frame"]
+        times[begin : begin + each.length - HISTORY - horizon + 1] += 1
+    whole = times[: frames - HISTORY - horizon + 1]
+    assert not times[len(whole) :].any()
+    assert whole.min() > 0.8 * whole.max()

@@ -3,8 +3,8 @@
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
 fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
 frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
-are those logged after its start, or, the more the teacher is in want of data, after another start of the train split;
-with noise.
+are those logged after its start, with noise, or after another start of the train split. The more the teacher is in want
+of data, the further dreams go: with plenty they are the log over again, and a model learns no error of the teacher's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,10 +80,12 @@ def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: No
 def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
     """Every window that a dream may begin with.
 
-    One frame more than is kept: the last kept frame needs an action, and the reward that it earns.
+    Where the episode is long enough it has the frames that a member is unrolled over, and one more: the last kept
+    frame needs an action, and the reward that it earns.
     """
-    every = windows(packed, np.arange(len(packed.lengths)), history, dreams.length + 1)
-    return Starts(every, dreams.directed_share, dreams.seed)
+    least = min(dreams.length, dreams.teacher.horizon)
+    every = windows(packed, np.arange(len(packed.lengths)), history, least + 1)
+    return Starts(replace(every, horizon=dreams.length + 1), dreams.length - least, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
@@ -130,10 +132,10 @@ class Dreamer:
     def _chunks(self) -> Iterator[list[Episode]]:
         for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
             rng = np.random.default_rng([self.params.seed, number])
-            chosen, directed = self.starts.draw(number, rng)
+            chosen, frames, directed = self.starts.draw(number, rng)
             batch = self.imagine(chosen, rng)
             rollout = self._anchored(chosen, self.teacher.rollout(batch))
-            kept = self._kept(rollout)
+            kept = np.minimum(self._agreed(rollout), np.minimum(frames, self._logged(batch)))
             yield [
                 self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
                 for row in range(CHUNK)
@@ -142,15 +144,15 @@ class Dreamer:
 
     def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
-        real = self.starts.windows
+        real, want = self.starts.windows, self.teacher.want
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < self.teacher.want**2  # squared: near 0 where little is wanting
+        borrowed = rng.random(len(chosen)) < want**2  # squared: near 0 where little is wanting
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
             batch,
-            history=batch.history + np.float32(self.params.start_noise) * noise,
-            planned_actions=self._disturbed(plans, rng),
+            history=batch.history + np.float32(want * self.params.start_noise) * noise,
+            planned_actions=self._disturbed(plans, want * self.params.action_noise, rng),
         )
 
     def _anchored(self, chosen: Ints, dreamed: Rollout) -> Rollout:
@@ -166,22 +168,25 @@ class Dreamer:
         rewards = dreamed.rewards + logged.weight * (logged.rewards - told.rewards)
         return replace(dreamed, features=features, rewards=rewards)
 
-    def _disturbed(self, plans: Floats, rng: np.random.Generator) -> Floats:
+    def _disturbed(self, plans: Floats, share: float, rng: np.random.Generator) -> Floats:
         """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
         logged = self.starts.windows.packed.actions
         if self.action_space.kind == "discrete":
-            redrawn = rng.random(plans.shape[:2]) < self.params.action_noise
+            redrawn = rng.random(plans.shape[:2]) < share
             return np.where(redrawn[..., None], logged[rng.integers(len(logged), size=plans.shape[:2])], plans)
         noise = rng.standard_normal(plans.shape).astype(np.float32) * logged.std(axis=0)
-        disturbed: Floats = np.clip(
-            plans + np.float32(self.params.action_noise) * noise, logged.min(axis=0), logged.max(axis=0)
-        )
+        disturbed: Floats = np.clip(plans + np.float32(share) * noise, logged.min(axis=0), logged.max(axis=0))
         return disturbed
 
-    def _kept(self, rollout: Rollout) -> Ints:
+    def _agreed(self, rollout: Rollout) -> Ints:
         """Predicted frames before the disagreement exceeds its limit, [B]."""
         agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
         return agreed
+
+    def _logged(self, batch: Batch) -> Ints:
+        """Frames that the log goes on for, less the one for an action, [B]; of short episodes the teacher dreams on."""
+        logged = batch.weight.sum(axis=1).astype(np.int64) - 1
+        return np.where(logged < min(self.params.length, self.params.teacher.horizon), self.params.length, logged)
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""

@@ -27,21 +27,22 @@ def repeat_dreams(train: Sequence[Episode], starts: Starts, dreams: Dreams) -> l
         )
     drawn = islice(_drawn(starts, dreams.seed), dreams.episodes)
     return [
-        _repeated(train, starts, chosen, directed, number, dreams) for number, (chosen, directed) in enumerate(drawn)
+        _repeated(train, starts, chosen, frames, directed, number, dreams.seed)
+        for number, (chosen, frames, directed) in enumerate(drawn)
     ]
 
 
-def _drawn(starts: Starts, seed: int) -> Iterator[tuple[int, bool]]:
+def _drawn(starts: Starts, seed: int) -> Iterator[tuple[int, int, bool]]:
     for number in count():
-        chosen, directed = starts.draw(number, np.random.default_rng([seed, number]))
-        yield from zip(chosen.tolist(), directed.tolist(), strict=True)
+        drawn = starts.draw(number, np.random.default_rng([seed, number]))
+        yield from zip(*(each.tolist() for each in drawn), strict=True)
 
 
 def _repeated(
-    train: Sequence[Episode], starts: Starts, chosen: int, directed: bool, number: int, dreams: Dreams
+    train: Sequence[Episode], starts: Starts, chosen: int, most: int, directed: bool, number: int, seed: int
 ) -> Episode:
     episode, begin = starts.begin(chosen)
-    source, frames = train[episode], slice(begin, begin + starts.windows.history + dreams.length)
+    source, frames = train[episode], slice(begin, begin + starts.windows.history + most)
     return Episode(
         agent_id=source.agent_id,
         name=f"dream-{number:06d}",
@@ -53,7 +54,7 @@ def _repeated(
         source="dream",
         provenance={
             "repeats": "logged frames as they are",
-            "seed": dreams.seed,
+            "seed": seed,
             "start": start_identity(source, begin),
             "directed": directed,
         },
