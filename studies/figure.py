@@ -70,6 +70,6 @@ def _name(arm: str, found: Sequence[Line]) -> str:
     rho = next(line.rho for line in found if line.arm == arm)
     if arm.startswith("rho"):
         return f"{rho:g}"
-    return {"teacher": "teacher\nitself", "default": f"params.yaml\nrho {rho:g}"}.get(
-        arm, f"repeated\nlogs, rho {rho:g}"
-    )
+    if rho is None:
+        return "teacher\nitself"
+    return f"params.yaml\nrho {rho:g}" if arm == "default" else f"repeated\nlogs, rho {rho:g}"
