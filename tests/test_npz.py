@@ -1,4 +1,5 @@
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ members = st.dictionaries(
 )
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="its zipfile names an older version needed to extract")
 @given(members)
 def test_the_bytes_are_those_of_numpy(found):
     stream = io.BytesIO()
