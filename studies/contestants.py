@@ -56,16 +56,17 @@ def contestants(
     """
     model = untrained(data.packed, settings, device)
     _, held_out = sources(data.packed, settings)
+    brief = replace(settings, steps=steps)
     resident = batch_of(data, settings, settings.batch_size, device)
     runs = {
         "pipeline": pipeline(data, settings, steps, device),
-        "bare": _bare(copy.deepcopy(model), resident, replace(settings, steps=steps)),
-        "plain": _plain(PlainWorldModel.like(model), resident, replace(settings, steps=steps)),
-        "unfused": _plain(PlainWorldModel.like(model, written_out=True), resident, replace(settings, steps=steps)),
+        "bare": _bare(copy.deepcopy(model), resident, brief),
+        "plain": _plain(PlainWorldModel.like(model), resident, brief),
+        "unfused": _plain(PlainWorldModel.like(model, written_out=True), resident, brief),
     }
     for size in sizes:
         batch = batch_of(data, settings, size, device)
-        runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, replace(settings, steps=steps))
+        runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, brief)
     found = {name: Contestant(timed(run, device, clock), steps) for name, run in runs.items()}
     look = _look(copy.deepcopy(model), learner.thinned(held_out), device)
     saving = _saving(copy.deepcopy(model), resident, settings.lr, folder, device)
