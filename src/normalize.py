@@ -4,7 +4,7 @@ Scales are fitted on observed train episodes; val, test and dreams are only tran
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from worldmodel.config import params
 from worldmodel.data.episodes import read_prepared
-from worldmodel.data.packing import labels_of, sample_of, write_packed
+from worldmodel.data.packing import label_of, sample_of, write_packed
 from worldmodel.data.scaler import Floats, Sample, Scaler, fit
-from worldmodel.data.spool import Place, Spool
+from worldmodel.data.spool import Places, Spool
 from worldmodel.data.table import Table
 from worldmodel.runtime import stage, work
 from worldmodel.runtime.atomic import replacing
@@ -32,20 +32,20 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     """
     episodes = read_prepared(prepared)
     with Spool.within(out) as spool:
-        places = [spool.put(Table(**vars(episodes.load(record)))) for record in episodes]
-        fitted_on = [
-            place
-            for place, record in zip(places, episodes, strict=True)
-            if (record.source, record.split) == ("observed", "train")
-        ]
+        places, fitted_on, frames = Places(), Places(), 0
+        for record in episodes:
+            place = spool.put(Table(**vars(episodes.load(record))))
+            places.append(place)
+            frames += record.frames
+            if (record.source, record.split) == ("observed", "train"):
+                fitted_on.append(place)
         one_hot = episodes.action_space.kind == "discrete"
         scaler = fit(Waiting(spool, fitted_on), settings.method, settings.min_std, one_hot)
         with replacing(normalizer) as temporary:
             temporary.write_text(scaler.to_json(), encoding="utf-8")
-        lengths = [record.frames for record in episodes]
-        labels = labels_of(episodes, [record.split for record in episodes])
-        write_packed(out, Waiting(spool, places), lengths, labels, episodes.action_space, scaler)
-    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(places)} episodes, {sum(lengths)} frames")
+        labels = (label_of(record, record.split, record.frames) for record in episodes)
+        write_packed(out, Waiting(spool, places), frames, labels, episodes.action_space, scaler)
+    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(places)} episodes, {frames} frames")
     if scaler.constant.any():
         print(told(scaler.constant))
     return scaler
@@ -66,7 +66,7 @@ class Waiting:
     """Samples that are read anew each time they are gone over."""
 
     spool: Spool
-    places: Sequence[Place]
+    places: Places
 
     def __iter__(self) -> Iterator[Sample]:
         for place in self.places:

@@ -49,8 +49,12 @@ def gather(
 
 def summary(prepared: Prepared, found: Logs[Spooled]) -> str:
     """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
-    agents = count(prepared, lambda record: record.agent_id)
-    lines = _table("", count(prepared, lambda record: f"{record.source}, {record.split}"))
+    counts = count(
+        prepared,
+        agent=lambda record: record.agent_id,
+        kind=lambda record: f"{record.source}, {record.split}",
+    )
+    agents, lines = counts["agent"], _table("", counts["kind"])
     lines += _table("agent ", dict(list(agents.items())[:SHOWN_AGENTS]))
     if len(agents) > SHOWN_AGENTS:
         lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")

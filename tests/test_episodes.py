@@ -149,7 +149,7 @@ def test_the_manifest_counts_episodes_and_frames(tmp_path):
     counts = json.loads((tmp_path / "manifest.json").read_text())["counts"]
     assert counts["source"] == {"dream": {"episodes": 1, "frames": 6}, "observed": {"episodes": 3, "frames": 12}}
     assert counts["split"] == {"train": {"episodes": 3, "frames": 14}, "val": {"episodes": 1, "frames": 4}}
-    assert counts["agent"] == count(prepared, lambda record: record.agent_id)
+    assert counts["agent"] == count(prepared, agent=lambda record: record.agent_id)["agent"]
 
 
 def test_two_episodes_with_one_key_are_refused(tmp_path):
@@ -171,7 +171,7 @@ def prepared_in(folder):
     [
         (None, "no such file; expected prepared episodes, run dvc repro prepare"),
         ("{", "not a manifest of prepared episodes"),
-        ('{"episodes": []}', "not a manifest of prepared episodes .*feature_count"),
+        ('{"episodes": []}', "not a manifest of prepared episodes .*action"),
         ("{}", "not a manifest of prepared episodes .*found no list of episodes"),
         ("[]", "not a manifest of prepared episodes"),
     ],

@@ -66,3 +66,51 @@ def test_sha256_is_that_of_the_content(tmp_path):
 def test_a_fingerprint_depends_on_values_and_not_on_order():
     assert fp.fingerprint({"a": 1, "b": [2.5]}) == fp.fingerprint({"b": [2.5], "a": 1})
     assert fp.fingerprint({"a": 1}) != fp.fingerprint({"a": 2})
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    for name in ("logs/b.jsonl", "logs/deep/a.jsonl", "one.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_inputs_are_hashed_file_by_file(inputs):
+    found = fp.content_hashes({"given": inputs / "logs", "file": inputs / "one.json", "gone": inputs / "gone"})
+    assert found == {
+        "given/b.jsonl": fp.sha256(inputs / "logs/b.jsonl"),
+        "given/deep/a.jsonl": fp.sha256(inputs / "logs/deep/a.jsonl"),
+        "file": fp.sha256(inputs / "one.json"),
+    }
+
+
+def test_many_files_have_one_hash_that_any_of_them_changes(inputs, monkeypatch):
+    def hashes():
+        return fp.content_hashes({"given": inputs / "logs"})
+
+    for number in range(3):
+        (inputs / "logs" / "deep" / f"{number}.jsonl").write_text("")
+    monkeypatch.setattr(fp, "MANY", 3)
+    before = hashes()
+    assert list(before) == ["given/b.jsonl", "given/deep/*"]
+    (inputs / "logs" / "deep" / "1.jsonl").write_text("x")
+    edited = hashes()
+    (inputs / "logs" / "deep" / "1.jsonl").rename(inputs / "logs" / "deep" / "9.jsonl")
+    assert len({each["given/deep/*"] for each in (before, edited, hashes())}) == 3
+
+
+def test_what_lies_at_an_address_goes_by_its_checksum(inputs):
+    def hashes():
+        return fp.content_hashes({"given": f"file://{inputs}/logs"})
+
+    before = hashes()
+    assert sorted(before) == ["given/b.jsonl", "given/deep/a.jsonl"]
+    assert hashes() == before
+    (inputs / "logs" / "b.jsonl").write_text("something else")
+    assert {name for name, digest in hashes().items() if digest != before[name]} == {"given/b.jsonl"}
+
+
+def test_an_address_that_cannot_be_listed_is_named():
+    with pytest.raises(ValueError, match=r"odd://bucket: cannot be listed .*; check the address"):
+        fp.content_hashes({"given": "odd://bucket"})

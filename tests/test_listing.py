@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worldmodel.data import listing
 from worldmodel.data.listing import read_listing, write_listing
 
 values = st.recursive(
@@ -28,7 +29,9 @@ def test_the_head_may_hold_what_looks_like_the_list(tmp_path, odd):
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": odd, "z": odd, "items": [{"b": 1}]}
 
 
-def test_what_is_written_is_read_back_item_by_item(tmp_path):
+@pytest.mark.parametrize("block", [1, 7, 1 << 18])
+def test_what_is_written_is_read_back_item_by_item(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(listing, "BLOCK", block)
     head, items = {"a": [1], "z": "end"}, [{"x": [1, {"y": "],["}]}, {"x": "episodes"}]
     write_listing(tmp_path / "some.json", head, "episodes", items, pad=2)
     found, rest = read_listing(tmp_path / "some.json", "episodes")
@@ -44,5 +47,5 @@ def test_an_empty_list_has_no_items(tmp_path):
 @pytest.mark.parametrize("text", ["", "{}", '{"episodes": [', '{"episodes": [{"x": 1} {]}', '{"episodes": [}]}', "[]"])
 def test_what_is_no_listing_is_refused(tmp_path, text):
     (tmp_path / "some.json").write_text(text)
-    with pytest.raises(ValueError, match=r"found no list of episodes|Expecting|Extra data"):
+    with pytest.raises(ValueError, match=r"found no (end of the )?list of episodes|Expecting|Extra data"):
         list(read_listing(tmp_path / "some.json", "episodes")[1])

@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from factories import make_episodes, make_labels, make_packed, make_samples, make_scaler, space_of
+from factories import make_episodes, make_packed, make_samples, make_scaler, space_of
 from test_episodes import contents
-from worldmodel.data.packing import pack, read_packed, sample_of, write_packed
+from worldmodel.data.packing import label_of, pack, read_packed, sample_of, write_packed
 from worldmodel.data.scaler import Scaler
 from worldmodel.runtime.fingerprint import sha256
 
@@ -15,9 +15,14 @@ ARRAYS = ("features", "actions", "rewards", "confidence")
 
 def write(folder, episodes, scaler=None):
     scaler = scaler or make_scaler(episodes)
-    lengths = [episode.length for episode in episodes]
-    write_packed(folder, make_samples(episodes), lengths, make_labels(episodes), space_of(episodes), scaler)
+    write_arrays(folder, make_samples(episodes), episodes, scaler)
     return scaler
+
+
+def write_arrays(folder, samples, episodes, scaler):
+    labels = [label_of(episode, "train", episode.length) for episode in episodes]
+    frames = sum(label.frames for label in labels)
+    write_packed(folder, samples, frames, labels, space_of(episodes), scaler)
 
 
 def some_episodes(**fields):
@@ -96,7 +101,7 @@ def test_a_call_that_breaks_off_leaves_no_manifest(tmp_path):
         raise OSError("no more")
 
     with pytest.raises(OSError, match="no more"):
-        write_packed(tmp_path, broken(), [5, 5], make_labels(episodes[:2]), space_of(episodes), make_scaler(episodes))
+        write_arrays(tmp_path, broken(), episodes[:2], make_scaler(episodes))
     with pytest.raises(ValueError, match="not packed episodes"):
         read_packed(tmp_path)
 

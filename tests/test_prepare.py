@@ -102,8 +102,9 @@ def test_left_out_episodes_are_told(tmp_path, logs, capsys):
     assert f"left out by train_episodes: {left_out} episodes" in capsys.readouterr().out
 
 
-def test_the_stage_runs_from_any_folder_as_a_file(tmp_path):
-    logs = write_logs(tmp_path / "logs", make_episodes(60, 3))
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_stage_runs_from_any_folder_as_a_file(tmp_path, scheme):
+    logs = f"{scheme}{write_logs(tmp_path / 'logs', make_episodes(60, 3))}"
     done = run("--logs", logs, "--out", tmp_path / "out", "--params", PARAMS)
     assert (done.returncode, done.stderr) == (0, "")
     assert "rejected: 0 of 180 rows" in done.stdout

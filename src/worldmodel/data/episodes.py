@@ -5,9 +5,9 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,19 +42,24 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder of prepared episodes; records stand in canonical order, arrays are read when asked for."""
+    """A folder of prepared episodes; records, in canonical order, and arrays are read when asked for."""
 
     folder: Path
     feature_count: int
     action_space: ActionSpace
     has_rewards: bool
-    records: tuple[Record, ...]
+    count: int
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
+        return _records(self.folder)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self.count
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All of them in memory."""
+        return tuple(self)
 
     def load(self, record: Record) -> Arrays:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
@@ -86,57 +91,78 @@ def write_prepared(
 
     Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
     """
-    chosen = [(episode, split) for episode, split in zip(episodes, splits, strict=True) if split is not None]
-    kept = sorted(chosen, key=lambda pair: _order(pair[0]))
-    records = [_record(episode, split) for episode, split in kept]
+    chosen = [index for index, split in enumerate(splits) if split is not None]
+    if not chosen:
+        raise ValueError("no episode to write, expected one or more that have a split")
+    records = _Records(episodes, splits, sorted(chosen, key=lambda index: _order(episodes[index])))
     _require_distinct(records)
     _remove_earlier(folder)
     if form == "lmdb":
-        shards = dict(write_shards(folder / EPISODES, _items(chosen, action_space)))
-        records = [replace(record, shard=shards[record.file]) for record in records]
+        records = replace(records, shards=dict(write_shards(folder / EPISODES, records.files(chosen, action_space))))
     else:
-        for _, file, content in _items(kept, action_space):
+        for _, file, content in records.files(records.order, action_space):
             (folder / EPISODES / file).write_bytes(content)
-    table = kept[0][0].table()
+    table = episodes[chosen[0]].table()
     write_manifest(folder / MANIFEST, records, table, action_space)
-    return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, tuple(records))
+    return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, len(chosen))
 
 
-def _items(chosen: Sequence[tuple[Kept, Split]], action_space: ActionSpace) -> Iterator[Item]:
-    """Source, file and content of each episode, one after the other; observed ones first."""
-    ordered = sorted(chosen, key=lambda pair: pair[0].source == "dream")
-    for episode, split in tqdm(ordered, desc="episodes", unit="episode", disable=None):
-        yield episode.source, _record(episode, split).file, npz_bytes(_arrays(episode.table(), action_space))
+@dataclass(frozen=True)
+class _Records:
+    """Of the episodes that have a split, in canonical order; each is made when its turn comes."""
+
+    episodes: Sequence[Kept]
+    splits: Sequence[Split | None]
+    order: Sequence[int]
+    shards: Mapping[str, str] = field(default_factory=dict)  # by file
+
+    def __iter__(self) -> Iterator[Record]:
+        for index in self.order:
+            file = _file(self.episodes[index])
+            yield self._record(index, file, self.shards.get(file, ""))
+
+    def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
+        """Source, name and content of each episode's file, in the order given; observed ones first."""
+        ordered = sorted(order, key=lambda index: self.episodes[index].source == "dream")
+        for index in tqdm(ordered, desc="episodes", unit="episode", disable=None):
+            episode = self.episodes[index]
+            yield episode.source, _file(episode), npz_bytes(_arrays(episode.table(), action_space))
+
+    def _record(self, index: int, file: str, shard: str) -> Record:
+        episode, split = self.episodes[index], self.splits[index]
+        assert split is not None
+        return Record(
+            file=file,
+            agent_id=episode.agent_id,
+            name=episode.name,
+            segment=episode.segment,
+            source=episode.source,
+            split=split,
+            frames=episode.length,
+            terminal=episode.terminal,
+            provenance=episode.provenance,
+            shard=shard,
+        )
 
 
 def _order(episode: Kept) -> tuple[bool, str, str, int]:
     return (episode.source == "dream", episode.agent_id, episode.name, episode.segment)
 
 
-def _record(episode: Kept, split: Split) -> Record:
+def _file(episode: Kept) -> str:
     identity = canonical([episode.source, episode.identity, episode.segment])
-    return Record(
-        file=hashlib.sha256(identity.encode()).hexdigest()[:16] + ".npz",
-        agent_id=episode.agent_id,
-        name=episode.name,
-        segment=episode.segment,
-        source=episode.source,
-        split=split,
-        frames=episode.length,
-        terminal=episode.terminal,
-        provenance=episode.provenance,
-    )
+    return hashlib.sha256(identity.encode()).hexdigest()[:16] + ".npz"
 
 
-def _require_distinct(records: Sequence[Record]) -> None:
-    if not records:
-        raise ValueError("no episode to write, expected one or more that have a split")
-    file, count = Counter(record.file for record in records).most_common(1)[0]
-    if count > 1:
+def _require_distinct(records: _Records) -> None:
+    numbers = np.fromiter((int(record.file[:16], 16) for record in records), np.uint64, len(records.order))
+    number, count = np.unique(numbers, return_counts=True)
+    if count.max() > 1:
+        file = f"{number[count.argmax()]:016x}.npz"
         same = [
             f"{record.source} {record.identity} segment {record.segment}" for record in records if record.file == file
         ]
-        raise ValueError(f"{', '.join(same)}: {count} episodes would be {file}, expected distinct segments")
+        raise ValueError(f"{', '.join(same)}: {count.max()} episodes would be {file}, expected distinct segments")
 
 
 def _arrays(table: Table, action_space: ActionSpace) -> dict[str, NDArray[Any]]:
@@ -155,28 +181,41 @@ def _remove_earlier(folder: Path) -> None:
 
 def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
-    path = folder / MANIFEST
+    if not (folder / MANIFEST).exists():
+        raise ValueError(f"{folder / MANIFEST}: no such file; expected prepared episodes, run dvc repro prepare")
+    with _naming(folder / MANIFEST):
+        found, _ = read_listing(folder / MANIFEST, EPISODES)
+        space, counts = ActionSpace(**found["action"]), found["counts"]["source"]
+        count = sum(each["episodes"] for each in counts.values())
+        prepared = Prepared(folder, found["feature_count"], space, found["rewards"], count)
+    _require_files(prepared)
+    return prepared
+
+
+def _records(folder: Path) -> Iterator[Record]:
+    with _naming(folder / MANIFEST):
+        for item in read_listing(folder / MANIFEST, EPISODES)[1]:
+            yield Record(**item)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What a manifest does not hold is told with its name."""
     try:
-        found, items = read_listing(path, "episodes")
-        prepared = Prepared(
-            folder=folder,
-            feature_count=found["feature_count"],
-            action_space=ActionSpace(**found["action"]),
-            has_rewards=found["rewards"],
-            records=tuple(Record(**item) for item in items),
-        )
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; expected prepared episodes, run dvc repro prepare") from None
-    except (KeyError, TypeError, ValueError) as error:
+        yield
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a manifest of prepared episodes ({error!r}); run dvc repro prepare") from None
-    files = dict.fromkeys(record.shard or record.file for record in prepared)
-    missing = [file for file in files if not (folder / EPISODES / file).is_file()]
+
+
+def _require_files(prepared: Prepared) -> None:
+    shards = dict.fromkeys(record.shard for record in prepared if record.shard)
+    files = shards or (record.file for record in prepared)
+    missing = [file for file in files if not (prepared.folder / EPISODES / file).is_file()]
     if missing:
         raise ValueError(
-            f"{folder / EPISODES}: {len(missing)} of {len(files)} files that {MANIFEST} lists are missing, "
-            f"{missing[0]} first; run dvc repro prepare"
+            f"{prepared.folder / EPISODES}: {len(missing)} of {len(shards) or len(prepared)} files that {MANIFEST} "
+            f"lists are missing, {missing[0]} first; run dvc repro prepare"
         )
-    return prepared
 
 
 def _read(path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:

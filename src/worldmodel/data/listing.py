@@ -9,6 +9,7 @@ from typing import Any
 from worldmodel.runtime.atomic import replacing
 
 BETWEEN = re.compile(r"[^\s,]")
+BLOCK = 1 << 18  # characters read at once
 
 
 def write_listing(path: Path, head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]], pad: int) -> None:
@@ -33,20 +34,45 @@ def read_listing(path: Path, name: str) -> tuple[dict[str, Any], Iterator[dict[s
 
     Raises ValueError at once where the head is no JSON, and later where an item is none.
     """
-    text = path.read_text(encoding="utf-8")
-    begin = text.find(f'"{name}": [')
-    end = text.rfind("]")
-    if begin < 0 or end < begin:
-        raise ValueError(f"found no list of {name}")
-    begin += len(f'"{name}": [')
-    return json.loads(text[:begin] + text[end:]), _items(text, begin, end)
+    opening, before = f'"{name}": [', ""
+    with path.open(encoding="utf-8") as stream:
+        while (begin := before.find(opening)) < 0:
+            if not (block := stream.read(BLOCK)):
+                raise ValueError(f"found no list of {name}")
+            before += block
+    begin += len(opening)
+    return json.loads(before[:begin] + _behind(path, name)), _items(path, begin)
 
 
-def _items(text: str, begin: int, end: int) -> Iterator[dict[str, Any]]:
+def _behind(path: Path, name: str) -> str:
+    """From the end of the list on."""
+    whole, taken = path.stat().st_size, BLOCK
+    with path.open("rb") as stream:
+        while True:
+            stream.seek(max(whole - taken, 0))
+            last = stream.read()
+            if b"]" in last:
+                return last[last.rindex(b"]") :].decode("utf-8")
+            if taken >= whole:
+                raise ValueError(f"found no end of the list of {name}")
+            taken *= 2
+
+
+def _items(path: Path, begin: int) -> Iterator[dict[str, Any]]:
+    """From character `begin` to the end of the list."""
     decode = json.JSONDecoder().raw_decode
-    while (begin := BETWEEN.search(text, begin).start()) < end:  # type: ignore[union-attr]
-        item, begin = decode(text, begin)
-        yield item
+    with path.open(encoding="utf-8") as stream:
+        stream.read(begin)
+        text, at = "", 0
+        while (found := BETWEEN.search(text, at)) is None or found[0] != "]":
+            try:
+                item, at = decode(text, found.start() if found else len(text))
+            except ValueError:  # it goes on in the next block, or nowhere
+                if not (block := stream.read(BLOCK)):
+                    raise
+                text, at = text[at:] + block, 0
+            else:
+                yield item
 
 
 def _item(item: Mapping[str, Any], pad: int) -> str:

@@ -6,6 +6,7 @@ refused row.
 
 import gzip
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,7 @@ from worldmodel.data import spool
 from worldmodel.data.columns import Columns, Signature
 from worldmodel.data.files import Location, LogFile
 from worldmodel.data.frame import Frame
-from worldmodel.data.grouping import Found, Grouper
+from worldmodel.data.grouping import Grouper
 from worldmodel.data.reading import Parsed, Part, find_logs, parse_all, split
 from worldmodel.data.rejects import Reject
 from worldmodel.data.rows import Row
@@ -97,24 +98,28 @@ class _Pass(Generic[Kept]):
         return self
 
     def _read_file(self, parts: Iterable[tuple[Part, Iterable[Parsed]]], bar: "tqdm[Never]") -> None:
-        grouper, found, lines = Grouper(self.max_gap_s), list[tuple[int, int, Kept]](), 0
+        grouper, lines = Grouper(self.max_gap_s), 0
+        kept, places = list[Kept](), array("q")  # line and position of each
         for part, tables in parts:
             name, before = part.file.name, lines
             for parsed in tables:
                 self._add(grouper, parsed.after(before))
                 lines += parsed.lines
-                found += map(self._kept, grouper.take())
+                self._take(grouper, kept, places)
                 bar.update(parsed.read)
         grouper.end()
-        found += map(self._kept, grouper.take())
-        self.episodes += [kept for _, _, kept in sorted(found, key=lambda each: each[:2])]
+        self._take(grouper, kept, places)
+        position, line = np.array(places).reshape(-1, 2)[:, ::-1].T
+        self.episodes += [kept[index] for index in np.lexsort((position, line))]
         self.rejects += [Reject(name, row.line, row.reason) for row in grouper.refused]
 
-    def _kept(self, found: Found) -> tuple[int, int, Kept]:
-        actions = found.episode.actions
-        if actions is not None and actions.ndim == 1:
-            self.actions = max(self.actions, 1 + int(actions.max()))
-        return found.line, found.position, self.keep(found.episode)
+    def _take(self, grouper: Grouper, kept: list[Kept], places: "array[int]") -> None:
+        for found in grouper.take():
+            actions = found.episode.actions
+            if actions is not None and actions.ndim == 1:
+                self.actions = max(self.actions, 1 + int(actions.max()))
+            kept.append(self.keep(found.episode))
+            places.extend((found.line, found.position))
 
     def _add(self, grouper: Grouper, found: Columns | list[Row]) -> None:
         self.rows += len(found)
@@ -175,21 +180,29 @@ def _reward_text(signature: Signature) -> str:
     return "one" if signature.reward else "none"
 
 
-def _distinct(episodes: Sequence[Kept]) -> list[Kept]:
-    """The same episodes with (source, identity, segment) made unique: a name that returns takes the next free segment.
+def _distinct(episodes: list[Kept]) -> list[Kept]:
+    """The same list with (source, identity, segment) made unique: a name that returns takes the next free segment.
 
     Of equals the one that is earliest in time keeps its number, so that the order of files decides nothing else.
     """
     taken: set[tuple[str, str, int]] = set()
-    distinct = list(episodes)
-    for index in sorted(range(len(distinct)), key=lambda index: distinct[index].begin):
-        episode, segment = distinct[index], distinct[index].segment
+    for index in sorted(_of_common_names(episodes), key=lambda index: episodes[index].begin):
+        episode, segment = episodes[index], episodes[index].segment
         while (episode.source, episode.identity, segment) in taken:
             segment += 1
         taken.add((episode.source, episode.identity, segment))
         if segment != episode.segment:
-            distinct[index] = episode.numbered(segment)
-    return distinct
+            episodes[index] = episode.numbered(segment)
+    return episodes
+
+
+def _of_common_names(episodes: Sequence[Kept]) -> list[int]:
+    """All that share source and identity with another one, and perhaps a few whose hashes are equal by chance."""
+    names = ((episode.source, episode.agent_id, episode.name) for episode in episodes)
+    hashes = np.fromiter(map(hash, names), np.int64, len(episodes))
+    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    found: list[int] = np.flatnonzero(counts[which] > 1).tolist()
+    return found
 
 
 def write_jsonl(path: Path, episodes: Iterable[Episode]) -> None:

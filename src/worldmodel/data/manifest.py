@@ -1,7 +1,7 @@
 """manifest.json of prepared episodes: what describes the data set, and a record for each episode."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,16 @@ class Record:
         return identity_of(self.agent_id, self.name)
 
 
-def write_manifest(path: Path, records: Sequence[Record], table: Table, action_space: ActionSpace) -> None:
+def write_manifest(path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace) -> None:
+    """The records are gone over twice."""
     head = {
         "action": asdict(action_space),
-        "counts": {
-            "agent": count(records, lambda record: record.agent_id),
-            "source": count(records, lambda record: record.source),
-            "split": count(records, lambda record: record.split),
-        },
+        "counts": count(
+            records,
+            agent=lambda record: record.agent_id,
+            source=lambda record: record.source,
+            split=lambda record: record.split,
+        ),
         "feature_count": table.features.shape[1],
         "rewards": table.rewards is not None,
     }
@@ -61,11 +63,12 @@ def _entry(record: Record) -> dict[str, Any]:
     return {column: value for column, value in found.items() if value or column not in ("provenance", "shard")}
 
 
-def count(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, dict[str, int]]:
-    """Episodes and frames for each value of key."""
-    counts: dict[str, dict[str, int]] = {}
+def count(records: Iterable[Record], **by: Callable[[Record], str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Episodes and frames for each value of each key."""
+    counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in by}
     for record in records:
-        entry = counts.setdefault(key(record), {"episodes": 0, "frames": 0})
-        entry["episodes"] += 1
-        entry["frames"] += record.frames
+        for name, key in by.items():
+            entry = counts[name].setdefault(key(record), {"episodes": 0, "frames": 0})
+            entry["episodes"] += 1
+            entry["frames"] += record.frames
     return counts

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,18 @@ from worldmodel.data.windows import Labels, Packed
 from worldmodel.runtime.fingerprint import sha256
 
 MANIFEST = "manifest.json"
-COLUMNS = ("agent_id", "name", "split", "source", "origin", "begin")  # of the manifest, in the order of Labels
+
+
+class Label(NamedTuple):
+    """One episode in the manifest: what Labels holds of it, and how long it is."""
+
+    agent_id: str
+    name: str
+    split: str
+    source: str
+    origin: str
+    begin: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -43,19 +54,16 @@ def sample_of(
     return Sample(features, moves, rewards, confidence)
 
 
-def labels_of(episodes: Iterable[Described], splits: Sequence[str]) -> Labels:
-    items = list(episodes)
-    origins = [
-        origin_of(item.agent_id, item.name, item.segment, item.source, item.provenance.get("start")) for item in items
-    ]
-    return Labels(
-        agents=tuple(item.agent_id for item in items),
-        names=tuple(item.name for item in items),
-        splits=tuple(splits),
-        sources=tuple(item.source for item in items),
-        origins=tuple(origin for origin, _ in origins),
-        begins=tuple(begin for _, begin in origins),
-    )
+def label_of(episode: Described, split: str, frames: int) -> Label:
+    start = episode.provenance.get("start")
+    origin, begin = origin_of(episode.agent_id, episode.name, episode.segment, episode.source, start)
+    return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames)
+
+
+def labels_of(episodes: Iterable[Described], splits: Iterable[str]) -> Labels:
+    found = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
+    *columns, _ = zip(*found, strict=True) if found else [()] * len(Label._fields)
+    return Labels(*columns)
 
 
 def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
@@ -71,11 +79,14 @@ def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None
 
 
 def write_packed(
-    folder: Path, samples: Iterable[Sample], lengths: Sequence[int], labels: Labels, space: ActionSpace, scaler: Scaler
+    folder: Path, samples: Iterable[Sample], frames: int, labels: Iterable[Label], space: ActionSpace, scaler: Scaler
 ) -> None:
-    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last."""
+    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last.
+
+    So many `frames` in all; neither samples nor labels need be in memory.
+    """
     _remove_earlier(folder)
-    shapes, frames = _shapes(scaler), sum(lengths)
+    shapes = _shapes(scaler)
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
         for name, shape in shapes.items():
@@ -89,10 +100,7 @@ def write_packed(
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
         "scales": scaler.sha256,
     }
-    columns = [getattr(labels, column.name) for column in fields(labels)]
-    rows = zip(*columns, lengths, strict=True)
-    items = (dict(zip((*COLUMNS, "frames"), row, strict=True)) for row in rows)
-    write_listing(folder / MANIFEST, head, "episodes", items, pad=1)
+    write_listing(folder / MANIFEST, head, "episodes", (label._asdict() for label in labels), pad=1)
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -149,7 +157,7 @@ def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
 
 def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
     """What is known of each episode, and its frames; one object for a text that many share."""
-    rows = (tuple(_shared(episode[column]) for column in (*COLUMNS, "frames")) for episode in episodes)
+    rows = (tuple(_shared(episode[column]) for column in Label._fields) for episode in episodes)
     *columns, frames = zip(*rows, strict=True)
     return Labels(*columns), np.array(frames, np.int64)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from worldmodel.config.params import Intake
@@ -20,13 +20,15 @@ def assign(episodes: Sequence[Kept], intake: Intake) -> list[Split | None]:
     different splits, and where a dream says that it starts from an episode that is not trained on.
     """
     observed = [episode for episode in episodes if episode.source == "observed"]
-    splits = _decided(observed, intake)
-    _require_all(splits, observed, intake)
-    kept = _kept(splits, intake)
-    for episode in episodes:
-        if episode.source == "dream":
-            _require_trained_start(episode, kept)
-    return ["train" if episode.source == "dream" else kept.get(episode.identity) for episode in episodes]
+    fixed = _fixed(observed)
+    splits: list[Split | None] = [
+        "train" if episode.source == "dream" else _decided(episode, fixed, intake) for episode in episodes
+    ]
+    _require_all(observed, fixed, intake)
+    if intake.train_episodes:
+        _leave_out(episodes, splits, intake)
+    _require_trained_starts(episodes, splits)
+    return splits
 
 
 def hashed_share(seed: int, text: str) -> float:
@@ -35,13 +37,9 @@ def hashed_share(seed: int, text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _decided(observed: Sequence[Kept], intake: Intake) -> dict[str, Split]:
-    """The split of each identity."""
-    fixed = _fixed(observed)
-    return {episode.identity: fixed.get(episode.identity) or _hashed(episode, intake) for episode in observed}
-
-
-def _hashed(episode: Kept, intake: Intake) -> Split:
+def _decided(episode: Kept, fixed: Mapping[str, Split], intake: Intake) -> Split:
+    if fixed and (split := fixed.get(episode.identity)):
+        return split
     u = hashed_share(intake.seed, episode.identity if intake.split_by == "episode" else episode.agent_id)
     if u < intake.test_share:
         return "test"
@@ -60,23 +58,29 @@ def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
     return fixed
 
 
-def _kept(splits: Mapping[str, Split], intake: Intake) -> dict[str, Split]:
-    """The splits less the train episodes beyond train_episodes; a smaller number keeps a subset of a larger one."""
-    train = sorted(
-        (identity for identity, split in splits.items() if split == "train"),
-        key=lambda identity: (hashed_share(intake.seed, identity), identity),
-    )
-    left_out = set(train[: -intake.train_episodes] if intake.train_episodes else ())
-    return {identity: split for identity, split in splits.items() if identity not in left_out}
+def _leave_out(episodes: Sequence[Kept], splits: list[Split | None], intake: Intake) -> None:
+    """Take the split from train episodes beyond train_episodes; a smaller number keeps a subset of a larger one."""
+    train = {
+        index: episode.identity
+        for index, episode in enumerate(episodes)
+        if (episode.source, splits[index]) == ("observed", "train")
+    }
+    ordered = sorted(set(train.values()), key=lambda identity: (hashed_share(intake.seed, identity), identity))
+    beyond = set(ordered[: -intake.train_episodes])
+    for index, identity in train.items():
+        if identity in beyond:
+            splits[index] = None
 
 
-def _require_all(splits: Mapping[str, Split], observed: Sequence[Kept], intake: Intake) -> None:
-    counts = Counter(splits.values())
+def _require_all(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> None:
+    if not _empty({_decided(episode, fixed, intake) for episode in observed}, intake):
+        return
+    counts = Counter({episode.identity: _decided(episode, fixed, intake) for episode in observed}.values())
     for split, share in _empty(counts, intake).items():
         found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
         raise ValueError(
             f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
-            f"{_advice(observed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
+            f"{_advice(observed, fixed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
             "meta.split"
         )
 
@@ -89,35 +93,58 @@ def _shares(intake: Intake) -> dict[Split, float]:
     }
 
 
-def _empty(counts: Mapping[Split, int], intake: Intake) -> dict[Split, float]:
-    """Splits that should have a share and have no episode, with that share."""
-    return {split: share for split, share in _shares(intake).items() if share > 0 and not counts.get(split)}
+def _empty(found: Collection[Split], intake: Intake) -> dict[Split, float]:
+    """Splits that should have a share and are not among those found, with that share."""
+    return {split: share for split, share in _shares(intake).items() if share > 0 and split not in found}
 
 
-def _advice(observed: Sequence[Kept], intake: Intake) -> str:
+def _advice(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> str:
     """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
-        if not _empty(Counter(_decided(observed, other).values()), other):
+        if not _empty({_decided(episode, fixed, other) for episode in observed}, other):
             return f"set prepare.seed to {seed} (which gives each split some), "
     return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
 
 
-def _require_trained_start(dream: Kept, kept: Mapping[str, Split]) -> None:
+def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | None]) -> None:
+    starts = {
+        index: identity
+        for index, episode in enumerate(episodes)
+        if episode.source == "dream" and (identity := _start(episode))
+    }
+    asked = set(starts.values())
+    found = {
+        episode.identity: split
+        for episode, split in zip(episodes if asked else (), splits if asked else (), strict=True)
+        if split and episode.source == "observed" and episode.identity in asked
+    }
+    for index, identity in starts.items():
+        if found.get(identity) != "train":
+            raise ValueError(
+                f"{_who(episodes[index])}: starts from episode {identity}, which is "
+                f"{found.get(identity, 'not in the logs or left out')}, expected one that is trained on; dream again "
+                "(dvc repro dreams), or remove this dream"
+            )
+
+
+def _start(dream: Kept) -> str | None:
+    """The identity of the episode that a dream says it starts from."""
     start = dream.provenance.get("start")
     if start is None:
-        return
-    who = f"dream {dream.name!r} of agent {dream.agent_id!r}"
+        return None
     if not isinstance(start, Mapping) or not {"agent_id", "episode"} <= set(start):
-        raise ValueError(f"{who}: meta.start is {canonical(start)}, expected an object with agent_id and episode")
+        raise ValueError(
+            f"{_who(dream)}: meta.start is {canonical(start)}, expected an object with agent_id and episode"
+        )
     for key in ("segment", "frame"):
         if type(start.get(key, 0)) is not int or start.get(key, 0) < 0:
             raise ValueError(
-                f"{who}: meta.start.{key} is {canonical(start[key])}, expected an integer from 0, or no such key"
+                f"{_who(dream)}: meta.start.{key} is {canonical(start[key])}, expected an integer from 0, or no such "
+                "key"
             )
-    identity = identity_of(start["agent_id"], str(start["episode"]))
-    if kept.get(identity) != "train":
-        raise ValueError(
-            f"{who}: starts from episode {identity}, which is {kept.get(identity, 'not in the logs or left out')}, "
-            "expected one that is trained on; dream again (dvc repro dreams), or remove this dream"
-        )
+    return identity_of(start["agent_id"], str(start["episode"]))
+
+
+def _who(dream: Kept) -> str:
+    return f"dream {dream.name!r} of agent {dream.agent_id!r}"

@@ -2,6 +2,7 @@
 
 import math
 import os
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,34 @@ from numpy.typing import NDArray
 from worldmodel.data.schema import Described, Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
 
+NOTHING: Mapping[str, Any] = {}
+
+Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
+
 
 class Place(NamedTuple):
     """Where a table is in a spool."""
 
     offset: int  # bytes
-    shapes: tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column
+    shapes: Shapes
+
+
+class Places:
+    """Many places in little room."""
+
+    def __init__(self) -> None:
+        self._offsets = array("q")
+        self._shapes = list[Any]()  # one object for tables of one shape
+
+    def append(self, place: Place) -> None:
+        self._offsets.append(place.offset)
+        self._shapes.append(place.shapes)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __iter__(self) -> Iterator[Place]:
+        return map(Place, self._offsets, self._shapes)
 
 
 class Kept(Described, Protocol):
@@ -44,7 +67,8 @@ class Spooled:
     """An episode whose arrays are in a spool."""
 
     spool: "Spool"
-    place: Place
+    offset: int  # with shapes, its place
+    shapes: Shapes
     agent_id: str
     name: str
     segment: int
@@ -63,7 +87,7 @@ class Spooled:
         return replace(self, segment=segment)
 
     def table(self) -> Table:
-        return self.spool.read(self.place)
+        return self.spool.read(Place(self.offset, self.shapes))
 
 
 @dataclass
@@ -72,8 +96,7 @@ class Spool:
 
     stream: BinaryIO
     end: int = 0
-    _names: dict[str, str] = field(default_factory=dict)  # one object for each agent
-    _shapes: dict[Any, Any] = field(default_factory=dict)  # and for tables of one shape
+    _one: dict[Any, Any] = field(default_factory=dict)  # object for what many have: agents, shapes, lengths
 
     @classmethod
     @contextmanager
@@ -91,21 +114,23 @@ class Spool:
         for column in table:
             self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
         shapes = tuple(None if column is None else (column.dtype.str, column.shape) for column in table)
-        return Place(offset, self._shapes.setdefault(shapes, shapes))
+        return Place(offset, self._one.setdefault(shapes, shapes))
 
     def add(self, episode: Episode) -> Spooled:
+        offset, shapes = self.put(episode.table())
         return Spooled(
             spool=self,
-            place=self.put(episode.table()),
-            agent_id=self._names.setdefault(episode.agent_id, episode.agent_id),
+            offset=offset,
+            shapes=shapes,
+            agent_id=self._one.setdefault(episode.agent_id, episode.agent_id),
             name=episode.name,
             segment=episode.segment,
             source=episode.source,
             split=episode.split,
             terminal=episode.terminal,
-            provenance=episode.provenance,
+            provenance=episode.provenance or NOTHING,
             begin=episode.begin,
-            length=episode.length,
+            length=self._one.setdefault(episode.length, episode.length),
         )
 
     def read(self, place: Place) -> Table:

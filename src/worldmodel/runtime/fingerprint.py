@@ -3,9 +3,14 @@
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import fsspec
+
+MANY = 1000  # files of a folder
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
@@ -18,15 +23,45 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_hashes(inputs: Mapping[str, Path]) -> dict[str, str]:
-    """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing."""
-    files = {name: sorted(path.rglob("*")) if path.is_dir() else [path] for name, path in inputs.items()}
-    return {
-        (Path(name) / file.relative_to(inputs[name])).as_posix(): sha256(file)
-        for name, found in files.items()
-        for file in found
-        if file.is_file()
-    }
+def content_hashes(inputs: Mapping[str, Path | str]) -> dict[str, str]:
+    """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing.
+
+    The files of a folder of more than MANY have one for all. What lies elsewhere, at an address, goes by the checksum
+    that is kept there.
+    """
+    return {name: digest for given, place in inputs.items() for name, digest in _content(given, place)}
+
+
+def _content(given: str, place: Path | str) -> Iterator[tuple[str, str]]:
+    if isinstance(place, str):
+        yield from _elsewhere(given, place)
+        return
+    if place.is_file():
+        yield given, sha256(place)
+    for folder, below, names in os.walk(place):
+        below.sort()
+        inside = Path(given, Path(folder).relative_to(place)).as_posix()
+        files = (Path(folder, name) for name in sorted(names))
+        hashes = ((f"{inside}/{file.name}", sha256(file)) for file in files if file.is_file())
+        if len(names) <= MANY:
+            yield from hashes
+        else:
+            whole = hashlib.sha256()
+            for name, digest in hashes:
+                whole.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+            yield f"{inside}/*", whole.hexdigest()
+
+
+def _elsewhere(given: str, address: str) -> Iterator[tuple[str, str]]:
+    """Raises ValueError where it cannot be listed."""
+    try:
+        system, root = fsspec.url_to_fs(address)
+        for path in system.find(root):
+            yield f"{given}/{path.removeprefix(root).lstrip('/')}", f"{system.checksum(path):x}"
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(
+            f"{address}: cannot be listed ({error}); check the address and the rights to read it"
+        ) from None
 
 
 def source_hashes(entry: Path) -> dict[str, str]:

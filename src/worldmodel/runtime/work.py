@@ -24,7 +24,7 @@ SHOWN = 5  # names in a message
 class Work:
     entry: Path  # the stage's file
     settings: Any  # all params that the stage declares, as they were when it began
-    inputs: Mapping[str, Path]  # all files and folders that it reads, by names that say what they are
+    inputs: Mapping[str, Path | str]  # all files and folders that it reads, by names that say what they are
     libraries: Sequence[str]  # those that can change its result
 
     @property
@@ -88,7 +88,7 @@ class Work:
         }
 
 
-def begin(entry: Path, settings: Any, inputs: Mapping[str, Path], libraries: Sequence[str]) -> Work:
+def begin(entry: Path, settings: Any, inputs: Mapping[str, Path | str], libraries: Sequence[str]) -> Work:
     """Take the first look."""
     work = Work(entry, settings, inputs, libraries)
     assert work.first_look
