@@ -110,8 +110,9 @@ class PlainWorldModel(nn.Module):
         frames = self(batch.history, batch.past_actions, batch.planned_actions, likelihood)
         for k, frame in enumerate(frames):
             error = batch.features[:, k] - frame.features
-            scaled = (error if likelihood else error.detach()) * (-frame.log_std).exp()
-            nats = 0.5 * scaled.square() + frame.log_std + 0.5 * math.log(2 * math.pi)
+            log_std = torch.where(batch.observed[:, None] > 0, frame.log_std, frame.log_std.detach())
+            scaled = (error if likelihood else error.detach()) * (-log_std).exp()
+            nats = 0.5 * scaled.square() + log_std + 0.5 * math.log(2 * math.pi)
             each = nats.mean(-1) if likelihood else error.square().mean(-1) + nats.mean(-1)
             if frame.reward is not None and batch.rewards is not None:
                 each = each + (frame.reward - batch.rewards[:, k]).square() / batch.features.shape[-1]

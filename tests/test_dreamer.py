@@ -24,8 +24,8 @@ class Oracle:
 
     members = (None, None)
 
-    def __init__(self, scaler, rewards=True, want=0.5):
-        self.scaler, self.rewards, self.want = scaler, rewards, want
+    def __init__(self, scaler, rewards=True, reach=0.5):
+        self.scaler, self.rewards, self.reach = scaler, rewards, reach
 
     def rollout(self, batch):
         batch_size, horizon = batch.features.shape[:2]
@@ -35,11 +35,11 @@ class Oracle:
         return Rollout(self.scaler.features.transform(features), earned, 0.1 * (frames + 1))
 
 
-def dreamer(train, rewards=True, want=0.5, **fields):
+def dreamer(train, rewards=True, reach=0.5, **fields):
     scaler = make_scaler(train)
     settings = make_dreams(**fields)
     starts = starts_of(make_packed(train, scales=scaler), settings, HISTORY)
-    return Dreamer(Oracle(scaler, rewards, want), starts, train, space_of(train), scaler, settings)
+    return Dreamer(Oracle(scaler, rewards, reach), starts, train, space_of(train), scaler, settings)
 
 
 def start_of(found, train):
@@ -80,31 +80,31 @@ def test_the_history_is_what_was_logged():
         assert each.agent_id == source.agent_id
 
 
-@pytest.mark.parametrize("want", [0.0, 0.4, 1.0])
-def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation_where_data_is_wanted(want):
+@pytest.mark.parametrize("reach", [0.0, 0.4, 1.0])
+def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation_and_by_the_reach(reach):
     train = make_episodes(30, 12)
     spread = np.concatenate([each.features for each in train]).std(axis=0)
     moved = []
-    for each in dreamer(train, want=want, episodes=250, start_noise=0.5).dream():
+    for each in dreamer(train, reach=reach, episodes=250, start_noise=0.5).dream():
         source, begin = start_of(each, train)
         moved.append((each.features[:HISTORY] - source.features[begin : begin + HISTORY]) / spread)
-    assert np.std(moved) == pytest.approx(want * 0.5, rel=0.1, abs=1e-6)
+    assert np.std(moved) == pytest.approx(reach * 0.5, rel=0.1, abs=1e-6)
     assert np.mean(moved) == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.parametrize("want", [0.0, 0.5, 1.0])
-def test_actions_are_logged_ones_of_the_start_or_the_more_data_is_wanted_of_another(want):
+@pytest.mark.parametrize("reach", [0.0, 0.5, 1.0])
+def test_actions_are_logged_ones_of_the_start_or_the_further_dreams_reach_of_another(reach):
     train = make_episodes(6, 12)
     logged = {tuple(np.round(each.actions[t], 4)) for each in train for t in range(12)}
     own = 0
-    found = dreamer(train, want=want, episodes=200, action_noise=0.0).dream()
+    found = dreamer(train, reach=reach, episodes=200, action_noise=0.0).dream()
     for each in found:
         source, begin = start_of(each, train)
         planned = each.actions[HISTORY - 1 :]
         after = source.actions[begin + HISTORY - 1 : begin + HISTORY + LENGTH]
         own += len(after) == len(planned) and np.allclose(planned, after, atol=1e-4)
         assert all(tuple(np.round(action, 4)) in logged for action in planned)
-    assert own / len(found) == pytest.approx(1 - want**2, abs=0.08)
+    assert own / len(found) == pytest.approx(1 - reach, abs=0.08)
 
 
 def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatch):
@@ -122,7 +122,7 @@ def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatc
 def test_noisy_actions_stay_within_the_logged_range():
     train = make_episodes(6, 12)
     low, high = (edge(np.concatenate([each.actions for each in train]), axis=0) for edge in (np.min, np.max))
-    found = dreamer(train, want=1.0, episodes=60, action_noise=2.0).dream()
+    found = dreamer(train, reach=1.0, episodes=60, action_noise=2.0).dream()
     planned = np.concatenate([each.actions for each in found])
     assert (planned >= low - 1e-5).all()
     assert (planned <= high + 1e-5).all()
@@ -131,7 +131,7 @@ def test_noisy_actions_stay_within_the_logged_range():
 
 @pytest.mark.parametrize("noise", [0.0, 0.5, 5.0])
 def test_discrete_actions_stay_integers_in_range(noise):
-    for each in dreamer(make_episodes(6, 12, kind="discrete"), want=1.0, action_noise=noise).dream():
+    for each in dreamer(make_episodes(6, 12, kind="discrete"), reach=1.0, action_noise=noise).dream():
         assert each.actions.dtype == np.int64
         assert set(each.actions.tolist()) <= {0, 1, 2}
 
@@ -157,11 +157,21 @@ def test_a_dream_ends_where_the_members_disagree_too_much(limit, kept):
 
 def test_a_teacher_to_whom_actions_make_no_difference_brings_back_the_log():
     train = make_episodes(6, 12)
-    for each in dreamer(train).dream():
+    for each in dreamer(train, reach=0.0).dream():
         source, begin = start_of(each, train)
         last = begin + HISTORY - 1
         np.testing.assert_allclose(each.features[HISTORY:], source.features[last + 1 : last + 1 + LENGTH], atol=1e-5)
         np.testing.assert_allclose(each.rewards[HISTORY - 1 :], source.rewards[last : last + 1 + LENGTH], atol=1e-5)
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.3, 1.0])
+def test_the_further_dreams_reach_the_less_of_what_the_teacher_misses_is_added(reach):
+    train = make_episodes(6, 12)
+    for each in dreamer(train, reach=reach, start_noise=0.0, action_noise=0.0).dream():
+        source, begin = start_of(each, train)
+        logged = source.features[begin + HISTORY : begin + HISTORY + LENGTH]
+        said = np.arange(1, LENGTH + 1)[:, None]
+        np.testing.assert_allclose(each.features[HISTORY:], said + (1 - reach) * (logged - said), atol=1e-5)
 
 
 def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_to_them():
@@ -171,9 +181,9 @@ def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_t
         np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
 
 
-def test_planned_actions_begin_at_the_last_frame_of_the_history_and_are_the_logged_ones_where_no_data_is_wanted():
+def test_planned_actions_begin_at_the_last_frame_of_the_history_and_are_the_logged_ones_where_dreams_keep_to_the_log():
     train = make_episodes(6, 12)
-    for each in dreamer(train, want=0.0, action_noise=2.0).dream():
+    for each in dreamer(train, reach=0.0, action_noise=2.0).dream():
         source, begin = start_of(each, train)
         logged = source.actions[begin : begin + HISTORY + LENGTH]
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)

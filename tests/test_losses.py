@@ -7,6 +7,7 @@ from worldmodel.learning.losses import (
     info_nce,
     kl_to_standard_normal,
     negative_log_likelihood,
+    spread_by,
     squared_error,
     weighted_mean,
     world_model_loss,
@@ -96,6 +97,16 @@ def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
     expected = (mean - target) * (-2 * log_std).exp() * WEIGHT[..., None] / (F * WEIGHT.sum())
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(total, parts["nll"])
+
+
+def test_the_spread_learns_from_observed_windows_alone_and_its_value_stays():
+    log_std = tensor(3, K, F, seed=1).requires_grad_()
+    given = Prediction(tensor(3, K, F), log_std, None)
+    found = spread_by(torch.tensor([1.0, 0.0, 1.0]), given)
+    torch.testing.assert_close(found.log_std, log_std)
+    total, _ = world_model_loss(found, tensor(3, K, F, seed=2), None, torch.ones(3, K), likelihood=True)
+    (gradient,) = torch.autograd.grad(total, log_std)
+    assert gradient.flatten(1).any(1).tolist() == [True, False, True]
 
 
 def test_parts_are_for_looking_at():

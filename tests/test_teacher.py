@@ -216,6 +216,11 @@ def test_few_episodes_are_wanting_and_many_less_so():
     assert 0 <= many <= 1
 
 
+@pytest.mark.parametrize(("want", "reach"), [(0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)])
+def test_dreams_reach_the_further_the_more_data_is_wanted(want, reach):
+    assert teacher.Teacher((), None, np.zeros(1), want, torch.device("cpu")).reach == reach
+
+
 @pytest.mark.parametrize(
     ("known", "unseen", "want"),
     [([1, 3], [4, 4], 0.5), ([2, 2], [1, 1], 0), ([0, 0], [0, 0], 0), ([0, 0], [1, 2], 1), ([1, 1], [2, np.inf], 1)],

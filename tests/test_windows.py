@@ -30,6 +30,12 @@ def everything(packed, history, horizon):
     return found, found.take(np.arange(len(found)))
 
 
+def test_a_window_says_whether_it_was_logged():
+    packed = make_packed(make_episodes(2, 6) + make_episodes(1, 6, source="dream"))
+    _, batch = everything(packed, 2, 2)
+    assert batch.observed.tolist() == [1] * 6 + [0] * 3
+
+
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 

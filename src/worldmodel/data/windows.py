@@ -58,6 +58,11 @@ class Packed:
         """First row of each episode, [E]."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
 
+    @cached_property
+    def observed(self) -> Floats:
+        """1 for episodes that were logged, 0 for dreams, [E]."""
+        return np.array([source == "observed" for source in self.labels.sources], np.float32)
+
     def release(self) -> None:
         """Let go of the pages that were read."""
         release((self.features, self.actions, self.rewards, self.confidence))
@@ -106,6 +111,7 @@ class Batch:
     features: Floats  # [B, K, F], the frames that the planned actions lead to
     rewards: Floats | None  # [B, K], what each planned action earned
     weight: Floats  # [B, K], 0 where the episode has ended
+    observed: Floats  # [B], 1 where logged, 0 where dreamed
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class Windows:
             features=features[:, history:],
             rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
             weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
+            observed=packed.observed[episode],
         )
 
     def at(self, chosen: Ints) -> "Windows":
@@ -192,5 +199,5 @@ def join(batches: Sequence[Batch]) -> Batch:
         return np.concatenate([getattr(batch, name) for batch in batches])
 
     rewards = None if batches[0].rewards is None else column("rewards")
-    names = ("history", "past_actions", "planned_actions", "features", "weight")
+    names = ("history", "past_actions", "planned_actions", "features", "weight", "observed")
     return Batch(rewards=rewards, **{name: column(name) for name in names})

@@ -2,9 +2,9 @@
 
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
 fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
-frames of what might have come: what was logged, plus the difference that other actions make to the teacher. Its actions
-are those logged after its start, with noise, or after another start of the train split. The more the teacher is in want
-of data, the further dreams go: with plenty they are the log over again, and a model learns no error of the teacher's.
+frames of what might have come. Its actions are those logged after its start, with noise, or after another start of the
+train split. The more the teacher is in want of data, the further they reach from the log, and the more they are the
+teacher's word alone: with plenty of data they are the log over again, and a model learns no error of the teacher's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -144,28 +144,30 @@ class Dreamer:
 
     def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
-        real, want = self.starts.windows, self.teacher.want
+        real, reach = self.starts.windows, self.teacher.reach
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < want**2  # squared: near 0 where little is wanting
+        borrowed = rng.random(len(chosen)) < reach
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
             batch,
-            history=batch.history + np.float32(want * self.params.start_noise) * noise,
-            planned_actions=self._disturbed(plans, want * self.params.action_noise, rng),
+            history=batch.history + np.float32(reach * self.params.start_noise) * noise,
+            planned_actions=self._disturbed(plans, reach * self.params.action_noise, rng),
         )
 
     def _anchored(self, chosen: Ints, dreamed: Rollout) -> Rollout:
-        """What was logged after the start, plus what the teacher makes of the changes to its history and actions.
+        """The teacher's rollout, plus what it misses along the logged actions: all that where dreams keep to the log.
 
-        A mean rollout alone is smoother than anything real; where the log ends, it is all there is.
+        A mean rollout alone is smoother than anything real. But the more data is wanting, the less do a teacher's
+        errors on one start tell of those on what it dreams from there. Where the log ends, there is the rollout alone.
         """
         logged = self.starts.windows.take(chosen)
         told = self.teacher.rollout(logged)
-        features = dreamed.features + logged.weight[..., None] * (logged.features - told.features)
+        share = np.float32(1 - self.teacher.reach) * logged.weight
+        features = dreamed.features + share[..., None] * (logged.features - told.features)
         if dreamed.rewards is None or told.rewards is None or logged.rewards is None:
             return replace(dreamed, features=features)
-        rewards = dreamed.rewards + logged.weight * (logged.rewards - told.rewards)
+        rewards = dreamed.rewards + share * (logged.rewards - told.rewards)
         return replace(dreamed, features=features, rewards=rewards)
 
     def _disturbed(self, plans: Floats, share: float, rng: np.random.Generator) -> Floats:

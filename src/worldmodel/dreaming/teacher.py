@@ -34,6 +34,11 @@ class Teacher:
     want: float  # of data: share of the members' error on left-out windows that they don't have on those trained on
     device: torch.device
 
+    @property
+    def reach(self) -> float:
+        """How far dreams may leave the log: not at all while want is below a quarter, all the way from 3/4 on."""
+        return float(np.clip(2 * self.want - 0.5, 0, 1))
+
     def rollout(self, batch: Batch) -> Rollout:
         """Open loop from the batch's history along its planned actions, however many; standardized units."""
         given = learner.to_device(batch, self.device)

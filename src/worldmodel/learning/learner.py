@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.data.windows import Batch, Ints, Packed, Windows
 from worldmodel.learning.floors import linear_start
-from worldmodel.learning.losses import info_nce, kl_to_standard_normal, world_model_loss
+from worldmodel.learning.losses import info_nce, kl_to_standard_normal, spread_by, world_model_loss
 from worldmodel.learning.model import NORMAL_90, Floats, Prediction, Shape, WorldModel
 
 WEIGHT_DECAY = 1e-4
@@ -50,6 +50,7 @@ class Tensors(NamedTuple):
     features: Tensor
     rewards: Tensor | None
     weight: Tensor
+    observed: Tensor
 
 
 def to_device(batch: Batch, device: torch.device) -> Tensors:
@@ -63,6 +64,7 @@ def to_device(batch: Batch, device: torch.device) -> Tensors:
         move(batch.features),
         None if batch.rewards is None else move(batch.rewards),
         move(batch.weight),
+        move(batch.observed),
     )
 
 
@@ -117,6 +119,7 @@ def whole_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple
     else:
         z = posterior.sample(noise_like(posterior.mean, objective.draw))
     prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
+    prediction = spread_by(batch.observed, prediction)
     loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight, objective.likelihood)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)

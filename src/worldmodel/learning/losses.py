@@ -28,6 +28,12 @@ def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor) -> T
     return weighted_mean(nats, weight)
 
 
+def spread_by(observed: Tensor, prediction: Prediction) -> Prediction:
+    """The same prediction, whose spread learns from the windows where `observed` [B] is 1: dreams have no noise."""
+    log_std = prediction.log_std
+    return prediction._replace(log_std=torch.where(observed[:, None, None] > 0, log_std, log_std.detach()))
+
+
 def world_model_loss(
     prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor, likelihood: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
