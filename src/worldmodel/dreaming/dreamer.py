@@ -85,7 +85,7 @@ def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
     """
     least = min(dreams.length, dreams.teacher.horizon)
     every = windows(packed, np.arange(len(packed.lengths)), history, least + 1)
-    return Starts(replace(every, horizon=dreams.length + 1), dreams.length - least, dreams.directed_share, dreams.seed)
+    return Starts(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
@@ -188,7 +188,7 @@ class Dreamer:
     def _logged(self, batch: Batch) -> Ints:
         """Frames that the log goes on for, less the one for an action, [B]; of short episodes the teacher dreams on."""
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
-        return np.where(logged < min(self.params.length, self.params.teacher.horizon), self.params.length, logged)
+        return np.where(logged < self.starts.least, self.params.length, logged)
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""

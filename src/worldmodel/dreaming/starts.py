@@ -34,7 +34,7 @@ class Starts:
     """The windows reach `length` frames and one more, though most episodes end sooner after the last of them."""
 
     windows: Windows
-    lead: int  # how many dreams would begin before an episode does: they begin with it, and end the earlier
+    least: int  # frames after the history that the log has, where an episode is long enough
     directed_share: float
     seed: int
 
@@ -57,12 +57,17 @@ class Starts:
     def _length(self) -> int:
         return self.windows.horizon - 1
 
+    @property
+    def _lead(self) -> int:
+        """How many dreams would begin before an episode does: they begin with it, and end the earlier."""
+        return self._length - self.least
+
     def _even(self, number: int) -> tuple[Ints, Ints]:
         """Which windows, and how many frames each begins later than it would, for want of an episode."""
-        with_lead = self._ends + self.lead * np.arange(1, len(self._ends) + 1)
+        with_lead = self._ends + self._lead * np.arange(1, len(self._ends) + 1)
         drawn = evenly((self.seed, STARTS), int(with_lead[-1]), number * CHUNK, (number + 1) * CHUNK)
         episode = np.searchsorted(with_lead, drawn, "right")
-        chosen = drawn - self.lead * (episode + 1)
+        chosen = drawn - self._lead * (episode + 1)
         first = np.concatenate([[0], self._ends])[episode]
         return np.maximum(chosen, first), np.maximum(first - chosen, 0)
 
