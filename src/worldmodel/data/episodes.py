@@ -51,7 +51,7 @@ class Prepared:
     count: int
 
     def __iter__(self) -> Iterator[Record]:
-        return _records(self.folder)
+        return _read_records(self.folder)
 
     def __len__(self) -> int:
         return self.count
@@ -94,7 +94,7 @@ def write_prepared(
     chosen = [index for index, split in enumerate(splits) if split is not None]
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
-    records = _Records(episodes, splits, sorted(chosen, key=lambda index: _order(episodes[index])))
+    records = _Chosen(episodes, splits, sorted(chosen, key=lambda index: _order(episodes[index])))
     _require_distinct(records)
     _remove_earlier(folder)
     if form == "lmdb":
@@ -108,8 +108,8 @@ def write_prepared(
 
 
 @dataclass(frozen=True)
-class _Records:
-    """Of the episodes that have a split, in canonical order; each is made when its turn comes."""
+class _Chosen:
+    """The episodes that have a split: records, in canonical order, and content of files, each in its turn."""
 
     episodes: Sequence[Kept]
     splits: Sequence[Split | None]
@@ -154,7 +154,7 @@ def _file(episode: Kept) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:16] + ".npz"
 
 
-def _require_distinct(records: _Records) -> None:
+def _require_distinct(records: _Chosen) -> None:
     numbers = np.fromiter((int(record.file[:16], 16) for record in records), np.uint64, len(records.order))
     number, count = np.unique(numbers, return_counts=True)
     if count.max() > 1:
@@ -192,7 +192,7 @@ def read_prepared(folder: Path) -> Prepared:
     return prepared
 
 
-def _records(folder: Path) -> Iterator[Record]:
+def _read_records(folder: Path) -> Iterator[Record]:
     with _naming(folder / MANIFEST):
         for item in read_listing(folder / MANIFEST, EPISODES)[1]:
             yield Record(**item)
