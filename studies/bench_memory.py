@@ -1,8 +1,9 @@
 """Peak memory and time of each stage for a log and for TIMES as much of it, each in a process of its own.
 
-The log is made on the fly, the params are the project's with few steps. Two peaks: of all resident pages, as the
-kernel noted it of the largest process, and of anonymous ones, looked at again and again, all processes of a stage
-together. Pages of mapped files are resident as long as nobody else wants the room, and not anonymous.
+The log is made on the fly, the params are the project's with few steps. Two peaks, looked at again and again: of all
+resident pages, as the kernel noted it of the largest process, and of anonymous ones, all processes of a stage together.
+Pages of mapped files are resident as long as nobody else wants the room, and not anonymous. (The kernel's word at a
+process's end, ru_maxrss, will not do: it begins with what the process that started it had.)
 """
 
 import argparse
@@ -56,7 +57,7 @@ def run(name: str, folder: Path) -> Cost:
     if name == "prepare" and not (folder / "dreams").exists():
         arguments = arguments[:2] + arguments[4:]
     call = [sys.executable, str(ROOT / script), *arguments]
-    said, begin, anonymous = folder / "said", time.perf_counter(), 0
+    said, begin, resident, anonymous = folder / "said", time.perf_counter(), 0, 0
     with said.open("wb") as stream:
         child = subprocess.Popen(
             call, cwd=folder, env=os.environ | {"DVC_ROOT": str(folder)}, stdout=stream, stderr=stream
@@ -65,13 +66,15 @@ def run(name: str, folder: Path) -> Cost:
         pid, status, used = os.wait4(child.pid, os.WNOHANG)
         if pid:
             break
-        anonymous = max(anonymous, sum(map(_anonymous, _family(child.pid))))
+        looks = [_look(pid) for pid in _family(child.pid)]
+        resident = max([resident, *(look["VmHWM"] for look in looks)])
+        anonymous = max(anonymous, sum(look["RssAnon"] for look in looks))
         time.sleep(PERIOD)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise ValueError(f"{name}: exit code {child.returncode}\n{said.read_text(encoding='utf-8')}")
     seconds = time.perf_counter() - begin
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / MIB, anonymous / MIB)
+    return Cost(seconds, used.ru_utime + used.ru_stime, resident / MIB, anonymous / MIB)
 
 
 def _family(pid: int) -> list[int]:
@@ -82,13 +85,16 @@ def _family(pid: int) -> list[int]:
     return []
 
 
-def _anonymous(pid: int) -> int:
-    """Bytes; 0 of what has ended."""
+def _look(pid: int) -> dict[str, int]:
+    """Bytes: the peak of resident pages so far, and anonymous ones now; 0 of what has ended or is still our copy."""
+    found, about = {"VmHWM": 0, "RssAnon": 0}, Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return 0
+        if (about / "cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes():
+            for line in (about / "status").read_text(encoding="ascii").splitlines():
+                name, _, rest = line.partition(":")
+                if name in found:
+                    found[name] = int(rest.split()[0]) * 1024
+    return found
 
 
 def write_params(path: Path, dreaming: bool) -> None:
