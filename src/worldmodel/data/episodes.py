@@ -5,7 +5,8 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,10 +92,10 @@ def write_prepared(
 
     Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
     """
-    chosen = [index for index, split in enumerate(splits) if split is not None]
+    chosen = array("q", (index for index, split in enumerate(splits) if split is not None))
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
-    records = _Chosen(episodes, splits, sorted(chosen, key=lambda index: _order(episodes[index])))
+    records = _Chosen(episodes, splits, _in_order(episodes, chosen))
     _require_distinct(records)
     _remove_earlier(folder)
     if form == "lmdb":
@@ -145,8 +146,14 @@ class _Chosen:
         )
 
 
-def _order(episode: Kept) -> tuple[bool, str, str, int]:
-    return (episode.source == "dream", episode.agent_id, episode.name, episode.segment)
+def _in_order(episodes: Sequence[Kept], chosen: Iterable[int]) -> "array[int]":
+    """Observed ones first, by agent, name and segment: one key after the other, which makes no new objects."""
+    order = list(chosen)
+    order.sort(key=lambda index: episodes[index].segment)
+    order.sort(key=lambda index: episodes[index].name)
+    order.sort(key=lambda index: episodes[index].agent_id)
+    order.sort(key=lambda index: episodes[index].source == "dream")
+    return array("q", order)
 
 
 def _file(episode: Kept) -> str:

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from worldmodel.data.schema import Described, Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
 
-NOTHING: Mapping[str, Any] = {}
-
 Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
 
 
@@ -63,40 +61,79 @@ class Kept(Described, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """An episode whose arrays are in a spool."""
+class Facts:
+    """What most episodes of a spool have in common with others: one object for all of these."""
 
     spool: "Spool"
-    offset: int  # with shapes, its place
     shapes: Shapes
     agent_id: str
-    name: str
     segment: int
     source: Source
     split: Split | None
     terminal: bool
-    provenance: Mapping[str, Any]
-    begin: float  # seconds
     length: int
+    provenance: Mapping[str, Any] = field(compare=False)  # where it is not empty, no facts are shared
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An episode whose arrays are in a spool."""
+
+    facts: Facts
+    name: str
+    offset: int  # bytes
+
+    @property
+    def agent_id(self) -> str:
+        return self.facts.agent_id
+
+    @property
+    def segment(self) -> int:
+        return self.facts.segment
+
+    @property
+    def source(self) -> Source:
+        return self.facts.source
+
+    @property
+    def split(self) -> Split | None:
+        return self.facts.split
+
+    @property
+    def terminal(self) -> bool:
+        return self.facts.terminal
+
+    @property
+    def length(self) -> int:
+        return self.facts.length
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return self.facts.provenance
+
+    @property
+    def begin(self) -> float:
+        """Seconds, read from the spool."""
+        return float(self.table().timestamps[0])
 
     @property
     def identity(self) -> str:
         return identity_of(self.agent_id, self.name)
 
     def numbered(self, segment: int) -> Self:
-        return replace(self, segment=segment)
+        return replace(self, facts=replace(self.facts, segment=segment))
 
     def table(self) -> Table:
-        return self.spool.read(Place(self.offset, self.shapes))
+        return self.facts.spool.read(Place(self.offset, self.facts.shapes))
 
 
-@dataclass
+@dataclass(eq=False)
 class Spool:
     """Tables end to end in a file that is gone when its block ends."""
 
     stream: BinaryIO
     end: int = 0
-    _one: dict[Any, Any] = field(default_factory=dict)  # object for what many have: agents, shapes, lengths
+    _one: dict[Any, Any] = field(default_factory=dict)  # object for all shapes, and all facts, that are equal
 
     @classmethod
     @contextmanager
@@ -118,20 +155,18 @@ class Spool:
 
     def add(self, episode: Episode) -> Spooled:
         offset, shapes = self.put(episode.table())
-        return Spooled(
+        facts = Facts(
             spool=self,
-            offset=offset,
             shapes=shapes,
-            agent_id=self._one.setdefault(episode.agent_id, episode.agent_id),
-            name=episode.name,
+            agent_id=episode.agent_id,
             segment=episode.segment,
             source=episode.source,
             split=episode.split,
             terminal=episode.terminal,
-            provenance=episode.provenance or NOTHING,
-            begin=episode.begin,
-            length=self._one.setdefault(episode.length, episode.length),
+            length=episode.length,
+            provenance=episode.provenance,
         )
+        return Spooled(facts if episode.provenance else self._one.setdefault(facts, facts), episode.name, offset)
 
     def read(self, place: Place) -> Table:
         self.stream.flush()
