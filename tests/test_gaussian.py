@@ -89,7 +89,7 @@ def test_far_from_all_points_it_is_ridge():
     far, actions = np.full((1, 3), 1e4, np.float32), np.zeros((1, 1, 1), np.float32)
     known = np.concatenate([far, actions[:, 0]], axis=1)
     expected = far + known @ found.start.weight.T + found.start.bias
-    np.testing.assert_allclose(found.rollout(far, actions)[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.rollout(far, actions)[:, 0], expected, atol=1e-6 * far.max())  # float32 of the sum
 
 
 def test_inputs_that_tell_nothing_get_long_scales():
