@@ -149,7 +149,7 @@ def test_changes_that_the_page_on_sweeps_shows_are_those_of_the_study():
     shown = re.findall(r"^\| (\d+|all) .*?\| (.*?) \| (.*?) \|$", (ROOT / "docs/sweeps.md").read_text(), re.M)
     assert len(shown) == 3
     for size, *changes in shown:
-        assert changes == [table[size, "rho 0.1"], table[size, "rho 0.25"]]
+        assert changes == [table[size, "rho 0.5"], table[size, "repeat, rho 0.5"]]
 
 
 def test_sizes_that_the_page_on_the_bundle_shows_are_those_of_the_committed_run():
