@@ -21,7 +21,7 @@ from worldmodel.runtime import numerics, stage, work
 from worldmodel.runtime.checkpoint import Checkpoints, held_for
 from worldmodel.runtime.fingerprint import import_closure
 
-LIBRARIES = ("msgspec", "numpy", "pysimdjson", "torch")
+LIBRARIES = ("numba", "numpy", "torch")
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 

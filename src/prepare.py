@@ -18,7 +18,7 @@ from worldmodel.data.split import assign
 from worldmodel.data.spool import Spool, Spooled
 from worldmodel.runtime import stage, work
 
-LIBRARIES = ("lmdb", "msgspec", "numpy", "pysimdjson")
+LIBRARIES = ("lmdb", "numba", "numpy")
 SHOWN_AGENTS = 10
 
 

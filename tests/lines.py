@@ -1,8 +1,12 @@
 """Raw log lines, good and bad, and short ways to say what was read from them."""
 
 import json
+from itertools import chain
 
+from worldmodel.data.blocks import Block
+from worldmodel.data.columnreader import ColumnReader
 from worldmodel.data.logs import read_logs
+from worldmodel.data.rows import parse_line
 
 GAP = 60.0  # seconds
 
@@ -34,3 +38,16 @@ def times(logs):
 
 def reasons(logs):
     return [str(reject) for reject in logs.rejects]
+
+
+def fast(data):
+    """The rows of a block as the fast way reads them, and the numbers of the lines that it left to the exact one."""
+    found = ColumnReader().read(Block(1, data))
+    rows = [each if isinstance(each, list) else list(map(each.row, range(len(each)))) for each in found]
+    left = [row.line for each in found if isinstance(each, list) for row in each]
+    return list(chain.from_iterable(rows)), left
+
+
+def exact(data):
+    """The same rows as the exact way reads them."""
+    return [row for number, line in enumerate(data.split(b"\n"), 1) for row in parse_line(number, line)]

@@ -7,21 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_episodes, write_logs
-from lines import GAP, frame, log, named
+from lines import GAP, exact, fast, frame, log, named
 from test_fuzzed_logs import changes, damaged
-from worldmodel.data import blocks, reading
-from worldmodel.data.columnreader import ColumnReader
+from worldmodel.data import blocks, columnreader, reading
+from worldmodel.data.columnreader import MOST_RUNS, ColumnReader
 from worldmodel.data.files import LogFile
 from worldmodel.data.logs import read_logs
-from worldmodel.data.rows import Row, parse_line
+from worldmodel.data.rows import parse_line
 
 GOOD = {"agent_id": "a", "timestamp": 1.5, "features": [0.1, -2]}
 FULL = GOOD | {"action": [1, 0.25], "reward": -0.5, "meta": {"episode": "x", "note": {"a": [1, None, "b:c"]}}}
 
 
-def columns_of(*lines):
+def text_of(*lines):
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-    return ColumnReader().read(1, b"".join(text + b"\n" for text in texts))
+    return b"".join(text + b"\n" for text in texts)
+
+
+def exact_rows(_, block):
+    lines = block.data.split(b"\n")
+    return [[row for number, line in enumerate(lines, block.first) for row in parse_line(number, line)]]
 
 
 def bits(logs):
@@ -39,16 +44,14 @@ def bits(logs):
 def exactly(folder):
     """What the exact way alone reads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ColumnReader, "read", lambda *_: None)
+        patch.setattr(ColumnReader, "read", exact_rows)
         return read_logs([folder], GAP)
 
 
 @pytest.mark.parametrize("line", [GOOD, FULL, GOOD | {"action": 3}, GOOD | {"reward": 0, "meta": {}}])
-def test_a_good_line_is_read_as_the_exact_way_reads_it(line):
-    found = columns_of(line, line)
-    assert [found.row(index) for index in range(2)] == [
-        parse_line(number, json.dumps(line).encode())[0] for number in (1, 2)
-    ]
+def test_good_lines_after_the_first_are_read_as_the_exact_way_reads_them(line):
+    data = text_of(line, line, line)
+    assert fast(data) == (exact(data), [1])
 
 
 @pytest.mark.parametrize(
@@ -83,8 +86,9 @@ def test_a_good_line_is_read_as_the_exact_way_reads_it(line):
         {"other": 1},
     ],
 )
-def test_what_is_bad_or_unlike_its_neighbours_is_in_doubt(other):
-    assert columns_of(GOOD, GOOD | other) is None
+def test_what_is_bad_or_unlike_its_neighbours_goes_the_exact_way_alone(other):
+    data = text_of(GOOD, GOOD, GOOD | other, GOOD, GOOD)
+    assert fast(data) == (exact(data), [1, 3])
 
 
 @pytest.mark.parametrize(
@@ -107,14 +111,25 @@ def test_what_is_bad_or_unlike_its_neighbours_is_in_doubt(other):
         b"\0",
     ],
 )
-def test_text_that_parsers_may_read_in_other_ways_is_in_doubt(text):
-    assert columns_of(text) is None
-    assert columns_of(text, text) is None
+def test_text_that_parsers_may_read_in_other_ways_goes_the_exact_way(text):
+    data = text_of(GOOD, GOOD, text, text, GOOD)
+    rows, left = fast(data)
+    assert (rows, [line for line in left if line in (2, 5)]) == (exact(data), [])
 
 
-def test_lists_that_make_up_for_each_others_length_are_in_doubt():
-    assert columns_of(GOOD, GOOD | {"features": [1]}, GOOD | {"features": [1, 2, 3]}) is None
-    assert columns_of(GOOD | {"reward": 1}, GOOD | {"reward": []}, GOOD | {"reward": [1, 2]}) is None
+def test_blank_lines_are_no_rows_but_count():
+    data = text_of(GOOD, b"", GOOD, b" \t\r", GOOD)
+    assert fast(data) == (exact(data), [1])
+
+
+def test_line_ends_of_another_system_are_a_form_too():
+    data = text_of(GOOD, GOOD, GOOD).replace(b"\n", b"\r\n")
+    assert fast(data) == (exact(data), [1])
+
+
+def test_a_block_of_many_forms_goes_the_exact_way_from_some_line_on():
+    data = text_of(*[GOOD, GOOD | {"meta": {}}] * MOST_RUNS)
+    assert fast(data) == (exact(data), [1, 2, *range(MOST_RUNS + 3, 2 * MOST_RUNS + 1)])
 
 
 numbers = st.one_of(
@@ -192,8 +207,10 @@ def test_damaged_logs_give_the_same_episodes_and_rejects(tmp_path_factory, damag
 def test_what_the_pipeline_writes_is_read_without_the_exact_way(tmp_path, monkeypatch, kind):
     episodes = make_episodes(5, 40, kind=kind)
     write_logs(tmp_path, episodes)
-    monkeypatch.setattr(reading, "rows_of", lambda _: pytest.fail("the exact way was taken"))
+    looked_at = []
+    monkeypatch.setattr(columnreader, "parse_line", lambda *line: looked_at.append(line) or parse_line(*line))
     assert list(read_logs([tmp_path], GAP).episodes) == episodes
+    assert [number for number, _ in looked_at] == [1]
 
 
 def test_several_processes_read_the_same(tmp_path, monkeypatch):
@@ -208,10 +225,3 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(reading.os, "sched_getaffinity", lambda _: {0, 1})
     assert len(reading.split(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
     assert bits(read_logs([tmp_path], GAP)) == bits(alone)
-
-
-def test_rows_of_the_fast_way_say_where_they_stand(tmp_path):
-    found = columns_of(GOOD, GOOD | {"timestamp": 2})
-    assert [found.row(index) for index in range(2)] == [
-        Row(number, "", row.frame, "a", {}) for number, row in ((1, found.row(0)), (2, found.row(1)))
-    ]

@@ -42,7 +42,7 @@ SOURCES = {
     "src/worldmodel/runtime/t*": "train validate",
     "src/worldmodel/data/[abcg]*.py src/worldmodel/data/files.py src/worldmodel/data/logs.py": "dreams prepare",
     "src/worldmodel/data/re*.py src/worldmodel/data/rows.py src/worldmodel/data/split.py": "dreams prepare",
-    "src/worldmodel/data/template.py": "dreams prepare",
+    "src/worldmodel/data/form.py src/worldmodel/data/scanning.py": "dreams prepare",
     "src/worldmodel/data/spool.py": "dreams prepare normalize",
     "src/worldmodel/data/frame.py src/worldmodel/data/schema.py": "dreams prepare normalize train validate",
     "src/worldmodel/data/listing.py src/worldmodel/data/table.py": "dreams prepare normalize train validate",

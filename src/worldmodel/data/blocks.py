@@ -3,7 +3,10 @@
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
+
+import numpy as np
 
 from worldmodel.data.files import LogFile, opened
 
@@ -11,6 +14,7 @@ BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
 MAX_UNPACKED = 200  # times the size of a .gz; logs reach 5 to 50
 UNPACKED_UNASKED = 64 << 20  # bytes that any .gz may unpack to
+LINE_BREAK = ord("\n")
 BOM = b"\xef\xbb\xbf"
 GZIP = 31  # zlib's wbits for a gzip header and trailer
 
@@ -23,6 +27,12 @@ class Block:
     data: bytes
     read: int = 0  # bytes of the file on disk that are done with it
     flaw: str = ""  # why line `first`, and perhaps all after it, cannot be read; data is empty then
+
+    @cached_property
+    def lines(self) -> int:
+        """How many there are; a flaw is one."""
+        breaks = int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == LINE_BREAK))
+        return breaks + (not self.data.endswith(b"\n"))
 
 
 class _UnreadableError(Exception):
@@ -42,8 +52,9 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
             stream.seek(begin)
             chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream, end and end - begin)
             for data, read in _whole_lines(chunks):
-                yield Block(number, data, read, "" if data else f"longer than {MAX_LINE_BYTES >> 20} MiB")
-                number += data.count(b"\n") if data else 1
+                block = Block(number, data, read, "" if data else f"longer than {MAX_LINE_BYTES >> 20} MiB")
+                yield block
+                number += block.lines
     except _UnreadableError as error:
         yield Block(number, b"", flaw=str(error))
     except OSError as error:

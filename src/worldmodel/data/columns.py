@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.frame import FLOAT32_MAX, Float32, Frame
+from worldmodel.data.frame import Float32, Frame
 from worldmodel.data.rows import Row
 from worldmodel.data.schema import Kind
 from worldmodel.data.table import Table
@@ -23,6 +23,13 @@ class Signature(NamedTuple):
     kind: Kind
     action: int  # length of a continuous action, else 0
     reward: bool
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Signature":
+        action = frame.action
+        if isinstance(action, np.ndarray):
+            return cls(frame.features.size, "continuous", action.size, frame.reward is not None)
+        return cls(frame.features.size, "none" if action is None else "discrete", 0, frame.reward is not None)
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,14 @@ class Columns:
         return self.agents[int(self.agent_index[index])]
 
     def table(self, indices: Ints, confidence: float | None) -> Table:
-        """Some of the rows, all of one confidence."""
+        """Some of the rows, in order, all of one confidence; no copy where they stand together."""
+        first, end = int(indices[0]), int(indices[-1]) + 1
+        rows = slice(first, end) if end - first == len(indices) else indices
         return Table(
-            timestamps=self.timestamps[indices],
-            features=self.features[indices],
-            actions=None if self.actions is None else self.actions[indices],
-            rewards=None if self.rewards is None else self.rewards[indices],
+            timestamps=self.timestamps[rows],
+            features=self.features[rows],
+            actions=None if self.actions is None else self.actions[rows],
+            rewards=None if self.rewards is None else self.rewards[rows],
             confidence=None if confidence is None else np.full(len(indices), confidence, np.float32),
         )
 
@@ -71,34 +80,7 @@ class Columns:
         return Row(int(self.lines[index]), "", frame, agent, meta)
 
 
-def joined(runs: Sequence[Columns]) -> Columns | None:
-    """One after the other; None where their signatures differ."""
-    if len(runs) == 1:
-        return runs[0]
-    if any(run.signature != runs[0].signature for run in runs):
-        return None
-    which = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
-    agent_index, agents = indexed([run.agents[0] for run in runs])
-    arrays = {
-        name: None if getattr(runs[0], name) is None else np.concatenate([getattr(run, name) for run in runs])
-        for name in ("lines", "timestamps", "features", "actions", "rewards")
-    }
-    metas = [run.metas[0] for run in runs]
-    whole: Any = arrays | {"agent_index": agent_index[which], "agents": agents, "meta_index": which, "metas": metas}
-    return Columns(**whole, signature=runs[0].signature)
-
-
 def indexed(values: Sequence[Value]) -> tuple[Ints, list[Value]]:
     """Where each value stands among the distinct ones, and these in order of their first appearance."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values)), list(numbers)
-
-
-def require(certain: bool) -> None:
-    if not certain:
-        raise ValueError("in doubt")
-
-
-def float32(numbers: NDArray[np.float64]) -> Float32:
-    require(bool((np.abs(numbers) < FLOAT32_MAX).all()))
-    return numbers.astype(np.float32)

@@ -95,7 +95,9 @@ def write_prepared(
     chosen = array("q", (index for index, split in enumerate(splits) if split is not None))
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
-    records = _Chosen(episodes, splits, _in_order(episodes, chosen))
+    numbers = np.zeros(len(episodes), np.uint64)
+    numbers[chosen] = [_number(episodes[index]) for index in chosen]
+    records = _Chosen(episodes, splits, _in_order(episodes, chosen), numbers)
     _require_distinct(records)
     _remove_earlier(folder)
     if form == "lmdb":
@@ -115,11 +117,12 @@ class _Chosen:
     episodes: Sequence[Kept]
     splits: Sequence[Split | None]
     order: Sequence[int]
+    numbers: NDArray[np.uint64]  # that name the files, by index of the episode
     shards: Mapping[str, str] = field(default_factory=dict)  # by file
 
     def __iter__(self) -> Iterator[Record]:
         for index in self.order:
-            file = _file(self.episodes[index])
+            file = self._file(index)
             yield self._record(index, file, self.shards.get(file, ""))
 
     def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
@@ -127,7 +130,10 @@ class _Chosen:
         ordered = sorted(order, key=lambda index: self.episodes[index].source == "dream")
         for index in tqdm(ordered, desc="episodes", unit="episode", disable=None):
             episode = self.episodes[index]
-            yield episode.source, _file(episode), npz_bytes(_arrays(episode.table(), action_space))
+            yield episode.source, self._file(index), npz_bytes(_arrays(episode.table(), action_space))
+
+    def _file(self, index: int) -> str:
+        return f"{self.numbers[index]:016x}.npz"
 
     def _record(self, index: int, file: str, shard: str) -> Record:
         episode, split = self.episodes[index], self.splits[index]
@@ -156,14 +162,13 @@ def _in_order(episodes: Sequence[Kept], chosen: Iterable[int]) -> "array[int]":
     return array("q", order)
 
 
-def _file(episode: Kept) -> str:
+def _number(episode: Kept) -> int:
     identity = canonical([episode.source, episode.identity, episode.segment])
-    return hashlib.sha256(identity.encode()).hexdigest()[:16] + ".npz"
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
 
 
 def _require_distinct(records: _Chosen) -> None:
-    numbers = np.fromiter((int(record.file[:16], 16) for record in records), np.uint64, len(records.order))
-    number, count = np.unique(numbers, return_counts=True)
+    number, count = np.unique(records.numbers[records.order], return_counts=True)
     if count.max() > 1:
         file = f"{number[count.argmax()]:016x}.npz"
         same = [

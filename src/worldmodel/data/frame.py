@@ -143,7 +143,8 @@ _META: dict[str, tuple[Callable[[Any], bool], str]] = {
 META_KEYS = frozenset({*_META, "confidence"})
 
 
-def _parse_agent(found: object) -> str:
+def parse_agent(found: object) -> str:
+    """Raises ValueError for what is no TEXT."""
     if not is_text(found):
         raise wrong("agent_id", found, _EXPECTED["agent_id"])
     return cast(str, found)
@@ -196,7 +197,7 @@ def _deeper(found: object, levels: int) -> bool:
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {
-    "agent_id": _parse_agent,
+    "agent_id": parse_agent,
     "timestamp": _parse_timestamp,
     "features": lambda found: _parse_vector("features", found),
     "action": _parse_action,

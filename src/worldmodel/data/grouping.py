@@ -64,7 +64,7 @@ class Grouper:
             for number, index in enumerate(run):
                 row = columns.row(int(index))
                 if self.add(row) and number + 1 < len(run):
-                    self._open[columns.agent(int(index))].follow(columns, run[number + 1 :])
+                    self._open[columns.agent(int(index))].extend(columns, run[number:])
                     break
 
     def take(self) -> Iterator[Found]:
@@ -175,12 +175,12 @@ class _Piece:
         self.length += 1
         self.last = frame.timestamp
 
-    def follow(self, columns: Columns, indices: Ints) -> None:
-        """Rows that have the meta of the latest frame and go on in time."""
-        meta = self.frames[-1].meta
+    def extend(self, columns: Columns, indices: Ints) -> None:
+        """The latest frame, which is the first of these rows, and rows that have its meta and go on in time."""
+        meta = self.frames.pop().meta
         self._close_table()
         self.tables.append(columns.table(indices, meta.get("confidence") if self.source == "dream" else None))
-        self.length += len(indices)
+        self.length += len(indices) - 1
         self.last = float(self.tables[-1].timestamps[-1])
 
     def found(self) -> Found:

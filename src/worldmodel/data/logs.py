@@ -103,7 +103,8 @@ class _Pass(Generic[Kept]):
         for part, tables in parts:
             name, before = part.file.name, lines
             for parsed in tables:
-                self._add(grouper, parsed.after(before))
+                for found in parsed.after(before):
+                    self._add(grouper, found)
                 lines += parsed.lines
                 self._take(grouper, kept, places)
                 bar.update(parsed.read)
@@ -148,14 +149,14 @@ def votes_of(found: Columns | list[Row]) -> Iterator[tuple[bool, Signature, int]
         return
     for row in found:
         if row.frame is not None:
-            yield row.meta.get("source") == "dream", _signature(row.frame), 1
+            yield row.meta.get("source") == "dream", Signature.of(row.frame), 1
 
 
 def conform(row: Row, signature: Signature) -> Row:
     """The row, refused where its frame deviates from the signature."""
-    if row.frame is None or row.reason or _signature(row.frame) == signature:
+    if row.frame is None or row.reason or Signature.of(row.frame) == signature:
         return row
-    found = _signature(row.frame)
+    found = Signature.of(row.frame)
     said = [
         (f"features: found {found.features} numbers", f"{signature.features}", found.features != signature.features),
         (f"action: found {_action_text(found)}", _action_text(signature), found[1:3] != signature[1:3]),
@@ -163,13 +164,6 @@ def conform(row: Row, signature: Signature) -> Row:
     ]
     reason = "; ".join(f"{what}, expected {expected} as in most rows" for what, expected, differs in said if differs)
     return replace(row, reason=reason)
-
-
-def _signature(frame: Frame) -> Signature:
-    action = frame.action
-    if isinstance(action, np.ndarray):
-        return Signature(frame.features.size, "continuous", action.size, frame.reward is not None)
-    return Signature(frame.features.size, "none" if action is None else "discrete", 0, frame.reward is not None)
 
 
 def _action_text(signature: Signature) -> str:

@@ -14,10 +14,10 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from worldmodel.data.blocks import MAX_LINE_BYTES, read_blocks
-from worldmodel.data.columnreader import ColumnReader
+from worldmodel.data.columnreader import ColumnReader, Found
 from worldmodel.data.columns import Columns
 from worldmodel.data.files import SUFFIXES, Location, LogFile, log_files, opened
-from worldmodel.data.rows import Row, rows_of
+from worldmodel.data.rows import Row
 
 PART_BYTES = 2 << 20
 PARALLEL_BYTES = 64 << 20  # below it, starting processes costs more than it gains
@@ -35,15 +35,17 @@ class Part(NamedTuple):
 class Parsed(NamedTuple):
     """A few hundred lines; they are numbered from the part's first one, which is 1."""
 
-    found: Columns | list[Row]
-    lines: int  # line breaks
+    found: list[Found]
+    lines: int
     read: int  # bytes of the file on disk
 
-    def after(self, lines: int) -> Columns | list[Row]:
+    def after(self, lines: int) -> Iterator[Found]:
         """What was found, numbered as so many lines into the file."""
-        if isinstance(self.found, Columns):
-            return replace(self.found, lines=self.found.lines + lines)
-        return [replace(row, line=row.line + lines) for row in self.found]
+        for each in self.found:
+            if isinstance(each, Columns):
+                yield replace(each, lines=each.lines + lines)
+            else:
+                yield [replace(row, line=row.line + lines) for row in each]
 
 
 def find_logs(folders: Sequence[Location]) -> list[LogFile]:
@@ -118,9 +120,8 @@ def parse(part: Part) -> Iterator[Parsed]:
     """What the lines of a part hold."""
     reader, read = ColumnReader(), 0
     for block in read_blocks(part.file, part.begin, part.end):
-        found = None if block.flaw else reader.read(block.first, block.data)
-        lines = block.data.count(b"\n") or 1
-        yield Parsed(list(rows_of(block)) if found is None else found, lines, block.read - read)
+        found: list[Found] = [[Row(block.first, block.flaw)]] if block.flaw else reader.read(block)
+        yield Parsed(found, block.lines, block.read - read)
         read = block.read
 
 

@@ -3,11 +3,10 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from worldmodel.data.blocks import Block
 from worldmodel.data.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
 
 BOM = "\ufeff"
@@ -26,17 +25,10 @@ class Row:
     position: int | None = None  # in an episode line, from 0; None for a frame line
 
 
-def rows_of(block: Block) -> Iterator[Row]:
-    """The rows of each line of a block; blank lines have none."""
-    if block.flaw:
-        yield Row(block.first, block.flaw)
-    for number, line in enumerate(block.data.split(b"\n"), block.first):
-        if line.strip():
-            yield from parse_line(number, line)
-
-
 def parse_line(number: int, line: bytes) -> list[Row]:
-    """The row of a frame line, or the rows of an episode line."""
+    """The row of a frame line, or the rows of an episode line; a blank line has none."""
+    if not line.strip():
+        return []
     try:
         found = decoded(line)
     except ValueError as error:
