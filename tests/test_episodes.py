@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back(tmp_path, kind, rewards, form):
 
 def test_one_npz_holds_little_endian_arrays_and_no_pickle(tmp_path):
     prepared = write_prepared(tmp_path, make_episodes(1, 5, source="dream"), ["train"], CONTINUOUS)
-    with np.load(tmp_path / "episodes" / prepared.records[0].file, allow_pickle=False) as file:
+    with np.load(tmp_path / "episodes" / next(iter(prepared)).file, allow_pickle=False) as file:
         kinds = {name: file[name].dtype.str for name in file.files}
     vectors = dict.fromkeys(["features", "actions", "rewards", "confidence"], "<f4")
     assert kinds == {"timestamps": "<f8", **vectors}
@@ -98,13 +98,13 @@ def test_the_other_format_leaves_nothing_behind(tmp_path):
 def test_a_shard_that_is_missing_broken_or_lacks_an_episode_is_named(tmp_path):
     prepared = write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, "lmdb")
     with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):
-        prepared.load(replace(prepared.records[0], file="0" * 16 + ".npz"))
+        prepared.load(replace(next(iter(prepared)), file="0" * 16 + ".npz"))
     (tmp_path / "episodes" / "observed-00000.lmdb").write_bytes(b"garbage" * 9999)
     with pytest.raises(ValueError, match=r"observed-00000.lmdb: not a readable shard \(.*MDB_INVALID"):
-        prepared.load(prepared.records[0])
+        prepared.load(next(iter(prepared)))
     (tmp_path / "episodes" / "observed-00000.lmdb").unlink()
     with pytest.raises(ValueError, match=r"observed-00000.lmdb: no such file; run dvc repro prepare"):
-        prepared.load(prepared.records[0])
+        prepared.load(next(iter(prepared)))
     with pytest.raises(ValueError, match=r"1 of 1 files .* are missing, observed-00000.lmdb first"):
         read_prepared(tmp_path)
 
@@ -126,9 +126,9 @@ def test_file_names_stay_when_episodes_are_added(tmp_path):
 def test_names_in_the_logs_never_reach_the_file_system(tmp_path):
     episodes = [replace(make_episodes(1, 4)[0], agent_id="../../etc", name="/passwd")]
     prepared = write_prepared(tmp_path / "out", episodes, ["train"], CONTINUOUS)
-    assert prepared.records[0].agent_id == "../../etc"
-    assert sorted(contents(tmp_path)) == [f"out/episodes/{prepared.records[0].file}", "out/manifest.json"]
-    assert len(prepared.records[0].file.removesuffix(".npz")) == 16
+    assert next(iter(prepared)).agent_id == "../../etc"
+    assert sorted(contents(tmp_path)) == [f"out/episodes/{next(iter(prepared)).file}", "out/manifest.json"]
+    assert len(next(iter(prepared)).file.removesuffix(".npz")) == 16
 
 
 def test_left_out_episodes_are_not_written(tmp_path):
@@ -184,7 +184,7 @@ def test_a_missing_or_broken_manifest_is_named(tmp_path, text, reason):
 
 
 def test_a_manifest_that_points_elsewhere_is_refused(tmp_path):
-    file = prepared_in(tmp_path).records[0].file
+    file = next(iter(prepared_in(tmp_path))).file
     manifest = tmp_path / "manifest.json"
     manifest.write_text(manifest.read_text().replace(file, "../../secret.npz"))
     with pytest.raises(ValueError, match=r"secret.*expected 16 hex digits"):
@@ -192,7 +192,7 @@ def test_a_manifest_that_points_elsewhere_is_refused(tmp_path):
 
 
 def test_a_missing_episode_file_is_named(tmp_path):
-    file = prepared_in(tmp_path).records[1].file
+    file = tuple(prepared_in(tmp_path))[1].file
     (tmp_path / "episodes" / file).unlink()
     with pytest.raises(ValueError, match=f"1 of 2 files that manifest.json lists are missing, {file} first"):
         read_prepared(tmp_path)
@@ -201,14 +201,14 @@ def test_a_missing_episode_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off"])
 def test_an_episode_file_that_is_no_npz_is_named(tmp_path, content):
     prepared = prepared_in(tmp_path)
-    (tmp_path / "episodes" / prepared.records[0].file).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{prepared.records[0].file}: not a readable NPZ"):
-        prepared.load(prepared.records[0])
+    (tmp_path / "episodes" / next(iter(prepared)).file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{next(iter(prepared)).file}: not a readable NPZ"):
+        prepared.load(next(iter(prepared)))
 
 
 def test_an_episode_file_that_unpacks_to_more_than_its_frames_is_refused(tmp_path):
     prepared = prepared_in(tmp_path)
-    record = prepared.records[0]
+    record = next(iter(prepared))
     np.savez_compressed(tmp_path / "episodes" / record.file, features=np.zeros(10**7, np.float32))
     with pytest.raises(ValueError, match=f"{record.file}: not a readable NPZ .it unpacks to 40000128 bytes, expected"):
         prepared.load(record)
@@ -216,7 +216,7 @@ def test_an_episode_file_that_unpacks_to_more_than_its_frames_is_refused(tmp_pat
 
 def test_an_episode_file_with_other_arrays_is_named(tmp_path):
     prepared = prepared_in(tmp_path)
-    record = prepared.records[0]
+    record = next(iter(prepared))
     np.savez(tmp_path / "episodes" / record.file, features=np.zeros((4, 2)))
     with pytest.raises(ValueError, match=rf"{record.file}: holds .*<f8.*expected .*<f4.*run dvc repro prepare"):
         prepared.load(record)

@@ -157,7 +157,7 @@ def test_a_hundred_thousand_short_episodes_are_a_few_files(tmp_path, capsys):
     prepared = prepare(tmp_path / "logs", None, tmp_path / "out", make_intake(format="lmdb"))
     assert len(prepared) == 100_000
     assert len(contents(tmp_path / "out")) < 10
-    for record in prepared.records[::9999]:
+    for record in tuple(prepared)[::9999]:
         assert prepared.load(record).features.tolist() == [[float(record.name)]] * 2
     assert "rejected: 0 of 200000 rows" in capsys.readouterr().out
 

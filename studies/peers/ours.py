@@ -31,6 +31,8 @@ def train_ours(material: Material, params: Params, seed: int) -> Trained:
     spent = time.process_time() - begin
     looks = 1 + sum(series == "val" for _, series, _ in run.losses)
 
+    model.eval()
+
     def predict(batch: Tensors) -> Tensor:
         features: Tensor = model(batch.history, batch.past_actions, batch.planned_actions).features
         return features

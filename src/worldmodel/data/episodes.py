@@ -57,11 +57,6 @@ class Prepared:
     def __len__(self) -> int:
         return self.count
 
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """All of them in memory."""
-        return tuple(self)
-
     def load(self, record: Record) -> Arrays:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / EPISODES / (record.shard or record.file)

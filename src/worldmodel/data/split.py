@@ -114,9 +114,11 @@ def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | N
         if episode.source == "dream" and (identity := _start(episode))
     }
     asked = set(starts.values())
+    if not asked:
+        return
     found = {
         episode.identity: split
-        for episode, split in zip(episodes if asked else (), splits if asked else (), strict=True)
+        for episode, split in zip(episodes, splits, strict=True)
         if split and episode.source == "observed" and episode.identity in asked
     }
     for index, identity in starts.items():
