@@ -78,13 +78,17 @@ def train(
 
 def sources(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
     """What is trained on, and what is selected on."""
-    observed, dreamed, held_out = (
-        windows(packed, packed.where(split, source), settings.history, settings.horizon)
-        for split, source in (("train", "observed"), ("train", "dream"), ("val", "observed"))
+    observed, dreamed = (
+        windows(packed, packed.where("train", source), settings.history, settings.horizon)
+        for source in ("observed", "dream")
     )
     rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
     weigh = settings.dream_weighting == "confidence"
-    return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), held_out
+    return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), _held_out(packed, settings)
+
+
+def _held_out(packed: Packed, settings: params.Train) -> Windows:
+    return windows(packed, packed.where("val", "observed"), settings.history, settings.horizon)
 
 
 def untrained(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
@@ -100,7 +104,8 @@ def untrained(packed: Packed, settings: params.Train, device: torch.device) -> W
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
     )
-    return learner.new_model(shape, packed, packed.where("train"), settings.seed, device)
+    seen = learner.thinned(_held_out(packed, settings))
+    return learner.new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=seen)
 
 
 def objective(settings: params.Train, t: int) -> learner.Objective:

@@ -55,18 +55,18 @@ class PlainWorldModel(nn.Module):
         assert shape.encoder == "gru"
         assert not shape.context_spread
         norm, activation = (WrittenLayerNorm, WrittenSiLU) if written_out else (nn.LayerNorm, nn.SiLU)
-        self.state_dim, state, hidden = shape.state_dim, shape.state_dim, shape.hidden_dim
+        self.shape, state, hidden = shape, shape.state_dim, shape.hidden_dim
         narrow = state < shape.features
         self.register_buffer("change_std", torch.ones(state))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.cell = nn.GRUCell(shape.features + shape.actions, shape.encoder_dim)
-        self.head = nn.Linear(shape.encoder_dim, shape.z_dim - state)
+        self.head = nn.Linear(shape.encoder_dim, shape.context_dim)
         self.compress = nn.Linear(shape.features, state, bias=False) if narrow else nn.Identity()
         self.expand = nn.Linear(state, shape.features, bias=False) if narrow else nn.Identity()
-        self.linear = nn.Linear(state + shape.actions, state)
+        self.linear = nn.Linear(state + shape.motion_dim + shape.actions, state)
         self.enter = nn.Sequential(nn.Linear(shape.z_dim + shape.actions, hidden), norm(hidden), activation())
         self.trunk = nn.Sequential(nn.Linear(hidden, hidden), norm(hidden), activation())
-        self.change = nn.Linear(hidden, shape.z_dim)
+        self.change = nn.Linear(hidden, state + shape.context_dim)
         self.spread = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
 
@@ -85,21 +85,25 @@ class PlainWorldModel(nn.Module):
             if t > 0:
                 action = actions[:, t - 1]
             hidden = self.cell(torch.cat([features[:, t], action], dim=-1), hidden)
-        return torch.cat([self.compress(features[:, -1]), torch.tanh(self.head(hidden))], dim=-1)
+        known = [self.compress(features[:, -1])]
+        if self.shape.motion_dim:
+            change, moves = known[0] - self.compress(features[:, -2]), self.change_std > 0
+            known.append(torch.where(moves, change / torch.where(moves, self.change_std, 1.0), 0.0))
+        return torch.cat([*known, torch.tanh(self.head(hidden))], dim=-1)
 
     def forward(
         self, features: Tensor, past_actions: Tensor, planned_actions: Tensor, joint: bool = False
     ) -> Iterator[Frame]:
         """History and plan [B, K, A] -> one frame after the other; `joint`: the spread has a say in what is hidden."""
-        z = self.encode(features, past_actions)
+        z, dim = self.encode(features, past_actions), self.shape.state_dim
+        known = dim + self.shape.motion_dim
         for k in range(planned_actions.shape[1]):
             action = planned_actions[:, k]
             hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
             change = self.change(hidden)
-            state, context = z[:, : self.state_dim], z[:, self.state_dim :]
-            linear = self.linear(torch.cat([state, action], dim=-1))
-            state = state + self.change_std * (linear + change[:, : self.state_dim])
-            z = torch.cat([state, context + change[:, self.state_dim :]], dim=-1)
+            motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :dim]
+            state, context = z[:, :dim] + self.change_std * motion, z[:, known:] + change[:, dim:]
+            z = torch.cat([state, motion, context] if self.shape.motion_dim else [state, context], dim=-1)
             log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
             reward = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
             yield Frame(self.expand(state), log_std, reward)

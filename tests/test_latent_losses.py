@@ -80,7 +80,7 @@ def test_the_encoder_answers_the_mean_in_training_and_after():
     for found in (model.train(), model.eval()):
         z = found.encode(batch.history, batch.past_actions)
         assert torch.equal(z, posterior.sample(torch.zeros_like(posterior.mean)))
-    torch.testing.assert_close(posterior.mean, torch.atanh(first_batch()[0].encode(*batch[:2])[:, 2:]))
+    torch.testing.assert_close(posterior.mean, torch.atanh(first_batch()[0].encode(*batch[:2])[:, 4:]))
 
 
 def test_a_sample_is_the_mean_plus_noise_of_the_posteriors_std():
@@ -88,7 +88,7 @@ def test_a_sample_is_the_mean_plus_noise_of_the_posteriors_std():
     posterior = model.posterior(batch.history, batch.past_actions)
     z = posterior.sample(torch.ones_like(posterior.mean))
     assert torch.equal(z[:, :2], batch.history[:, -1])
-    torch.testing.assert_close(z[:, 2:] - posterior.mean, torch.full_like(posterior.mean, np.exp(-2)))
+    torch.testing.assert_close(z[:, 4:] - posterior.mean, torch.full_like(posterior.mean, np.exp(-2)))
 
 
 def test_noise_is_normal_and_depends_on_seed_and_step_alone():
@@ -142,7 +142,7 @@ def silhouette(model, held_out):
     """Of contexts grouped by kind of agent, -1..1 by cosine: 0 is no groups. An episode is not compared with itself."""
     batch = learner.to_device(held_out.take(np.arange(len(held_out))), CPU)
     with torch.no_grad():
-        context = model.encode(batch.history, batch.past_actions)[:, model.shape.state_dim :]
+        context = model.encode(batch.history, batch.past_actions)[:, -model.shape.context_dim :]
     context = torch.nn.functional.normalize(context, dim=-1).numpy()
     distance, episode = 1 - context @ context.T, held_out.episode
     same = episode[:, None] % 2 == episode % 2
@@ -154,7 +154,7 @@ def silhouette(model, held_out):
 @pytest.mark.parametrize("seed", [10, 20])
 def test_contrast_tells_agents_apart_by_what_only_their_dynamics_show(seed):
     packed, observed = make_packed(gains(96, seed) + gains(40, seed + 1)), np.arange(96)
-    shape = Shape(features=2, actions=2, rewards=False, history=4, horizon=8, z_dim=8, hidden_dim=32, encoder="mlp")
+    shape = Shape(features=2, actions=2, rewards=False, history=4, horizon=8, z_dim=10, hidden_dim=32, encoder="mlp")
     held_out = windows(packed, np.arange(96, 136), 4, 8)
     plain, contrasted = (
         silhouette(train(shape, packed, observed, 300, Objective(0.0, weight))[0], held_out) for weight in (0.0, 0.1)

@@ -6,6 +6,7 @@ import torch
 
 from factories import make_episodes, make_packed
 from worldmodel.data.windows import windows
+from worldmodel.learning import learner
 from worldmodel.learning.floors import fit_ridge, linear_start
 from worldmodel.learning.learner import new_model, to_device
 from worldmodel.learning.losses import world_model_loss
@@ -152,7 +153,7 @@ def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
 def test_the_untrained_model_is_ridge_rolled_out(kind, features):
     packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
     every = np.arange(6)
-    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1])
+    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1], history=1)
     model = new_model(shape, packed, every, seed=0, device=CPU)
     rows = [packed.rows(episode) for episode in every]
     ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
@@ -162,6 +163,66 @@ def test_the_untrained_model_is_ridge_rolled_out(kind, features):
     predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
     expected = ridge.rollout(batch.history[:, -1], batch.planned_actions)
     np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
+
+
+def with_motion(features=3, kind="continuous"):
+    """A packed data set, a shape that has room for motion, and both linear starts: with motion, and without."""
+    packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
+    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1])
+    assert shape.motion_dim == features
+    rows = [packed.rows(episode) for episode in range(6)]
+    features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
+    return packed, shape, [linear_start(features, actions, shape.state_dim, motion) for motion in (True, False)]
+
+
+@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
+@pytest.mark.parametrize("features", [1, 3])
+def test_where_z_has_room_the_untrained_model_is_a_ridge_that_knows_the_last_change(kind, features):
+    packed, shape, (start, _) = with_motion(features, kind)
+    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
+    found = windows(packed, np.arange(6), shape.history, shape.horizon)
+    given = to_device(found.take(np.arange(len(found))), CPU)
+    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
+    state, frames = given.history[:, -1].numpy(), []
+    change = state - given.history[:, -2].numpy()
+    for action in given.planned_actions.numpy().swapaxes(0, 1):
+        change = np.concatenate([state, change / start.change_std, action], axis=1) @ start.weight.T + start.bias
+        state = state + change
+        frames.append(state)
+    np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_it_starts_from_the_ridge_that_does_better_on_held_out_windows(better, monkeypatch):
+    packed, shape, starts = with_motion()
+    errors = iter([better, 1 - better])
+    monkeypatch.setattr(learner, "mean_error", lambda *_: next(errors))
+    unseen = windows(packed, np.arange(2), shape.history, shape.horizon)
+    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU, held_out=unseen)
+    expected = WorldModel(shape)
+    expected.start_from(starts[better])
+    torch.testing.assert_close(model.linear.weight, expected.linear.weight)
+    assert model.linear.weight[:, 3:6].any() == (better == 0)
+
+
+def test_z_holds_the_last_change_in_units_of_the_usual_one():
+    shape = replace(SHAPE, features=3)
+    model, (features, past, planned) = random_model(shape), random_inputs(shape)
+    model.change_std.copy_(torch.tensor([0.5, 2.0, 0.0]))
+    change = features[:, -1] - features[:, -2]
+    expected = torch.stack([2 * change[:, 0], change[:, 1] / 2, torch.zeros(6)], dim=1)
+    z = model.encode(features, past)
+    torch.testing.assert_close(z[:, 3:6], expected)
+    moved, _ = model.step(z, planned[:, 0])
+    torch.testing.assert_close(moved[:, :3] - z[:, :3], model.change_std * moved[:, 3:6])
+
+
+@pytest.mark.parametrize(
+    ("history", "features", "z_dim", "motion"), [(8, 17, 64, 17), (8, 24, 64, 24), (8, 25, 64, 0), (1, 17, 64, 0)]
+)
+def test_the_last_change_is_known_where_there_is_one_and_room_for_it(history, features, z_dim, motion):
+    shape = replace(SHAPE, history=history, features=features, z_dim=z_dim)
+    assert (shape.motion_dim, shape.context_dim) == (motion, z_dim - features - motion)
 
 
 def wide_packed():

@@ -58,13 +58,14 @@ class Fitting:
     ) -> Member:
         number, steps = len(ready), self.params.steps
         draws, weights, silenced = np.random.SeedSequence((self.seed, number)).generate_state(3)
-        model = learner.new_model(self.shape, self.packed, trained, int(weights), self.device, self.params.dropout)
+        observed, unseen = self._windows(trained), learner.thinned(self._windows(held_out))
+        model = learner.new_model(
+            self.shape, self.packed, trained, int(weights), self.device, self.params.dropout, unseen
+        )
         optimizer = learner.new_optimizer(model)
-        observed = self._windows(trained)
         mixture = Mixture(
             observed, self._windows(trained[:0]), self.params.batch_size, np.zeros(steps), int(draws), confidence=False
         )
-        unseen = learner.thinned(self._windows(held_out))
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(silenced))  # of dropout
             if begun:

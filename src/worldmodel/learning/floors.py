@@ -39,7 +39,12 @@ def persistence(last: Floats, horizon: int) -> Floats:
 
 def fit_ridge(features: Iterable[Floats], actions: Iterable[Floats]) -> Ridge:
     """Least squares with a small penalty, on (features, action) -> change, over episodes [T, F] and [T, A]."""
-    gram, cross, count = _moments(features, actions)
+    return _ridge(_transitions(features, actions))
+
+
+def _ridge(transitions: Iterable[tuple[Doubles, Doubles]]) -> Ridge:
+    """Of inputs [T, D] -> change [T, F]."""
+    gram, cross, count = _moments(transitions)
     penalty = np.full(len(gram), RIDGE_PENALTY * max(count, 1))
     penalty[-1] = 1e-9  # the bias is free
     solution = np.linalg.solve(gram + np.diag(penalty), cross).T.astype(np.float64)
@@ -52,29 +57,46 @@ def train_ridge(packed: Packed) -> Ridge:
     return fit_ridge(packed.each(packed.features, episodes), packed.each(packed.actions, episodes))
 
 
-def linear_start(features: Iterable[Floats], actions: Iterable[Floats], state_dim: int) -> LinearStart:
-    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A], gone over several times."""
+def linear_start(
+    features: Iterable[Floats], actions: Iterable[Floats], state_dim: int, motion: bool = False
+) -> LinearStart:
+    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A], gone over several times.
+
+    motion: whether the last change, in units of its usual size, stands among the inputs, between state and action.
+    """
     projection = _projection(features, state_dim)
 
     def states() -> Iterator[Floats]:
         return ((episode @ projection.T).astype(np.float32) for episode in features)
 
-    ridge = fit_ridge(states(), actions)
     change = moments(lambda: (np.diff(state.astype(np.float64), axis=0) for state in states()))
     spread = np.zeros(state_dim) if change is None else change.std
+    ridge = _ridge(_transitions(states(), actions, spread if motion else None))
     return LinearStart(
         projection, ridge.weight.astype(np.float32), ridge.bias.astype(np.float32), spread.astype(np.float32)
     )
 
 
-def _moments(features: Iterable[Floats], actions: Iterable[Floats]) -> tuple[Doubles, Doubles, int]:
+def _transitions(
+    features: Iterable[Floats], actions: Iterable[Floats], spread: Doubles | None = None
+) -> Iterator[tuple[Doubles, Doubles]]:
+    """Inputs (state, last change in units of its spread where one is given, action) and change of each episode."""
+    for states, moves in zip(features, actions, strict=True):
+        change = np.diff(states.astype(np.float64), axis=0)
+        if spread is None:
+            yield np.concatenate([states[:-1], moves[:-1]], axis=1, dtype=np.float64), change
+        else:
+            last = np.divide(change[:-1], spread, out=np.zeros_like(change[:-1]), where=spread > 0)
+            yield np.concatenate([states[1:-1], last, moves[1:-1]], axis=1, dtype=np.float64), change[1:]
+
+
+def _moments(transitions: Iterable[tuple[Doubles, Doubles]]) -> tuple[Doubles, Doubles, int]:
     gram: Doubles = np.zeros(1)
     cross: Doubles = np.zeros(1)
     count = 0
-    for states, moves in zip(features, actions, strict=True):
-        wide = states.astype(np.float64)
-        inputs = np.concatenate([wide[:-1], moves[:-1], np.ones((len(wide) - 1, 1))], axis=1)
-        gram, cross, count = gram + inputs.T @ inputs, cross + inputs.T @ np.diff(wide, axis=0), count + len(inputs)
+    for given, change in transitions:
+        inputs = np.concatenate([given, np.ones((len(given), 1))], axis=1)
+        gram, cross, count = gram + inputs.T @ inputs, cross + inputs.T @ change, count + len(inputs)
     return gram, cross, count
 
 

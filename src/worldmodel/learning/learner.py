@@ -13,7 +13,7 @@ from torch import Tensor
 from worldmodel.data.windows import Batch, Ints, Packed, Windows
 from worldmodel.learning.floors import linear_start
 from worldmodel.learning.losses import info_nce, kl_to_standard_normal, spread_by, world_model_loss
-from worldmodel.learning.model import NORMAL_90, Floats, Prediction, Shape, WorldModel
+from worldmodel.learning.model import NORMAL_90, Floats, LinearStart, Prediction, Shape, WorldModel
 
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0
@@ -69,15 +69,32 @@ def to_device(batch: Batch, device: torch.device) -> Tensors:
 
 
 def new_model(
-    shape: Shape, packed: Packed, episodes: Ints, seed: int, device: torch.device, dropout: float = 0.0
+    shape: Shape,
+    packed: Packed,
+    episodes: Ints,
+    seed: int,
+    device: torch.device,
+    dropout: float = 0.0,
+    held_out: Windows | None = None,
 ) -> WorldModel:
-    """Seeded weights, with the ridge of the given train episodes as linear start."""
+    """Seeded weights, with a ridge of the given train episodes as linear start.
+
+    Of the ridges with and without the last change among their inputs, the one that does better on held-out windows.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = WorldModel(shape, dropout)
     features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
-    model.start_from(linear_start(features, actions, shape.state_dim))
-    return model.to(device)
+    model = model.to(device)
+    motions = (True, False) if shape.motion_dim else (False,)
+    starts = [linear_start(features, actions, shape.state_dim, motion) for motion in motions]
+
+    def error(start: LinearStart) -> float:
+        model.start_from(start)
+        return mean_error(model, held_out, device) if held_out is not None else math.inf
+
+    model.start_from(min(starts, key=error))
+    return model
 
 
 def new_optimizer(model: WorldModel) -> torch.optim.Optimizer:
@@ -145,11 +162,11 @@ def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
     (arXiv 1811.06407) was tried instead: it tells windows apart by state and actions, and forgets what the agent is
     (docs/results.md). The crops share no frame where the horizon is at least the history. One more encoder call.
     """
-    state, history = model.shape.state_dim, model.shape.history
+    context, history = -model.shape.context_dim, model.shape.history
     features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
     moves = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
     later = model.encode(features, moves[:, moves.shape[1] - (history - 1) :])
-    return info_nce(z[:, state:], later[:, state:], batch.weight[:, -1])
+    return info_nce(z[:, context:], later[:, context:], batch.weight[:, -1])
 
 
 def predictions(model: WorldModel, windows: Windows, device: torch.device) -> Iterator[tuple[Tensors, Prediction]]:

@@ -1,7 +1,7 @@
 """WorldModel: encode a history into the latent z, step z by one action, predict features along a plan.
 
 Everything here is in standardized units. Dimension key: B batch, H history, K horizon, F features, A actions (0 without
-actions), Z latent, S state part of z, D hidden.
+actions), Z latent, S state part of z, M motion part of z (S or 0), C context part of z, D hidden.
 """
 
 from dataclasses import asdict, dataclass
@@ -44,6 +44,16 @@ class Shape:
         return min(self.features, max(1, self.z_dim * 3 // 4))
 
     @property
+    def motion_dim(self) -> int:
+        """M, the part of z for the state's last change: none where that is unknown or the context would lack room."""
+        return self.state_dim if self.history > 1 and 2 * self.state_dim <= self.z_dim * 3 // 4 else 0
+
+    @property
+    def context_dim(self) -> int:
+        """C, what z has left for all else that the history tells."""
+        return self.z_dim - self.state_dim - self.motion_dim
+
+    @property
     def encoder_dim(self) -> int:
         """Hidden units of the encoder; a wider one predicts no better (docs/results.md)."""
         return max(1, self.hidden_dim // 2)
@@ -57,7 +67,7 @@ class LinearStart:
     """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
 
     projection: Floats  # [S, F], rows orthonormal, or 0 where nothing varies; the identity where S = F
-    weight: Floats  # [S, S + A]
+    weight: Floats  # [S, S + A], or [S, 2S + A]: of state, last change in units of change_std if it takes part, action
     bias: Floats  # [S]
     change_std: Floats  # [S]
 
@@ -77,20 +87,21 @@ class Unrolled(NamedTuple):
 class Posterior(NamedTuple):
     """What a history says of z: the state for sure, the context as a diagonal Gaussian."""
 
-    state: Tensor  # [B, S]
-    mean: Tensor  # [B, Z-S]
-    log_variance: Tensor  # [B, Z-S]
+    state: Tensor  # [B, S + M], with the motion
+    mean: Tensor  # [B, C]
+    log_variance: Tensor  # [B, C]
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Standard normal noise [B, Z-S] -> z [B, Z], with gradients to mean and variance (arXiv 1312.6114)."""
+        """Standard normal noise [B, C] -> z [B, Z], with gradients to mean and variance (arXiv 1312.6114)."""
         return torch.cat([self.state, self.mean + noise * (self.log_variance / 2).exp()], dim=-1)
 
 
 class WorldModel(nn.Module):
-    """Latent residual dynamics: z' = z + [change_std * (linear + network), network], unrolled over the whole horizon.
+    """Latent residual dynamics, unrolled over the whole horizon.
 
-    z = [state of the last frame, context from the history]. The network's share of the state's change starts at zero,
-    so that training starts from ridge and has to earn what it adds.
+    z = [state of the last frame, its motion: the change that led there, context from the history]. The next motion is
+    linear + network, in units of the usual change; the next state adds it to the last one; the network alone moves the
+    context. Its share of the motion starts at zero, so that training starts from ridge and has to earn what it adds.
     """
 
     change_std: Tensor
@@ -104,18 +115,18 @@ class WorldModel(nn.Module):
         self.register_buffer("change_std", torch.ones(state))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.encoder = ENCODERS[shape.encoder](
-            shape.features + shape.actions, shape.history, shape.encoder_dim, shape.z_dim - state
+            shape.features + shape.actions, shape.history, shape.encoder_dim, shape.context_dim
         )
         self.compress = nn.Linear(shape.features, state, bias=False) if state < shape.features else nn.Identity()
         self.expand = nn.Linear(state, shape.features, bias=False) if state < shape.features else nn.Identity()
-        self.linear = nn.Linear(state + shape.actions, state)
+        self.linear = nn.Linear(state + shape.motion_dim + shape.actions, state)
         self.enter = _layer(shape.z_dim + shape.actions, hidden, dropout)
         self.trunk = _layer(hidden, hidden, dropout)
-        self.change = nn.Linear(hidden, shape.z_dim)
+        self.change = nn.Linear(hidden, state + shape.context_dim)
         self.spread = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
         # Drawn last: with or without it, a seed gives all others the same weights.
-        self.log_variance = nn.Linear(shape.encoder_dim, shape.z_dim - state) if shape.context_spread else None
+        self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
 
     def start_from(self, start: LinearStart) -> None:
         """Make the untrained model predict what ridge predicts."""
@@ -123,7 +134,12 @@ class WorldModel(nn.Module):
         divisor = np.where(start.change_std > 0, start.change_std, np.inf)
         with torch.no_grad():
             self.change_std.copy_(torch.from_numpy(start.change_std))
-            self.linear.weight.copy_(torch.from_numpy(start.weight / divisor[:, None]))
+            weight, given = torch.from_numpy(start.weight / divisor[:, None]), start.weight.shape[1]
+            self.linear.weight.zero_()
+            self.linear.weight[:, : given - self.shape.actions] = weight[:, : given - self.shape.actions]
+            self.linear.weight[:, self.linear.in_features - self.shape.actions :] = weight[
+                :, given - self.shape.actions :
+            ]
             self.linear.bias.copy_(torch.from_numpy(start.bias / divisor))
             self.change.weight[:state] = 0
             self.change.bias.zero_()
@@ -144,8 +160,7 @@ class WorldModel(nn.Module):
         if self.log_variance is not None:
             posterior = self.posterior(features, actions)
             return torch.cat([posterior.state, posterior.mean], dim=-1)
-        context = self.encoder(_frames(features, actions))
-        return torch.cat([self.compress(features[:, -1]), context], dim=-1)
+        return torch.cat([self._known(features), self.encoder(_frames(features, actions))], dim=-1)
 
     def posterior(self, features: Tensor, actions: Tensor) -> Posterior:
         """The Gaussian whose mean `encode` answers; only where the shape has a context_spread.
@@ -154,15 +169,26 @@ class WorldModel(nn.Module):
         """
         assert self.log_variance is not None
         summary = self.encoder.summarize(_frames(features, actions))
-        return Posterior(self.compress(features[:, -1]), self.encoder.head(summary), self.log_variance(summary))
+        return Posterior(self._known(features), self.encoder.head(summary), self.log_variance(summary))
+
+    def _known(self, features: Tensor) -> Tensor:
+        """[B, H, F] -> state and motion of the last frame [B, S + M]"""
+        state: Tensor = self.compress(features[:, -1])
+        if not self.shape.motion_dim:
+            return state
+        change, moves = state - self.compress(features[:, -2]), self.change_std > 0
+        motion = torch.where(moves, change / torch.where(moves, self.change_std, 1.0), 0.0)
+        return torch.cat([state, motion], dim=-1)
 
     def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads"""
-        state = self.shape.state_dim
+        state, known = self.shape.state_dim, self.shape.state_dim + self.shape.motion_dim
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
-        moved = self.change_std * (self.linear(torch.cat([z[:, :state], action], dim=-1)) + change[:, :state])
-        return (z + torch.cat([moved, change[:, state:]], dim=-1)).clamp(-FARTHEST, FARTHEST), hidden
+        motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :state]
+        moved, context = z[:, :state] + self.change_std * motion, z[:, known:] + change[:, state:]
+        parts = [moved, motion, context] if self.shape.motion_dim else [moved, context]
+        return torch.cat(parts, dim=-1).clamp(-FARTHEST, FARTHEST), hidden
 
     def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
