@@ -20,7 +20,7 @@ from worldmodel.data.files import SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.data.rows import Row
 
 PART_BYTES = 2 << 20
-PARALLEL_BYTES = 64 << 20  # below it, starting processes costs more than it gains
+PARALLEL_BYTES = 256 << 20  # below it, starting processes costs more than it gains
 WAITING = 2  # parts in flight for each process
 
 
