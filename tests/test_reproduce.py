@@ -6,7 +6,7 @@ import pytest
 
 import reproduce
 from copies import ENVIRONMENT
-from projects import make_project
+from projects import make_project, observed_and_dreams
 from reproduce import Row, judge, largest_difference
 
 PIPELINE = """stages:
@@ -22,9 +22,9 @@ PIPELINE = """stages:
 
 @pytest.fixture(scope="module")
 def bundles(project, tmp_path_factory):
-    """a; b: of other weights; c: of the same weights with another model card."""
+    """a; b: of other data, and so of other weights; c: of the same weights with another model card."""
     folder = tmp_path_factory.mktemp("bundles")
-    other = make_project(folder / "other", seed=1)
+    other = make_project(folder / "other", observed_and_dreams(seed=1))
     other.train()
     other.export()
     for name, source in (("a", project), ("b", other), ("c", project)):
