@@ -48,6 +48,6 @@ def fast(data):
     return list(chain.from_iterable(rows)), left
 
 
-def exact(data):
-    """The same rows as the exact way reads them."""
-    return [row for number, line in enumerate(data.split(b"\n"), 1) for row in parse_line(number, line)]
+def exact(data, first=1):
+    """The same rows as the exact way reads them; `first` is the number of the first line."""
+    return [row for number, line in enumerate(data.split(b"\n"), first) for row in parse_line(number, line)]

@@ -24,11 +24,6 @@ def text_of(*lines):
     return b"".join(text + b"\n" for text in texts)
 
 
-def exact_rows(_, block):
-    lines = block.data.split(b"\n")
-    return [[row for number, line in enumerate(lines, block.first) for row in parse_line(number, line)]]
-
-
 def bits(logs):
     """All that is known of logs, arrays as bytes."""
     episodes = [
@@ -44,7 +39,7 @@ def bits(logs):
 def exactly(folder):
     """What the exact way alone reads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ColumnReader, "read", exact_rows)
+        patch.setattr(ColumnReader, "read", lambda _, block: [exact(block.data, block.first)])
         return read_logs([folder], GAP)
 
 

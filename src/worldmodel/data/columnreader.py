@@ -5,7 +5,7 @@ A line that is not certain to be good, or begins another form, is left to rows.p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from worldmodel.data.form import Form, Layout, Scanned
 from worldmodel.data.frame import Float32, parse_agent, parse_meta
 from worldmodel.data.rows import Row, decoded, parse_line
 
-Value = TypeVar("Value")
 Found = Columns | list[Row]
 
 MANY_VALUES = 4096  # decoded ones that a reader keeps
