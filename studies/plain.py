@@ -48,6 +48,9 @@ class PlainWorldModel(nn.Module):
     """Same parameters as a WorldModel with a GRU encoder; the GRU's have the names of nn.GRUCell."""
 
     change_std: Tensor
+    lowest: Tensor
+    highest: Tensor
+    fading: Tensor
     log_std_offset: Tensor
 
     def __init__(self, shape: Shape, written_out: bool = False) -> None:
@@ -58,6 +61,9 @@ class PlainWorldModel(nn.Module):
         self.shape, state, hidden = shape, shape.state_dim, shape.hidden_dim
         narrow = state < shape.features
         self.register_buffer("change_std", torch.ones(state))
+        self.register_buffer("lowest", torch.zeros(state))
+        self.register_buffer("highest", torch.zeros(state))
+        self.register_buffer("fading", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.cell = nn.GRUCell(shape.features + shape.actions, shape.encoder_dim)
         self.head = nn.Linear(shape.encoder_dim, shape.context_dim)
@@ -102,6 +108,8 @@ class PlainWorldModel(nn.Module):
             hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
             change = self.change(hidden)
             motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :dim]
+            outside = z[:, :dim].detach() - z[:, :dim].detach().clamp(self.lowest, self.highest)
+            motion = motion / (1 + self.fading * (outside * outside).sum(-1, keepdim=True))
             state, context = z[:, :dim] + self.change_std * motion, z[:, known:] + change[:, dim:]
             z = torch.cat([state, motion, context] if self.shape.motion_dim else [state, context], dim=-1)
             log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]

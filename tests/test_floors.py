@@ -3,7 +3,7 @@ import pytest
 
 from factories import make_episodes, make_packed
 from worldmodel.learning import floors
-from worldmodel.learning.floors import fit_ridge, linear_start, persistence
+from worldmodel.learning.floors import fit_ridge, linear_starts, persistence
 
 
 def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):
@@ -82,12 +82,14 @@ def test_a_linear_start_of_all_features_is_ridge():
     packed = make_packed(make_episodes(4, 12))
     rows = [packed.rows(episode) for episode in range(4)]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    start, ridge = linear_start(features, actions, 2), fit_ridge(features, actions)
+    [start], ridge = linear_starts(features, actions, 2), fit_ridge(features, actions)
     np.testing.assert_array_equal(start.projection, np.eye(2))
     np.testing.assert_array_equal(start.weight, ridge.weight.astype(np.float32))
     np.testing.assert_array_equal(start.bias, ridge.bias.astype(np.float32))
     changes = np.concatenate([np.diff(each, axis=0) for each in features])
     np.testing.assert_allclose(start.change_std, changes.std(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(start.lowest, packed.features.min(axis=0))
+    np.testing.assert_array_equal(start.highest, packed.features.max(axis=0))
 
 
 @pytest.mark.parametrize("rows", [1 << 18, 50])
@@ -95,7 +97,7 @@ def test_principal_directions_are_those_of_all_frames_however_many_are_multiplie
     monkeypatch.setattr(floors, "PRODUCT_ROWS", rows)
     packed = make_packed(make_episodes(9, 30, features=5))
     every = np.arange(9)
-    start = linear_start(packed.each(packed.features, every), packed.each(packed.actions, every), 3)
+    [start] = linear_starts(packed.each(packed.features, every), packed.each(packed.actions, every), 3)
     wide = packed.features.astype(np.float64)
     directions = np.linalg.eigh(wide.T @ wide / len(wide))[1][:, ::-1][:, :3].T
     np.testing.assert_allclose(np.abs(start.projection), np.abs(directions), atol=1e-6)
@@ -104,13 +106,14 @@ def test_principal_directions_are_those_of_all_frames_however_many_are_multiplie
 def test_the_sign_of_a_principal_direction_does_not_depend_on_the_data():
     packed = make_packed(make_episodes(4, 12, features=5))
     for flipped in (1, -1):
-        start = linear_start([flipped * packed.features], [packed.actions], 2)
+        [start] = linear_starts([flipped * packed.features], [packed.actions], 2)
         largest = np.abs(start.projection).argmax(axis=1)
         assert (start.projection[[0, 1], largest] > 0).all()
 
 
 def test_a_direction_in_which_nothing_varies_is_0():
     frames = np.random.default_rng(0).normal(size=(50, 2)) @ [[1, 2, 0, 0], [0, 1, 0, 0]]
-    found = linear_start([frames.astype(np.float32)], [np.empty((50, 0), np.float32)], 3).projection
+    [start] = linear_starts([frames.astype(np.float32)], [np.empty((50, 0), np.float32)], 3)
+    found = start.projection
     np.testing.assert_allclose(found @ found.T, np.diag([1, 1, 0]), atol=1e-6)
     assert (found[:, 2:] == 0).all()

@@ -7,8 +7,8 @@ import torch
 from factories import make_episodes, make_packed
 from worldmodel.data.windows import windows
 from worldmodel.learning import learner
-from worldmodel.learning.floors import fit_ridge, linear_start
-from worldmodel.learning.learner import new_model, to_device
+from worldmodel.learning.floors import fit_ridge, linear_starts
+from worldmodel.learning.learner import FADINGS, new_model, to_device
 from worldmodel.learning.losses import world_model_loss
 from worldmodel.learning.model import ENCODERS, Prediction, Shape, WorldModel
 
@@ -26,6 +26,9 @@ def random_model(shape=SHAPE):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         model.log_std_offset.copy_(torch.linspace(0, 1, shape.horizon))
+        model.lowest.fill_(-0.5)
+        model.highest.fill_(0.5)
+        model.fading.fill_(0.3)
     return model
 
 
@@ -172,7 +175,7 @@ def with_motion(features=3, kind="continuous"):
     assert shape.motion_dim == features
     rows = [packed.rows(episode) for episode in range(6)]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    return packed, shape, [linear_start(features, actions, shape.state_dim, motion) for motion in (True, False)]
+    return packed, shape, linear_starts(features, actions, shape.state_dim, (True, False))
 
 
 @pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
@@ -192,17 +195,42 @@ def test_where_z_has_room_the_untrained_model_is_a_ridge_that_knows_the_last_cha
     np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-4)
 
 
-@pytest.mark.parametrize("better", [0, 1])
-def test_it_starts_from_the_ridge_that_does_better_on_held_out_windows(better, monkeypatch):
+@pytest.mark.parametrize("motion", [True, False])
+@pytest.mark.parametrize("fading", FADINGS)
+def test_it_starts_from_the_ridge_and_the_fading_that_do_best_on_held_out_windows(motion, fading, monkeypatch):
     packed, shape, starts = with_motion()
-    errors = iter([better, 1 - better])
-    monkeypatch.setattr(learner, "mean_error", lambda *_: next(errors))
+    monkeypatch.setattr(learner, "mean_error", lambda model, *_: (has_motion(model) != motion, fading != model.fading))
     unseen = windows(packed, np.arange(2), shape.history, shape.horizon)
     model = new_model(shape, packed, np.arange(6), seed=0, device=CPU, held_out=unseen)
     expected = WorldModel(shape)
-    expected.start_from(starts[better])
-    torch.testing.assert_close(model.linear.weight, expected.linear.weight)
-    assert model.linear.weight[:, 3:6].any() == (better == 0)
+    expected.start_from(replace(starts[0 if motion else 1], fading=fading))
+    for name in ("linear.weight", "lowest", "highest", "fading"):
+        torch.testing.assert_close(model.state_dict()[name], expected.state_dict()[name])
+    assert has_motion(model) == motion
+
+
+def has_motion(model):
+    return bool(model.linear.weight[:, 3:6].any())
+
+
+def test_without_held_out_windows_the_motion_does_not_fade():
+    packed, shape, _ = with_motion()
+    assert new_model(shape, packed, np.arange(6), seed=0, device=CPU).fading == 0
+
+
+def test_outside_of_the_train_states_the_motion_fades():
+    model, (features, past, planned) = random_model(), random_inputs()
+    model.lowest.copy_(torch.tensor([-1.0, -2.0, -3.0, -4.0]))
+    model.highest.copy_(-model.lowest)
+    z = model.encode(features, past)
+    z[0, :4] = torch.tensor([1.0, -2.0, 3.0, 0.0])
+    z[1, :4] = torch.tensor([2.0, -4.0, 3.0, 0.0])  # 1 too high, 2 too low
+    (faded, hidden), shrunk = model.step(z, planned[:, 0]), torch.tensor([[1.0], [1 / (1 + 0.3 * (1 + 4))]])
+    model.fading.zero_()
+    whole, same = model.step(z, planned[:, 0])
+    torch.testing.assert_close(faded[:2, :4] - z[:2, :4], shrunk * (whole[:2, :4] - z[:2, :4]))
+    torch.testing.assert_close(faded[:, 4:], whole[:, 4:])
+    torch.testing.assert_close(hidden, same)
 
 
 def test_z_holds_the_last_change_in_units_of_the_usual_one():
@@ -256,7 +284,7 @@ def test_the_untrained_compressed_model_is_ridge_in_those_directions():
     shape = replace(SHAPE, features=9, z_dim=4)
     model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
     rows = [packed.rows(episode) for episode in range(6)]
-    start = linear_start([packed.features[row] for row in rows], [packed.actions[row] for row in rows], 3)
+    [start] = linear_starts([packed.features[row] for row in rows], [packed.actions[row] for row in rows], 3)
     found = windows(packed, np.arange(6), 3, 5)
     given = to_device(found.take(np.arange(len(found))), CPU)
     predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()

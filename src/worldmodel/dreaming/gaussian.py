@@ -2,7 +2,7 @@
 
 With few logs it does as well as a trained network and errs elsewhere (docs/results.md); many it can only sample.
 Matern 5/2 with a length scale for each input and output (Rasmussen and Williams 2006, chapters 2, 4 and 5). Dimension
-key: N points, D = S + A inputs, S state (the coordinates of floors.linear_start), B batch, K horizon.
+key: N points, D = S + A inputs, S state (the coordinates of floors.linear_starts), B batch, K horizon.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data.windows import Floats, Ints, Packed
-from worldmodel.learning.floors import linear_start
+from worldmodel.learning.floors import linear_starts
 from worldmodel.learning.model import FARTHEST, LinearStart
 
 SCALE_POINTS = 400  # that length scales are fitted on
@@ -69,7 +69,7 @@ def fit_gaussian_processes(
     """
     rows = [packed.rows(episode) for episode in episodes]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    start = linear_start(features, actions, state_dim)
+    [start] = linear_starts(features, actions, state_dim)
     inputs, targets = _transitions(features, actions, start)
     belongs = np.repeat(episodes, [len(part) - 1 for part in features])
     chosen = np.random.default_rng([seed, len(inputs)]).permutation(len(inputs))[:most]

@@ -1,6 +1,6 @@
 """Floors that a model must beat, and the ridge that it starts from. Standardized units; float64 inside."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,24 +57,34 @@ def train_ridge(packed: Packed) -> Ridge:
     return fit_ridge(packed.each(packed.features, episodes), packed.each(packed.actions, episodes))
 
 
-def linear_start(
-    features: Iterable[Floats], actions: Iterable[Floats], state_dim: int, motion: bool = False
-) -> LinearStart:
-    """Ridge in the coordinates of z's state part, fitted on episodes [T, F] and [T, A], gone over several times.
+def linear_starts(
+    features: Iterable[Floats], actions: Iterable[Floats], state_dim: int, motions: Sequence[bool] = (False,)
+) -> list[LinearStart]:
+    """Ridges in the coordinates of z's state part, fitted on episodes [T, F] and [T, A], gone over several times.
 
-    motion: whether the last change, in units of its usual size, stands among the inputs, between state and action.
+    motions: for each ridge, whether the last change, in units of its usual size, is among its inputs, between state and
+    action.
     """
     projection = _projection(features, state_dim)
 
     def states() -> Iterator[Floats]:
         return ((episode @ projection.T).astype(np.float32) for episode in features)
 
-    change = moments(lambda: (np.diff(state.astype(np.float64), axis=0) for state in states()))
+    state, change = moments(states), moments(lambda: (np.diff(each.astype(np.float64), axis=0) for each in states()))
+    assert state is not None
     spread = np.zeros(state_dim) if change is None else change.std
-    ridge = _ridge(_transitions(states(), actions, spread if motion else None))
-    return LinearStart(
-        projection, ridge.weight.astype(np.float32), ridge.bias.astype(np.float32), spread.astype(np.float32)
-    )
+    ridges = [_ridge(_transitions(states(), actions, spread if motion else None)) for motion in motions]
+    return [
+        LinearStart(
+            projection=projection,
+            weight=ridge.weight.astype(np.float32),
+            bias=ridge.bias.astype(np.float32),
+            change_std=spread.astype(np.float32),
+            lowest=state.low.astype(np.float32),
+            highest=state.high.astype(np.float32),
+        )
+        for ridge in ridges
+    ]
 
 
 def _transitions(

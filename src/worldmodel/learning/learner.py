@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.data.windows import Batch, Ints, Packed, Windows
-from worldmodel.learning.floors import linear_start
+from worldmodel.learning.floors import linear_starts
 from worldmodel.learning.losses import info_nce, kl_to_standard_normal, spread_by, world_model_loss
 from worldmodel.learning.model import NORMAL_90, Floats, LinearStart, Prediction, Shape, WorldModel
 
@@ -21,6 +21,7 @@ WARM_UP = 100  # steps, and at most a tenth of all
 DECAY = 0.4  # share of the steps, the last ones, over which the learning rate goes down
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
+FADINGS = (0.0, 0.1, 0.3, 1.0)  # of the motion outside of the train states, to choose from (docs/results.md)
 NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
 
 
@@ -79,7 +80,8 @@ def new_model(
 ) -> WorldModel:
     """Seeded weights, with a ridge of the given train episodes as linear start.
 
-    Of the ridges with and without the last change among their inputs, the one that does better on held-out windows.
+    Of the ridges with and without the last change among their inputs, and of the ways in which they may fade outside of
+    the train states, it is the one that does best on held-out windows; without those, the first of each.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -87,7 +89,8 @@ def new_model(
     features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
     model = model.to(device)
     motions = (True, False) if shape.motion_dim else (False,)
-    starts = [linear_start(features, actions, shape.state_dim, motion) for motion in motions]
+    ridges = linear_starts(features, actions, shape.state_dim, motions)
+    starts = [replace(ridge, fading=fading) for ridge in ridges for fading in FADINGS]
 
     def error(start: LinearStart) -> float:
         model.start_from(start)

@@ -64,12 +64,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class LinearStart:
-    """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_start)."""
+    """Where training starts from: ridge in the coordinates of z's state part (see floors.linear_starts)."""
 
     projection: Floats  # [S, F], rows orthonormal, or 0 where nothing varies; the identity where S = F
     weight: Floats  # [S, S + A], or [S, 2S + A]: of state, last change in units of change_std if it takes part, action
     bias: Floats  # [S]
     change_std: Floats  # [S]
+    lowest: Floats  # [S], of the train states, as is the next
+    highest: Floats  # [S]
+    fading: float = 0.0  # how fast the motion fades outside of them, per squared unit; 0: it does not
 
 
 class Prediction(NamedTuple):
@@ -102,9 +105,13 @@ class WorldModel(nn.Module):
     z = [state of the last frame, its motion: the change that led there, context from the history]. The next motion is
     linear + network, in units of the usual change; the next state adds it to the last one; the network alone moves the
     context. Its share of the motion starts at zero, so that training starts from ridge and has to earn what it adds.
+    Outside of the states that the train episodes reach, the motion fades: there is nothing that it could be known from.
     """
 
     change_std: Tensor
+    lowest: Tensor
+    highest: Tensor
+    fading: Tensor
     log_std_offset: Tensor
 
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
@@ -113,6 +120,9 @@ class WorldModel(nn.Module):
         self.shape = shape
         state, hidden = shape.state_dim, shape.hidden_dim
         self.register_buffer("change_std", torch.ones(state))
+        self.register_buffer("lowest", torch.zeros(state))
+        self.register_buffer("highest", torch.zeros(state))
+        self.register_buffer("fading", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.encoder = ENCODERS[shape.encoder](
             shape.features + shape.actions, shape.history, shape.encoder_dim, shape.context_dim
@@ -133,7 +143,9 @@ class WorldModel(nn.Module):
         state = self.shape.state_dim
         divisor = np.where(start.change_std > 0, start.change_std, np.inf)
         with torch.no_grad():
-            self.change_std.copy_(torch.from_numpy(start.change_std))
+            for name in ("change_std", "lowest", "highest"):
+                getattr(self, name).copy_(torch.from_numpy(getattr(start, name)))
+            self.fading.fill_(start.fading)
             weight, given = torch.from_numpy(start.weight / divisor[:, None]), start.weight.shape[1]
             self.linear.weight.zero_()
             self.linear.weight[:, : given - self.shape.actions] = weight[:, : given - self.shape.actions]
@@ -186,9 +198,16 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :state]
+        motion = motion * self._fade(z[:, :state])
         moved, context = z[:, :state] + self.change_std * motion, z[:, known:] + change[:, state:]
         parts = [moved, motion, context] if self.shape.motion_dim else [moved, context]
         return torch.cat(parts, dim=-1).clamp(-FARTHEST, FARTHEST), hidden
+
+    def _fade(self, state: Tensor) -> Tensor:
+        """[B, S] -> [B, 1]: 1 within the range of the train states, less the farther outside. Without gradient."""
+        state = state.detach()
+        outside = state - state.clamp(self.lowest, self.highest)
+        return 1 / (1 + self.fading * outside.square().sum(-1, keepdim=True))
 
     def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
