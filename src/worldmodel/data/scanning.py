@@ -5,6 +5,7 @@ fit float32 and are rounded as Python's float rounds them. Where any of it fails
 """
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -24,9 +25,12 @@ DOUBT = 2.0**-90  # of a product of pairs, more than its error relative to it
 LOW = np.uint64(2047)  # bits of 64 without which the rest is a float64
 _POWERS = [Fraction(10) ** power for power in range(-FAR, FAR + 1)]
 TENS = np.array([[float(power), float(power - Fraction(float(power)))] for power in _POWERS])  # as sums of pairs
+# Nothing here makes an array, and counting references to those given, at each number, would double the time.
+_UNCOUNTED: dict[str, Any] = {"_nrt": False}
+_inlined = njit(inline="always", **_UNCOUNTED)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, **_UNCOUNTED)
 def scan(data, begin, literals, bounds, kinds, numbers, spans, same):  # type: ignore[no-untyped-def]
     """Read lines from `begin` on, at most as many as `numbers` has rows -> (lines read, where they end).
 
@@ -69,32 +73,39 @@ def scan(data, begin, literals, bounds, kinds, numbers, spans, same):  # type: i
     return lines, place
 
 
-@njit(nogil=True)
+@_inlined
 def _equal(data, place, expected, first, last):  # type: ignore[no-untyped-def]
     if place + last - first > len(data):
         return False
-    wrong = 0
-    for index in range(last - first):
-        wrong |= data[place + index] ^ expected[first + index]
-    return wrong == 0
+    while first < last:
+        if _byte(data, place) != _byte(expected, first):
+            return False
+        place, first = place + 1, first + 1
+    return True
 
 
-@njit(nogil=True)
+@_inlined
+def _byte(data, place):  # type: ignore[no-untyped-def]
+    """Unsigned, since numba asks of each signed place whether it counts from the end."""
+    return data[np.uint64(place)]
+
+
+@_inlined
 def _text_end(data, place):  # type: ignore[no-untyped-def]
     """Where the quote is that ends a text; -1 where none does on its line."""
-    while place < len(data) and data[place] != NEW_LINE:
-        if data[place] == QUOTE:
+    while place < len(data) and _byte(data, place) != NEW_LINE:
+        if _byte(data, place) == QUOTE:
             return place
-        place += 2 if data[place] == BACKSLASH else 1
+        place += 2 if _byte(data, place) == BACKSLASH else 1
     return -1
 
 
-@njit(nogil=True)
+@_inlined
 def _object_end(data, place):  # type: ignore[no-untyped-def]
     """Where an object has ended, if it is one; -1 where it does not on its line."""
     depth = 0
-    while place < len(data) and data[place] != NEW_LINE:
-        byte = data[place]
+    while place < len(data) and _byte(data, place) != NEW_LINE:
+        byte = _byte(data, place)
         place += 1
         if byte == QUOTE:
             end = _text_end(data, place)
@@ -110,76 +121,75 @@ def _object_end(data, place):  # type: ignore[no-untyped-def]
     return -1
 
 
-@njit(nogil=True)
+@_inlined
 def _whole(data, place):  # type: ignore[no-untyped-def]
     """Value and end of an integer from 0 to MAX_ACTIONS - 1; the end is -1 where there is none."""
     value, end = 0, place
-    while ZERO <= data[end] <= NINE and value < MAX_ACTIONS:
-        value = 10 * value + (data[end] - ZERO)
+    while ZERO <= _byte(data, end) <= NINE and value < MAX_ACTIONS:
+        value = 10 * value + (_byte(data, end) - ZERO)
         end += 1
-    if end == place or value >= MAX_ACTIONS or (data[place] == ZERO and end > place + 1):
+    if end == place or value >= MAX_ACTIONS or (_byte(data, place) == ZERO and end > place + 1):
         return 0.0, -1
     return float(value), end
 
 
-@njit(nogil=True)
+@_inlined
 def _number(data, place):  # type: ignore[no-untyped-def]
-    """Value and end of a number as JSON has it; the end is -1 where there is none, or none that is surely right.
-
-    One function, since calls for each stretch of digits would halve the speed of reading.
-    """
-    negative = data[place] == MINUS
+    """Value and end of a number as JSON has it; the end is -1 where there is none, or none that is surely right."""
+    negative = _byte(data, place) == MINUS
     begin = place + negative
     mantissa, power, integer = np.uint64(0), 0, True
     end = begin
-    byte = data[end]
+    byte = _byte(data, end)
     while ZERO <= byte <= NINE:
         mantissa = mantissa * np.uint64(10) + np.uint64(byte - ZERO)
         end += 1
-        byte = data[end]
+        byte = _byte(data, end)
     digits = end - begin
-    if digits == 0 or (digits > 1 and data[begin] == ZERO):
+    if digits == 0 or (digits > 1 and _byte(data, begin) == ZERO):
         return 0.0, -1
     if byte == POINT:
         end += 1
         after = end
-        byte = data[end]
+        byte = _byte(data, end)
         while ZERO <= byte <= NINE:
             mantissa = mantissa * np.uint64(10) + np.uint64(byte - ZERO)
             end += 1
-            byte = data[end]
+            byte = _byte(data, end)
         power, integer = after - end, False
         digits -= power
         if power == 0:
             return 0.0, -1
     if digits > MOST_DIGITS:
         after = begin
-        while data[after] == ZERO or data[after] == POINT:  # before the first digit that counts
-            digits -= data[after] == ZERO
+        while _byte(data, after) == ZERO or _byte(data, after) == POINT:  # before the first digit that counts
+            digits -= _byte(data, after) == ZERO
             after += 1
         if digits > MOST_DIGITS:
             return 0.0, -1
     if byte in (SMALL_E, LARGE_E):
         end += 1
-        byte = data[end]
+        byte = _byte(data, end)
         down = byte == MINUS
         end += down or byte == PLUS
         after, given = end, 0
-        byte = data[end]
+        byte = _byte(data, end)
         while ZERO <= byte <= NINE and end < after + MOST_POWER_DIGITS:
             given = 10 * given + (byte - ZERO)
             end += 1
-            byte = data[end]
+            byte = _byte(data, end)
         if end == after or ZERO <= byte <= NINE:
             return 0.0, -1
         power, integer = power + (-given if down else given), False
     value, certain = _scaled(mantissa, power)
     if not certain:
         return 0.0, -1
-    return (-value if negative and (mantissa or not integer) else value), end
+    if not mantissa and integer:  # Python's -0 is 0
+        return 0.0, end
+    return value * (1.0 - 2.0 * negative), end
 
 
-@njit(nogil=True)
+@_inlined
 def _scaled(mantissa, power):  # type: ignore[no-untyped-def]
     """mantissa * 10^power, and whether it is certainly the float64 closest to that."""
     if not mantissa:
@@ -199,7 +209,7 @@ def _scaled(mantissa, power):  # type: ignore[no-untyped-def]
     return found, found + (left + doubt) == found and found + (left - doubt) == found
 
 
-@njit(nogil=True)
+@_inlined
 def _product(one, other):  # type: ignore[no-untyped-def]
     """The product and its rounding error, which together are exact."""
     product = one * other
