@@ -91,20 +91,20 @@ def _unpacked(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 def _whole_lines(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
     """The chunks cut after their last line break, without a byte order mark at the start; b"" for an overlong line."""
-    rest, read, skipping = None, 0, False
-    for chunk, read in chunks:
-        rest = chunk.removeprefix(BOM) if rest is None else rest + chunk
-        end = rest.rfind(b"\n") + 1
-        if skipping and end:
-            rest, end, skipping = rest[rest.find(b"\n") + 1 :], 0, False
-            end = rest.rfind(b"\n") + 1
-        if end and not skipping:
-            yield rest[:end], read
-            rest = rest[end:]
-        if len(rest) > MAX_LINE_BYTES and not skipping:
-            skipping = True
-            yield b"", read
+    rest, read, skipping = b"", 0, False
+    for number, (chunk, read) in enumerate(chunks):
+        if number == 0:
+            chunk = chunk.removeprefix(BOM)
         if skipping:
+            _, found, chunk = chunk.partition(b"\n")
+            skipping = not found
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join((rest, memoryview(chunk)[:end])), read
             rest = b""
-    if rest and not skipping:
+        rest += chunk[end:]
+        if len(rest) > MAX_LINE_BYTES:
+            rest, skipping = b"", True
+            yield b"", read
+    if rest:
         yield rest, read
