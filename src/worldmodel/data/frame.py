@@ -56,6 +56,11 @@ def is_number(found: object, least: float, most: float) -> bool:
     return type(found) in (int, float) and least <= cast(float, found) <= most
 
 
+def is_finite(array: NDArray[Any]) -> bool:
+    """np.isfinite(array).all(), in half the time where arrays are as small as a frame's."""
+    return int(np.count_nonzero(np.isfinite(array))) == array.size
+
+
 class SameData:
     """Equality that compares arrays by type, shape and value."""
 
@@ -91,7 +96,7 @@ class Frame(SameData):
                 assert array.dtype == np.float32, array.dtype
                 assert array.ndim == 1, array.shape
                 assert array.size, array
-                assert np.isfinite(array).all(), array
+                assert is_finite(array), array
 
     @classmethod
     def parse(cls, found: object) -> Self:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from worldmodel.data.schema import Episode, name_of
 from worldmodel.data.table import Table
 
 FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}
+FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # what a frame's meta says of that frame alone
 ALONE = {"episode_segment", "terminal"}  # a frame with one of these is looked at by itself
 
 
@@ -127,14 +129,15 @@ def _placed(row: Row, reason: str) -> str:
 def _runs(columns: Columns, max_gap_s: float) -> Iterator[Ints]:
     """Rows of one agent with one meta in which no frame but the first can begin an episode or be refused."""
     order = np.argsort(columns.agent_index, kind="stable")
-    meta = columns.meta_index[order]
-    alone = np.array([bool(ALONE & set(each)) for each in columns.metas])
+    agent, meta, time = columns.agent_index[order], columns.meta_index[order], columns.timestamps[order]
+    alone = np.array([not ALONE.isdisjoint(each) for each in columns.metas])
     named = np.array(["episode" in each for each in columns.metas])
     with np.errstate(over="ignore"):
-        steps = np.diff(columns.timestamps[order])
-    follows = (np.diff(columns.agent_index[order]) == 0) & (np.diff(meta) == 0) & ~alone[meta[1:]]
+        steps = time[1:] - time[:-1]
+    follows = (agent[1:] == agent[:-1]) & (meta[1:] == meta[:-1]) & ~alone[meta[1:]]
     follows &= (steps > 0) & (named[meta[1:]] | (steps <= max_gap_s))
-    yield from np.split(order, np.flatnonzero(~follows) + 1)
+    bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(order)]
+    yield from (order[begin:end] for begin, end in pairwise(bounds))
 
 
 @dataclass
@@ -154,7 +157,7 @@ class _Piece:
 
     @classmethod
     def beginning(cls, row: Row) -> "_Piece":
-        label = {key: value for key, value in row.meta.items() if key not in META_KEYS - FIRST_FRAME_KEYS}
+        label = {key: value for key, value in row.meta.items() if key not in FRAME_KEYS}
         return cls({"episode_segment": 0, **label}, "episode" in row.meta, row.line)
 
     @property

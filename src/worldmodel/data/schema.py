@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.data.frame import META_KEYS, Float32, Frame, SameData, shortest
+from worldmodel.data.frame import META_KEYS, Float32, Frame, SameData, is_finite, shortest
 from worldmodel.data.table import Table
 
 __all__ = [
@@ -100,9 +100,9 @@ class Episode(SameData):
 
     def _problems(self) -> Iterator[str]:
         yield from self._array_problems()
-        if not np.all(self.timestamps[1:] > self.timestamps[:-1]):
+        if not (self.timestamps[1:] > self.timestamps[:-1]).all():
             yield "timestamps stand still or run backwards, expected increasing ones"
-        if self.confidence is not None and not np.all((self.confidence >= 0) & (self.confidence <= 1)):
+        if self.confidence is not None and not ((self.confidence >= 0) & (self.confidence <= 1)).all():
             yield "confidence leaves 0..1"
         if self.actions is not None and self.actions.ndim == 1 and self.actions.min() < 0:
             yield f"actions hold {self.actions.min()}, expected integers >= 0"
@@ -215,7 +215,7 @@ def _misfits(name: str, array: NDArray[Any], scalar: type[np.generic], dimension
     if array.dtype != scalar or array.ndim != dimensions or len(array) != length or array.size == 0:
         shape = f"[{length}]" if dimensions == 1 else f"[{length}, 1 or more]"
         yield f"{name} is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
-    elif not np.isfinite(array).all():
+    elif not is_finite(array):
         yield f"{name} holds NaN or infinity, expected finite numbers"
 
 
