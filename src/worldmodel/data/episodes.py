@@ -98,8 +98,9 @@ def write_prepared(
     if form == "lmdb":
         records = replace(records, shards=dict(write_shards(folder / EPISODES, records.files(chosen, action_space))))
     else:
+        within = folder / EPISODES
         for _, file, content in records.files(records.order, action_space):
-            (folder / EPISODES / file).write_bytes(content)
+            (within / file).write_bytes(content)
     table = episodes[chosen[0]].table()
     write_manifest(folder / MANIFEST, records, table, action_space)
     return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, len(chosen))

@@ -77,11 +77,7 @@ def _items(path: Path, begin: int) -> Iterator[dict[str, Any]]:
 
 def _item(item: Mapping[str, Any], pad: int) -> str:
     inner, outer = "\n" + " " * 3 * pad, "\n" + " " * 2 * pad
-    lines = [f"{inner}{json.dumps(key)}: {_value(item[key], pad, inner)}" for key in sorted(item)]
-    return f"{{{','.join(lines)}{outer}}}"
-
-
-def _value(value: Any, pad: int, line: str) -> str:
-    if isinstance(value, dict | list):
-        return json.dumps(value, sort_keys=True, indent=pad).replace("\n", line)
-    return json.dumps(value)
+    if any(isinstance(value, dict | list | tuple) for value in item.values()):
+        return json.dumps(item, sort_keys=True, indent=pad).replace("\n", outer)
+    flat = json.dumps(item, sort_keys=True, separators=(f",{inner}", ": "))
+    return f"{{{inner}{flat[1:-1]}{outer}}}"

@@ -42,6 +42,9 @@ class Record:
         return identity_of(self.agent_id, self.name)
 
 
+COLUMNS = [column.name for column in fields(Record)]
+
+
 def write_manifest(path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace) -> None:
     """The records are gone over twice."""
     head = {
@@ -59,7 +62,7 @@ def write_manifest(path: Path, records: Iterable[Record], table: Table, action_s
 
 
 def _entry(record: Record) -> dict[str, Any]:
-    found = {column.name: getattr(record, column.name) for column in fields(record)}
+    found = {column: getattr(record, column) for column in COLUMNS}
     return {column: value for column, value in found.items() if value or column not in ("provenance", "shard")}
 
 

@@ -1,6 +1,5 @@
 """Episodes that wait on disk: what describes them stays in memory, their arrays in one file."""
 
-import math
 import os
 from array import array
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldmodel.data.schema import Described, Episode, Source, Split, identity_of
 from worldmodel.data.table import Table
@@ -170,13 +168,6 @@ class Spool:
 
     def read(self, place: Place) -> Table:
         self.stream.flush()
-        offset, shapes = place
-        sizes = [0 if shape is None else np.dtype(shape[0]).itemsize * math.prod(shape[1]) for shape in shapes]
-        content = os.pread(self.stream.fileno(), sum(sizes), offset)
-        columns = list[NDArray[Any] | None]()
-        begin = 0
-        for shape, size in zip(shapes, sizes, strict=True):
-            column = None if shape is None else np.frombuffer(content[begin : begin + size], shape[0]).reshape(shape[1])
-            columns.append(column)
-            begin += size
+        columns = [None if shape is None else np.empty(shape[1], shape[0]) for shape in place.shapes]
+        os.preadv(self.stream.fileno(), [column.data for column in columns if column is not None], place.offset)
         return Table._make(columns)
