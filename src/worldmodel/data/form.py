@@ -92,8 +92,9 @@ class Form:
 
 
 def _distinct(data: bytes, spans: Ints, same: NDArray[np.bool_]) -> tuple[Ints, list[bytes]]:
-    changes, values = indexed([data[begin:end] for begin, end in spans[~same].tolist()])
-    return changes[np.cumsum(~same) - 1], values
+    other = ~same
+    changes, values = indexed([data[begin:end] for begin, end in spans[other].tolist()])
+    return changes[np.cumsum(other) - 1], values
 
 
 def _slots(line: str, frame: Frame) -> Iterator[Slot]:

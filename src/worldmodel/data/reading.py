@@ -116,9 +116,9 @@ def split(file: LogFile) -> list[Part]:
     return [Part(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
 
 
-def parse(part: Part) -> Iterator[Parsed]:
-    """What the lines of a part hold."""
-    reader, read = ColumnReader(), 0
+def parse(part: Part, reader: ColumnReader) -> Iterator[Parsed]:
+    """What the lines of a part hold; the reader may have learned from other parts."""
+    read = 0
     for block in read_blocks(part.file, part.begin, part.end):
         found: list[Found] = [[Row(block.first, block.flaw)]] if block.flaw else reader.read(block)
         yield Parsed(found, block.lines, block.read - read)
@@ -129,7 +129,8 @@ def parse_all(parts: Sequence[Part]) -> Iterator[Iterable[Parsed]]:
     """Each part's lines, in order of the parts; by several processes where there is much to read."""
     processes = len(os.sched_getaffinity(0))
     if processes == 1 or len(parts) == 1 or sum(part.end - part.begin for part in parts) < PARALLEL_BYTES:
-        yield from map(parse, parts)
+        reader = ColumnReader()
+        yield from (parse(part, reader) for part in parts)
         return
     waiting: deque[Future[list[Parsed]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
@@ -142,4 +143,4 @@ def parse_all(parts: Sequence[Part]) -> Iterator[Iterable[Parsed]]:
 
 
 def _parse_whole(part: Part) -> list[Parsed]:
-    return list(parse(part))
+    return list(parse(part, ColumnReader()))
