@@ -149,8 +149,9 @@ class _Piece:
     number: int  # line of its first row
     last: float = math.nan  # seconds, time of the latest good frame
     ended: bool = False  # by a terminal frame
-    begin: tuple[int, int] = (0, 0)  # line and position of the first frame
-    first: Frame | None = None
+    agent_id: str = ""  # of the first frame, as are the next two
+    begin: tuple[int, int] = (0, 0)  # line and position
+    meta: Mapping[str, Any] | None = None  # with what the piece inherits
     frames: list[Frame] = field(default_factory=list)  # the latest ones, not yet in tables
     tables: list[Table] = field(default_factory=list)
     length: int = 0
@@ -170,10 +171,10 @@ class _Piece:
         return _Piece(label, self.named, self.number, self.last, ended)
 
     def add(self, row: Row, frame: Frame) -> None:
-        if self.first is None:
-            frame = replace(frame, meta={"episode": name_of(frame), "source": "observed", **frame.meta, **self.label})
-            self.label = {key: frame.meta[key] for key in {*self.label, "episode", "source"}}
-            self.first, self.begin = frame, (row.line, row.position or 0)
+        if self.meta is None:
+            meta = {"episode": name_of(frame), "source": "observed", **frame.meta, **self.label}
+            self.label = {key: meta[key] for key in {*self.label, "episode", "source"}}
+            self.meta, self.agent_id, self.begin = meta, frame.agent_id, (row.line, row.position or 0)
         self.frames.append(frame)
         self.length += 1
         self.last = frame.timestamp
@@ -187,11 +188,11 @@ class _Piece:
         self.last = float(self.tables[-1].timestamps[-1])
 
     def found(self) -> Found:
-        assert self.first is not None
+        assert self.meta is not None
         last = self.frames[-1] if self.frames else None
         self._close_table()
         terminal = bool(last and last.meta.get("terminal", False))  # rows from columns never are
-        return Found(*self.begin, Episode.of(self.first, Table.joined(self.tables), terminal))
+        return Found(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
 
     def _close_table(self) -> None:
         if self.frames:
@@ -228,6 +229,6 @@ class _Piece:
             return str(wrong("meta.split", split, "train: a dream is never held out"))
         if "confidence" in meta and not is_number(meta["confidence"], 0, 1):
             return str(wrong("meta.confidence", meta["confidence"], "a number from 0 to 1, or no such key"))
-        if self.first is not None and ("confidence" in meta) != ("confidence" in self.first.meta):
+        if self.meta is not None and ("confidence" in meta) != ("confidence" in self.meta):
             return "meta.confidence: expected in every frame of a dream, or in none"
         return ""

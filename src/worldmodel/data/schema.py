@@ -116,16 +116,16 @@ class Episode(SameData):
             yield f"provenance holds {sorted(self.provenance)}, expected JSON values under keys that no frame has"
 
     def _array_problems(self) -> Iterator[str]:
-        yield from _misfits("timestamps", self.timestamps, np.float64, 1, self.length)
-        yield from _misfits("features", self.features, np.float32, 2, self.length)
-        if self.actions is not None and self.actions.ndim == 1:
-            yield from _misfits("actions", self.actions, np.int64, 1, self.length)
-        elif self.actions is not None:
-            yield from _misfits("actions", self.actions, np.float32, 2, self.length)
-        if self.rewards is not None:
-            yield from _misfits("rewards", self.rewards, np.float32, 1, self.length)
-        if self.confidence is not None:
-            yield from _misfits("confidence", self.confidence, np.float32, 1, self.length)
+        discrete = self.actions is not None and self.actions.ndim == 1
+        for name, array, scalar, dimensions in (
+            ("timestamps", self.timestamps, np.float64, 1),
+            ("features", self.features, np.float32, 2),
+            ("actions", self.actions, np.int64 if discrete else np.float32, 1 if discrete else 2),
+            ("rewards", self.rewards, np.float32, 1),
+            ("confidence", self.confidence, np.float32, 1),
+        ):
+            if array is not None and (problem := _misfit(array, scalar, dimensions, self.length)):
+                yield f"{name} {problem}"
 
     @property
     def length(self) -> int:
@@ -188,20 +188,21 @@ class Episode(SameData):
         Raises ValueError where frames of different shapes, or with and without confidence, are mixed.
         """
         dream = frames[0].meta.get("source") == "dream"
-        return cls.of(frames[0], Table.of(frames, dream), frames[-1].meta.get("terminal", False))
+        meta = {"episode": name_of(frames[0]), **frames[0].meta}
+        return cls.of(frames[0].agent_id, meta, Table.of(frames, dream), frames[-1].meta.get("terminal", False))
 
     @classmethod
-    def of(cls, first: Frame, table: Table, terminal: bool) -> Self:
-        """An episode that the first frame's meta describes."""
-        source: Source = first.meta.get("source", "observed")
-        free = {key: value for key, value in first.meta.items() if key not in META_KEYS}
+    def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool) -> Self:
+        """An episode that its first frame's meta, which names it, describes."""
+        source: Source = meta.get("source", "observed")
+        free = {key: value for key, value in meta.items() if key not in META_KEYS}
         return cls(
-            agent_id=first.agent_id,
-            name=name_of(first),
+            agent_id=agent_id,
+            name=str(meta["episode"]),
             **table._asdict(),
-            segment=first.meta.get("episode_segment", 0),
+            segment=meta.get("episode_segment", 0),
             source=source,
-            split=first.meta.get("split"),
+            split=meta.get("split"),
             terminal=terminal,
             provenance=free if source == "dream" else {},
         )
@@ -211,12 +212,11 @@ def _free(meta: Mapping[str, Any]) -> bool:
     return not META_KEYS & set(meta) and bool(json.loads(canonical(dict(meta))) == meta)
 
 
-def _misfits(name: str, array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int) -> Iterator[str]:
+def _misfit(array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int) -> str:
     if array.dtype != scalar or array.ndim != dimensions or len(array) != length or array.size == 0:
         shape = f"[{length}]" if dimensions == 1 else f"[{length}, 1 or more]"
-        yield f"{name} is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
-    elif not is_finite(array):
-        yield f"{name} holds NaN or infinity, expected finite numbers"
+        return f"is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
+    return "" if is_finite(array) else "holds NaN or infinity, expected finite numbers"
 
 
 @dataclass(frozen=True)
