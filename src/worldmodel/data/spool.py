@@ -169,5 +169,7 @@ class Spool:
     def read(self, place: Place) -> Table:
         self.stream.flush()
         columns = [None if shape is None else np.empty(shape[1], shape[0]) for shape in place.shapes]
-        os.preadv(self.stream.fileno(), [column.data for column in columns if column is not None], place.offset)
+        buffers = [column.data for column in columns if column is not None]
+        read = os.preadv(self.stream.fileno(), buffers, place.offset)
+        assert read == sum(buffer.nbytes for buffer in buffers), read
         return Table._make(columns)
