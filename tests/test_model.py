@@ -233,6 +233,15 @@ def test_outside_of_the_train_states_the_motion_fades():
     torch.testing.assert_close(hidden, same)
 
 
+def test_before_training_the_context_stands_still():
+    packed, shape, _ = with_motion()
+    model, (features, past, planned) = new_model(shape, packed, np.arange(6), seed=0, device=CPU), random_inputs(shape)
+    z = model.encode(features, past)
+    moved, _ = model.step(z, planned[:, 0])
+    assert z[:, -shape.context_dim :].all()
+    assert torch.equal(moved[:, -shape.context_dim :], z[:, -shape.context_dim :])
+
+
 def test_z_holds_the_last_change_in_units_of_the_usual_one():
     shape = replace(SHAPE, features=3)
     model, (features, past, planned) = random_model(shape), random_inputs(shape)

@@ -104,7 +104,7 @@ class WorldModel(nn.Module):
 
     z = [state of the last frame, its motion: the change that led there, context from the history]. The next motion is
     linear + network, in units of the usual change; the next state adds it to the last one; the network alone moves the
-    context. Its share of the motion starts at zero, so that training starts from ridge and has to earn what it adds.
+    context. All that the network moves starts at zero, so that training starts from ridge and has to earn what it adds.
     Outside of the states that the train episodes reach, the motion fades: there is nothing that it could be known from.
     """
 
@@ -140,7 +140,6 @@ class WorldModel(nn.Module):
 
     def start_from(self, start: LinearStart) -> None:
         """Make the untrained model predict what ridge predicts."""
-        state = self.shape.state_dim
         divisor = np.where(start.change_std > 0, start.change_std, np.inf)
         with torch.no_grad():
             for name in ("change_std", "lowest", "highest"):
@@ -153,7 +152,7 @@ class WorldModel(nn.Module):
                 :, given - self.shape.actions :
             ]
             self.linear.bias.copy_(torch.from_numpy(start.bias / divisor))
-            self.change.weight[:state] = 0
+            self.change.weight.zero_()
             self.change.bias.zero_()
             self.spread.weight.zero_()
             self.spread.bias.fill_(-2.0)
