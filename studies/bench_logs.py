@@ -70,9 +70,10 @@ def read(path: Path, parallel: int) -> None:
 
 
 def write_npz(path: Path, parallel: int) -> None:
+    """What it writes stays until the end: some file systems pass over lately freed inodes, one by one."""
     reading.PARALLEL_BYTES = parallel
-    with tempfile.TemporaryDirectory(dir=path.parent) as out:
-        prepare(path, None, Path(out), load(ROOT / "params.yaml", PrepareStage).prepare)
+    out = Path(tempfile.mkdtemp(dir=path.parent))
+    prepare(path, None, out, load(ROOT / "params.yaml", PrepareStage).prepare)
 
 
 def contestants(path: Path) -> dict[str, Callable[[], object]]:
