@@ -4,6 +4,7 @@ import pytest
 from factories import make_episodes, make_packed
 from worldmodel.learning import floors
 from worldmodel.learning.floors import fit_ridge, linear_starts, persistence
+from worldmodel.learning.model import FARTHEST
 
 
 def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):
@@ -90,6 +91,15 @@ def test_a_linear_start_of_all_features_is_ridge():
     np.testing.assert_allclose(start.change_std, changes.std(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(start.lowest, packed.features.min(axis=0))
     np.testing.assert_array_equal(start.highest, packed.features.max(axis=0))
+
+
+def test_a_constant_has_no_range_that_it_could_leave():
+    moving = np.arange(10, dtype=np.float32)
+    [start] = linear_starts(
+        [np.stack([moving, np.full(10, 5, np.float32)], axis=1)], [np.empty((10, 0), np.float32)], 2
+    )
+    assert (start.lowest[0], start.highest[0]) == (0, 9)
+    assert (start.lowest[1], start.highest[1]) == (5 - FARTHEST, 5 + FARTHEST)
 
 
 @pytest.mark.parametrize("rows", [1 << 18, 50])

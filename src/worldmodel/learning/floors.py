@@ -73,6 +73,7 @@ def linear_starts(
     state, change = moments(states), moments(lambda: (np.diff(each.astype(np.float64), axis=0) for each in states()))
     assert state is not None
     spread = np.zeros(state_dim) if change is None else change.std
+    beyond = np.where(state.low < state.high, 0, FARTHEST)  # a constant has no range to leave
     ridges = [_ridge(_transitions(states(), actions, spread if motion else None)) for motion in motions]
     return [
         LinearStart(
@@ -80,8 +81,8 @@ def linear_starts(
             weight=ridge.weight.astype(np.float32),
             bias=ridge.bias.astype(np.float32),
             change_std=spread.astype(np.float32),
-            lowest=state.low.astype(np.float32),
-            highest=state.high.astype(np.float32),
+            lowest=(state.low - beyond).astype(np.float32),
+            highest=(state.high + beyond).astype(np.float32),
         )
         for ridge in ridges
     ]
