@@ -14,7 +14,8 @@ from factories import make_episodes, write_logs
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
     "dreams": {"episodes": 12, "length": 4, "max_disagreement": 1000.0},
-    "dreams.teacher": {"members": 2, "horizon": 4, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8},
+    "dreams.teacher": {"members": 2, "horizon": 4, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8}
+    | {"transition_steps": 4},
     "train": {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 8, "batch_size": 4}
     | {"steps": 12, "rho": 0.5},
     "prepare": {"val_share": 0.2, "test_share": 0.2},

@@ -138,7 +138,7 @@ def make_train(**fields: Any) -> params.Train:
 def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.Dreams:
     """A few short dreams of a small teacher; `teacher` overrides its fields."""
     small = {"members": 2, "horizon": 5, "steps": 4, "batch_size": 8, "lr": 0.003, "dropout": 0.0}
-    small |= {"points": 0, "z_dim": 8, "hidden_dim": 16}
+    small |= {"points": 0, "transition_steps": 0, "z_dim": 8, "hidden_dim": 16}
     defaults = {
         "seed": 7,
         "episodes": 6,

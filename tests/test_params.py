@@ -31,6 +31,7 @@ REFUSED = {
     "dreams.teacher.lr": (0.0, 1.1),
     "dreams.teacher.dropout": (-0.1, 1.0),
     "dreams.teacher.points": (-1, 20_001),
+    "dreams.teacher.transition_steps": (-1, 10**10),
     "dreams.teacher.z_dim": (1, 4097),
     "dreams.teacher.hidden_dim": (0, 8193),
     "prepare.seed": (-1, 2**32),

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_packed, make_scaler
-from test_gaussian import waves
 from worldmodel.data.windows import windows
-from worldmodel.dreaming import teacher
+from worldmodel.dreaming import teacher, transition
+from worldmodel.dreaming.opinions import Opinions
 from worldmodel.learning import learner
 from worldmodel.learning.model import Shape
 
@@ -158,55 +158,45 @@ def test_a_finished_member_silences_nothing():
     assert np.array_equal(first.features, again.features)
 
 
-def test_a_gaussian_process_counts_for_as_much_as_it_is_worth_on_what_members_left_out():
-    packed = waves(episodes=9)
-    shape = replace(SHAPE, features=3, actions=1, rewards=False, history=1, horizon=3)
-    params = make_dreams(teacher={"members": 3, "steps": 2, "points": 500}).teacher
-    known = np.arange(6)
-    found = teacher.fit_teacher(packed, known, shape, params, 7, CPU)
-    alone = replace(found, process=None)
-    unseen = windows(packed, np.array([6, 7, 8]), 1, 3)
-    batch = unseen.take(np.arange(len(unseen)))
-    both, members = (each.rollout(batch) for each in (found, alone))
-    mixed = members.features + found.share[:, None] * (
-        found.process.rollout(batch.history[:, -1], batch.planned_actions) - members.features
+class Says(torch.nn.Module):
+    """An opinion that is the same of everything."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, features, past_actions, planned_actions):
+        width = features.shape[-1]
+        return transition.Rollout(torch.full((*planned_actions.shape[:2], width), self.value))
+
+
+def test_what_stands_beside_the_members_has_its_share_of_what_is_said(linear):
+    found, packed = linear
+    batch = batch_of(packed)
+    pair, sole = Opinions((Says(2.0), Says(4.0)), np.float32([0.25, 0.5])), Opinions((Says(7.0),), np.float32([0, 1]))
+    members, mixed, last = (
+        replace(found, beside=beside).rollout(batch).features for beside in ((), (pair,), (pair, sole))
     )
-    np.testing.assert_allclose(both.features, mixed, atol=1e-5)
-    assert found.share[0] > 0.5  # two steps of training make no member
-    errors = [np.square((each.features - batch.features)[..., 0]).mean() for each in (both, members)]
-    assert errors[0] < 0.7 * errors[1]
-    assert both.disagreement.mean() > members.disagreement.mean()
+    np.testing.assert_allclose(mixed[:, 0], 0.75 * members[:, 0] + 0.25 * 3, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mixed[:, 1:], 0.5 * members[:, 1:] + 0.5 * 3, rtol=1e-4, atol=1e-5)  # of all later ones
+    np.testing.assert_allclose(last[:, 0], mixed[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(last[:, 1:], 7, rtol=1e-5)
 
 
-def test_its_share_is_the_least_squares_one_of_each_frame(monkeypatch):
-    found, packed = fitted(make_episodes(6, 9), members=3, points=100)
-
-    class Beyond:
-        """As far beyond what was logged as the member's answer is short of it."""
-
-        def rollout(self, last, plans):
-            return 2 * self.logged - self.own
-
-    def processes(*given):
-        return [Beyond() for _ in range(4)]
-
-    def predictions(member, unseen, device):
-        for batch, answer in known(member, unseen, device):
-            Beyond.logged, Beyond.own = batch.features.numpy(), answer.features.numpy()
-            yield batch, answer
-
-    known = learner.predictions
-    monkeypatch.setattr(teacher, "fit_gaussian_processes", processes)
-    monkeypatch.setattr(learner, "predictions", predictions)
-    _, share = teacher._second_opinion(found.members, packed, np.arange(6), found.members[0].shape, 100, 7, CPU)
-    np.testing.assert_allclose(share, 0.5, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("count", "points"), [(6, 0), (2, 100)])
-def test_without_points_or_without_left_out_episodes_there_is_no_process(count, points):
-    found, _ = fitted(make_episodes(count, 9), members=3, points=points)
-    assert found.process is None
-    assert not found.share.any()
+@pytest.mark.parametrize(
+    ("weights", "mean", "spread"),
+    [
+        ([0.25, 0.25, 0.25, 0.25], 3.0, np.std([1, 2, 3, 6], ddof=1)),
+        ([0.0, 0.0, 0.5, 0.5], 4.5, np.std([3, 6], ddof=1)),  # what counts for nothing has no say in the doubt either
+        ([0.0, 0.0, 1.0, 0.0], 3.0, 0.0),
+        ([0.0, 0.9, 0.1, 0.0], 2.1, np.sqrt(2 * 0.9 * 0.1)),  # of two opinions at least
+    ],
+)
+def test_opinions_agree_and_differ_by_their_weights(weights, mean, spread):
+    opinions = np.tile(np.array([1.0, 2.0, 3.0, 6.0], np.float32)[:, None, None, None], (1, 5, 2, 3))
+    features, found = teacher._pooled(opinions, np.tile(np.array(weights, np.float32)[:, None], (1, 2)))
+    np.testing.assert_allclose(features, np.full((5, 2, 3), mean), rtol=1e-5)
+    np.testing.assert_allclose(found, np.full((5, 2), spread), rtol=1e-5, atol=1e-6)
 
 
 def test_few_episodes_are_wanting_and_many_less_so():
@@ -218,7 +208,7 @@ def test_few_episodes_are_wanting_and_many_less_so():
 
 @pytest.mark.parametrize(("want", "reach"), [(0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)])
 def test_dreams_reach_the_further_the_more_data_is_wanted(want, reach):
-    assert teacher.Teacher((), None, np.zeros(1), want, torch.device("cpu")).reach == reach
+    assert teacher.Teacher((), (), want, torch.device("cpu")).reach == reach
 
 
 @pytest.mark.parametrize(

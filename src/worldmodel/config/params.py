@@ -50,6 +50,7 @@ class Teacher:
     lr: Rate
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
     points: Annotated[int, Field(strict=True, ge=0, le=20_000)]
+    transition_steps: CountOrNone
     z_dim: LatentSize
     hidden_dim: Width
 

@@ -1,5 +1,6 @@
 """The teacher behind dreams: independent world models, each fitted on its own share of the observed train episodes, and
-a Gaussian process beside them that counts for as much as it proved worth on the episodes left out.
+beside them a Gaussian process and networks of one-step changes, which count for as much as they proved worth on the
+episodes left out.
 """
 
 from collections.abc import Sequence
@@ -9,28 +10,25 @@ import numpy as np
 import torch
 
 from worldmodel.config.params import Teacher as TeacherParams
-from worldmodel.data.windows import Batch, Ints, Packed, windows
-from worldmodel.dreaming.gaussian import GaussianProcess, fit_gaussian_processes
+from worldmodel.data.windows import Batch, Ints, Packed
 from worldmodel.dreaming.members import Fitting
+from worldmodel.dreaming.opinions import Opinions, fit_opinions
 from worldmodel.learning import learner
 from worldmodel.learning.model import Floats, Shape, WorldModel
 from worldmodel.runtime.checkpoint import Checkpoints
 
-JUDGED = 256  # windows of each member's left-out episodes that the Gaussian process is judged by
-
 
 @dataclass(frozen=True)
 class Rollout:
-    features: Floats  # [B, K, F], mean over the members, and the Gaussian process by its share
+    features: Floats  # [B, K, F], mean of members and opinions by their weights
     rewards: Floats | None  # [B, K], mean over the members
-    disagreement: Floats  # [B, K], largest so far along the rollout: std over opinions, root mean square of features
+    disagreement: Floats  # [B, K], largest so far along the rollout of their std, root mean square of features
 
 
 @dataclass(frozen=True)
 class Teacher:
     members: tuple[WorldModel, ...]
-    process: GaussianProcess | None
-    share: Floats  # of the Gaussian process in the mean, by frame, the last one for all later ones; 0 without one
+    beside: tuple[Opinions, ...]
     want: float  # of data: share of the members' error on left-out windows that they don't have on those trained on
     device: torch.device
 
@@ -47,12 +45,12 @@ class Teacher:
             answers = [member.unroll(z, given.planned_actions) for member, z in zip(self.members, starts, strict=True)]
         opinions = [answer.features.cpu().numpy() for answer in answers]
         rewards = [answer.rewards.cpu().numpy() for answer in answers if answer.rewards is not None]
-        features = np.mean(opinions, axis=0)
-        if self.process is not None:
-            opinions.append(self.process.rollout(batch.history[:, -1], batch.planned_actions))
-            frame = np.minimum(np.arange(features.shape[1]), len(self.share) - 1)
-            features = features + self.share[frame, None] * (opinions[-1] - features)
-        spread = np.sqrt(np.var(opinions, axis=0, ddof=1).mean(axis=-1))
+        weights = [np.full(given.planned_actions.shape[1], 1 / len(opinions), np.float32) for _ in opinions]
+        for group in self.beside:
+            own, share = group.each(given), group.share_of(weights[0].shape[0])
+            weights = [weight * (1 - share) for weight in weights] + [share / len(own) for _ in own]
+            opinions += own
+        features, spread = _pooled(np.stack(opinions), np.stack(weights))
         return Rollout(
             features=features,
             rewards=np.stack(rewards).mean(axis=0) if rewards else None,
@@ -84,9 +82,21 @@ def fit_teacher(
     folds = [_fold(shuffled, number, params.members) for number in range(params.members)]
     fitted = Fitting(packed, shape, params, seed, device, kept).members(folds)
     members = tuple(each.model for each in fitted)
-    process, share = _second_opinion(members, packed, shuffled, shape, params.points, seed, device)
+    beside = fit_opinions(members, packed, folds, params, seed, device)
     want = _want([each.known for each in fitted], [each.unseen for each in fitted])
-    return Teacher(members, process, share, want, device)
+    return Teacher(members, beside, want, device)
+
+
+def _pooled(opinions: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Mean [B, K, F] of opinions [N, B, K, F] by their weights [N, K], and their spread [B, K].
+
+    An estimate of the variance from as many opinions as the weights amount to (Kish's effective size), of two at least:
+    one opinion alone has no spread.
+    """
+    features = np.einsum("nbkf,nk->bkf", opinions, weights)
+    variance = np.einsum("nbk,nk->bk", np.square(opinions - features).mean(axis=-1), weights)
+    size = np.maximum(1 / np.square(weights).sum(axis=0), 2)
+    return features, np.sqrt(variance * size / (size - 1))
 
 
 def _want(known: Sequence[float], unseen: Sequence[float]) -> float:
@@ -103,34 +113,3 @@ def _fold(episodes: Ints, number: int, members: int) -> tuple[Ints, Ints]:
         return np.sort(episodes), episodes[:0]
     held_out = np.arange(len(episodes)) % members == number
     return np.sort(episodes[~held_out]), np.sort(episodes[held_out])
-
-
-def _second_opinion(
-    members: Sequence[WorldModel],
-    packed: Packed,
-    shuffled: Ints,
-    shape: Shape,
-    points: int,
-    seed: int,
-    device: torch.device,
-) -> tuple[GaussianProcess | None, Floats]:
-    """A Gaussian process and its share of each frame [K]; none where no episode is left to judge it by."""
-    folds = [_fold(shuffled, number, len(members))[1] for number in range(len(members))]
-    if not points or not all(len(fold) for fold in folds):
-        return None, np.zeros(shape.horizon, np.float32)
-    whole, *partial = fit_gaussian_processes(packed, np.sort(shuffled), folds, shape.state_dim, points, seed)
-    along, across = np.zeros(shape.horizon), np.zeros(shape.horizon)
-    for member, process, fold in zip(members, partial, folds, strict=True):
-        unseen = windows(packed, fold, shape.history, shape.horizon)
-        unseen = unseen.every(max(1, len(unseen) // JUDGED))
-        for given, answer in learner.predictions(member, unseen, device):
-            history, plans, logged, weight = (
-                part.cpu().numpy() for part in (given.history, given.planned_actions, given.features, given.weight)
-            )
-            own = answer.features.cpu().numpy()
-            apart = (process.rollout(history[:, -1], plans) - own) * weight[..., None]
-            along += (apart * (logged - own)).sum(axis=(0, 2))
-            across += np.square(apart).sum(axis=(0, 2))
-        member.eval()
-    share = np.clip(along / np.maximum(across, np.finfo(np.float32).tiny), 0, 1).astype(np.float32)
-    return (whole if share.any() else None), share

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.data.windows import Batch, Ints, Packed, Windows
 from worldmodel.learning.floors import linear_starts
@@ -100,7 +100,7 @@ def new_model(
     return model
 
 
-def new_optimizer(model: WorldModel) -> torch.optim.Optimizer:
+def new_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
 
 
@@ -118,14 +118,19 @@ def update(
     objective: Objective = PREDICTION_ALONE,
 ) -> dict[str, Tensor]:
     """One optimizer step; returns the parts of the loss before it."""
+    loss, parts = whole_loss(model, batch, objective)
+    descend(model, optimizer, loss, rate)
+    return parts
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    """One step along the clipped gradient of the loss."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    loss, parts = whole_loss(model, batch, objective)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()
-    return parts
 
 
 def whole_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
@@ -172,8 +177,8 @@ def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
     return info_nce(z[:, context:], later[:, context:], batch.weight[:, -1])
 
 
-def predictions(model: WorldModel, windows: Windows, device: torch.device) -> Iterator[tuple[Tensors, Prediction]]:
-    """All windows in order, without gradients."""
+def predictions(model: nn.Module, windows: Windows, device: torch.device) -> Iterator[tuple[Tensors, Prediction]]:
+    """All windows in order, without gradients, of a WorldModel or of what is called as one."""
     model.eval()
     with torch.no_grad():
         for begin in range(0, len(windows), EVALUATION_BATCH):
@@ -187,7 +192,7 @@ def thinned(windows: Windows) -> Windows:
     return windows.every(max(1, len(windows) // SELECTION_WINDOWS))
 
 
-def mean_error(model: WorldModel, windows: Windows, device: torch.device) -> float:
+def mean_error(model: nn.Module, windows: Windows, device: torch.device) -> float:
     """Open-loop mean squared error over all frames, standardized units; infinite without windows."""
     if not len(windows):
         return math.inf
@@ -210,7 +215,7 @@ class Selected:
     weights: dict[str, Tensor]
 
     @staticmethod
-    def at(model: WorldModel, windows: Windows, step: int, device: torch.device) -> "Selected":
+    def at(model: nn.Module, windows: Windows, step: int, device: torch.device) -> "Selected":
         return Selected(step, mean_error(model, windows, device), copy.deepcopy(model.state_dict()))
 
     def or_better(self, other: "Selected") -> "Selected":

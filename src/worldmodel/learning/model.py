@@ -74,6 +74,11 @@ class LinearStart:
     highest: Floats  # [S]
     fading: float = 0.0  # how fast the motion fades outside of them, per squared unit; 0: it does not
 
+    def of_motion(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the change in units of change_std: nothing where nothing changes."""
+        divisor = np.where(self.change_std > 0, self.change_std, np.inf).astype(np.float32)
+        return torch.from_numpy(self.weight / divisor[:, None]), torch.from_numpy(self.bias / divisor)
+
 
 class Prediction(NamedTuple):
     features: Tensor  # [B, K, F]
@@ -140,18 +145,16 @@ class WorldModel(nn.Module):
 
     def start_from(self, start: LinearStart) -> None:
         """Make the untrained model predict what ridge predicts."""
-        divisor = np.where(start.change_std > 0, start.change_std, np.inf)
+        weight, bias = start.of_motion()
+        given, actions = start.weight.shape[1], self.shape.actions
         with torch.no_grad():
             for name in ("change_std", "lowest", "highest"):
                 getattr(self, name).copy_(torch.from_numpy(getattr(start, name)))
             self.fading.fill_(start.fading)
-            weight, given = torch.from_numpy(start.weight / divisor[:, None]), start.weight.shape[1]
             self.linear.weight.zero_()
-            self.linear.weight[:, : given - self.shape.actions] = weight[:, : given - self.shape.actions]
-            self.linear.weight[:, self.linear.in_features - self.shape.actions :] = weight[
-                :, given - self.shape.actions :
-            ]
-            self.linear.bias.copy_(torch.from_numpy(start.bias / divisor))
+            self.linear.weight[:, : given - actions] = weight[:, : given - actions]
+            self.linear.weight[:, self.linear.in_features - actions :] = weight[:, given - actions :]
+            self.linear.bias.copy_(bias)
             self.change.weight.zero_()
             self.change.bias.zero_()
             self.spread.weight.zero_()
@@ -197,16 +200,10 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :state]
-        motion = motion * self._fade(z[:, :state])
+        motion = motion * fade(z[:, :state], self.lowest, self.highest, self.fading)
         moved, context = z[:, :state] + self.change_std * motion, z[:, known:] + change[:, state:]
         parts = [moved, motion, context] if self.shape.motion_dim else [moved, context]
         return torch.cat(parts, dim=-1).clamp(-FARTHEST, FARTHEST), hidden
-
-    def _fade(self, state: Tensor) -> Tensor:
-        """[B, S] -> [B, 1]: 1 within the range of the train states, less the farther outside. Without gradient."""
-        state = state.detach()
-        outside = state - state.clamp(self.lowest, self.highest)
-        return 1 / (1 + self.fading * outside.square().sum(-1, keepdim=True))
 
     def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
@@ -230,6 +227,13 @@ class WorldModel(nn.Module):
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
         return self.predict(self.encode(features, past_actions), planned_actions)
+
+
+def fade(state: Tensor, lowest: Tensor, highest: Tensor, fading: Tensor) -> Tensor:
+    """[B, S] -> [B, 1]: 1 within the range of the train states, less the farther outside. Without gradient."""
+    state = state.detach()
+    outside = state - state.clamp(lowest, highest)
+    return 1 / (1 + fading * outside.square().sum(-1, keepdim=True))
 
 
 def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_dreams, make_episodes
+from test_teacher import CPU, SHAPE, fitted
+from test_transition import pendulums
+from worldmodel.data.windows import windows
+from worldmodel.dreaming import opinions, teacher
+from worldmodel.dreaming.gaussian import GaussianProcess
+from worldmodel.dreaming.transition import TransitionNetwork
+from worldmodel.learning import learner
+
+BOTH = {"points": 20, "transition_steps": 150}
+
+
+def of_pendulums(**fields):
+    """A teacher whose members are no good, and a batch that it does not know."""
+    packed = pendulums(9)
+    shape = replace(SHAPE, features=3, actions=1, rewards=False, history=1, horizon=3, hidden_dim=64)
+    params = make_dreams(teacher={"members": 3, "steps": 2} | fields).teacher
+    unseen = windows(packed, np.array([6, 7, 8]), 1, 3)
+    return teacher.fit_teacher(packed, np.arange(6), shape, params, 7, CPU), unseen.take(np.arange(len(unseen)))
+
+
+@pytest.mark.parametrize("kind", [{"points": 500}, {"transition_steps": 150}])
+def test_an_opinion_counts_for_as_much_as_it_is_worth_on_what_members_left_out(kind):
+    found, batch = of_pendulums(**kind)
+    both, members = (each.rollout(batch) for each in (found, replace(found, beside=())))
+    [group] = found.beside
+    assert group.share[0] > 0.5  # two steps of training make no member
+    assert all(0 <= share <= 1 for share in group.share)
+    errors = [np.square(each.features - batch.features).mean() for each in (both, members)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_both_kinds_stand_beside_the_members():
+    found, _ = of_pendulums(**BOTH)
+    process, networks = found.beside
+    assert [type(each) for each in process.opinions] == [GaussianProcess]
+    assert [type(each) for each in networks.opinions] == [TransitionNetwork] * 3
+
+
+def test_what_was_said_before_is_worth_nothing_more(monkeypatch):
+    known = opinions._candidates
+    monkeypatch.setattr(opinions, "_candidates", lambda *given: known(*given) * 2)
+    found, _ = of_pendulums(transition_steps=150)
+    assert len(found.beside) == 1 or found.beside[1].share.max() < 1e-4
+
+
+def test_a_share_is_the_least_squares_one_of_each_frame():
+    rng = np.random.default_rng(0)
+    logged, said, own = (rng.standard_normal((6, 4, 2)).astype(np.float32) for _ in range(3))
+    own[:, 0], own[:, 1] = 2 * logged[:, 0] - said[:, 0], logged[:, 1]  # as far beyond as the first is short; right
+    own[:, 2] = 2 * said[:, 2] - logged[:, 2]  # farther off on the same side
+    weight = np.ones((6, 4), np.float32)
+    own[4:, :3], weight[4:] = 100.0, 0.0  # what does not exist counts for nothing
+    given = learner.Tensors(*[None] * 3, torch.from_numpy(logged), None, torch.from_numpy(weight), None)
+    half = [
+        opinions._Judge(given._replace(**{k: getattr(given, k)[rows] for k in ("features", "weight")}), said[rows])
+        for rows in (slice(0, 3), slice(3, 6))
+    ]
+    found = opinions._share(half, [own[:3], own[3:]])
+    np.testing.assert_allclose(found[:3], [0.5, 1, 0], atol=1e-5)
+    apart, missed = (own - said)[:4, 3].ravel(), (logged - said)[:4, 3].ravel()
+    assert found[3] == pytest.approx(np.clip(np.dot(apart, missed) / np.dot(apart, apart), 0, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize(("count", "fields"), [(6, {}), (2, BOTH)])
+def test_nothing_stands_beside_members_where_nothing_is_asked_for_or_left_out(count, fields):
+    found, _ = fitted(make_episodes(count, 9), members=3, **fields)
+    assert found.beside == ()
