@@ -167,7 +167,7 @@ class Says(torch.nn.Module):
 
     def forward(self, features, past_actions, planned_actions):
         width = features.shape[-1]
-        return transition.Rollout(torch.full((*planned_actions.shape[:2], width), self.value))
+        return transition.Predicted(torch.full((*planned_actions.shape[:2], width), self.value))
 
 
 def test_what_stands_beside_the_members_has_its_share_of_what_is_said(linear):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from worldmodel.data.mixing import Mixture
 from worldmodel.data.windows import Ints, Packed, windows
 from worldmodel.dreaming.gaussian import LEAST_SPREAD
+from worldmodel.dreaming.members import SELECTIONS
 from worldmodel.learning import learner
 from worldmodel.learning.floors import linear_starts
 from worldmodel.learning.losses import squared_error
@@ -24,10 +25,9 @@ from worldmodel.learning.model import FARTHEST, LinearStart, WorldModel, fade
 
 TRANSITIONS = 256  # in a batch
 RATE = 1e-3  # peak learning rate
-SELECTIONS = 10  # how often a network is compared on the episodes that it does not train on
 
 
-class Rollout(NamedTuple):
+class Predicted(NamedTuple):
     features: Tensor  # [B, K, F]
 
 
@@ -62,13 +62,13 @@ class TransitionNetwork(nn.Module):
         change: Tensor = self.linear(known) + self.change(self.body(known))
         return change * fade(state, self.lowest, self.highest, self.fading)
 
-    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Rollout:
+    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Predicted:
         """A history [B, H, F], of which the last frame counts, and planned actions [B, K, A] -> K frames."""
         state, states = features[:, -1] @ self.projection.T, []
         for action in planned_actions.unbind(1):
             state = (state + self.change_std * self.motion(state, action)).clamp(-FARTHEST, FARTHEST)
             states.append(state)
-        return Rollout(torch.stack(states, dim=1) @ self.projection)
+        return Predicted(torch.stack(states, dim=1) @ self.projection)
 
     def loss(self, batch: learner.Tensors) -> Tensor:
         """Squared error of the first change, in units of the usual one."""
