@@ -94,7 +94,8 @@ def _pooled(opinions: Floats, weights: Floats) -> tuple[Floats, Floats]:
     one opinion alone has no spread.
     """
     features = np.einsum("nbkf,nk->bkf", opinions, weights)
-    variance = np.einsum("nbk,nk->bk", np.square(opinions - features).mean(axis=-1), weights)
+    apart = [np.square(opinion - features).mean(axis=-1) for opinion in opinions]  # one at a time: it is less to hold
+    variance = np.einsum("nbk,nk->bk", apart, weights)
     size = np.maximum(1 / np.square(weights).sum(axis=0), 2)
     return features, np.sqrt(variance * size / (size - 1))
 
