@@ -86,15 +86,23 @@ def _family(pid: int) -> list[int]:
 
 
 def _look(pid: int) -> dict[str, int]:
-    """Bytes: the peak of resident pages so far, and anonymous ones now; 0 of what has ended or is still our copy."""
-    found, about = {"VmHWM": 0, "RssAnon": 0}, Path(f"/proc/{pid}")
+    """Bytes: the peak of resident pages so far, and anonymous ones now; 0 of what has ended or is its parent's copy.
+
+    Between fork and exec a child has all pages of its parent, and its command line.
+    """
+    found = {"VmHWM": 0, "RssAnon": 0}
     with contextlib.suppress(OSError):
-        if (about / "cmdline").read_bytes() != Path("/proc/self/cmdline").read_bytes():
-            for line in (about / "status").read_text(encoding="ascii").splitlines():
-                name, _, rest = line.partition(":")
-                if name in found:
-                    found[name] = int(rest.split()[0]) * 1024
+        parent = _status(pid)["PPid"]
+        if Path(f"/proc/{pid}/cmdline").read_bytes() != Path(f"/proc/{parent}/cmdline").read_bytes():
+            found |= {name: value * 1024 for name, value in _status(pid).items() if name in found}
     return found
+
+
+def _status(pid: int) -> dict[str, int]:
+    """What /proc says in numbers: PPid, and KiB; of a process that has ended but is not waited for, no KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    parts = (line.replace(":", " ").split() for line in lines)
+    return {name: int(value[0]) for name, *value in parts if value and value[0].isdecimal()}
 
 
 def write_params(path: Path, dreaming: bool) -> None:
