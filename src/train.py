@@ -146,7 +146,6 @@ def fit(
     optimizer = learner.new_optimizer(model)
     asked = objective(settings, 0).names
     shown, series = ("mse", *asked), ("train", *asked)
-    due = max(1, settings.steps // evaluations)
     begun = kept.latest() if kept else None
     course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
     if begun and plots:
@@ -163,7 +162,7 @@ def fit(
                 means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]
                 speed = settings.batch_size * (t + 1) / course.seconds
                 progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
-            if (t + 1) % due == 0 or t + 1 == settings.steps:
+            if learner.due(t, settings.steps, evaluations):
                 course.look(learner.Selected.at(model, held_out, t + 1, device), series)
                 if plots:
                     write_curves(plots, course, mixture)

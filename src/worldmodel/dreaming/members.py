@@ -58,13 +58,18 @@ class Fitting:
     ) -> Member:
         number, steps = len(ready), self.params.steps
         draws, weights, silenced = np.random.SeedSequence((self.seed, number)).generate_state(3)
-        observed, unseen = self._windows(trained), learner.thinned(self._windows(held_out))
+        observed, unseen = self.windows_of(trained), learner.thinned(self.windows_of(held_out))
         model = learner.new_model(
             self.shape, self.packed, trained, int(weights), self.device, self.params.dropout, unseen
         )
         optimizer = learner.new_optimizer(model)
         mixture = Mixture(
-            observed, self._windows(trained[:0]), self.params.batch_size, np.zeros(steps), int(draws), confidence=False
+            observed,
+            self.windows_of(trained[:0]),
+            self.params.batch_size,
+            np.zeros(steps),
+            int(draws),
+            confidence=False,
         )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(silenced))  # of dropout
@@ -76,7 +81,7 @@ class Fitting:
             for t in range(begun.numbers["step"] if begun else 0, steps):
                 batch = learner.to_device(mixture.batch(t), self.device)
                 learner.update(model, optimizer, batch, learner.learning_rate(t, steps, self.params.lr))
-                if (t + 1) % max(1, steps // SELECTIONS) == 0 or t + 1 == steps:
+                if learner.due(t, steps, SELECTIONS):
                     best = best.or_better(learner.Selected.at(model, unseen, t + 1, self.device))
                 if self.kept and self.kept.due(number * steps + t + 1):
                     self.kept.save(number * steps + t + 1, self._state(ready, t + 1, model, optimizer, best))
@@ -85,7 +90,7 @@ class Fitting:
         known = learner.mean_error(model, learner.thinned(observed), self.device)
         return Member(model.eval(), known, best.error)
 
-    def _windows(self, episodes: Ints) -> Windows:
+    def windows_of(self, episodes: Ints) -> Windows:
         return windows(self.packed, episodes, self.shape.history, self.shape.horizon)
 
     def _state(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from worldmodel.config.params import Teacher as TeacherParams
-from worldmodel.data.windows import Floats, Ints, Packed, windows
+from worldmodel.data.windows import Floats, Ints
 from worldmodel.dreaming.gaussian import GaussianProcess, fit_gaussian_processes
+from worldmodel.dreaming.members import Fitting
 from worldmodel.dreaming.transition import TransitionNetwork, fit_networks
 from worldmodel.learning.learner import Tensors, to_device
 from worldmodel.learning.model import WorldModel
@@ -38,23 +38,17 @@ class Opinions:
 
 
 def fit_opinions(
-    members: Sequence[WorldModel],
-    packed: Packed,
-    folds: Sequence[tuple[Ints, Ints]],
-    params: TeacherParams,
-    seed: int,
-    device: torch.device,
+    fitting: Fitting, members: Sequence[WorldModel], folds: Sequence[tuple[Ints, Ints]]
 ) -> tuple[Opinions, ...]:
     """Those worth a share of any frame; none where a member leaves no episode out to judge them by.
 
     folds: (trained on, left out) of each member.
     """
-    left_out = [held_out for _, held_out in folds]
-    if not all(len(episodes) for episodes in left_out):
+    if not all(len(left_out) for _, left_out in folds):
         return ()
-    judges = [_Judge.of(member, packed, fold, device) for member, fold in zip(members, left_out, strict=True)]
+    judges = [_Judge.of(member, left_out, fitting) for member, (_, left_out) in zip(members, folds, strict=True)]
     found = []
-    for opinions, unknowing in _candidates(members, packed, folds, params, seed, device):
+    for opinions, unknowing in _candidates(fitting, members, folds):
         own = [_answer(opinion, judge.given) for opinion, judge in zip(unknowing, judges, strict=True)]
         worth = Opinions(tuple(opinions), _share(judges, own))
         if worth.share.any():
@@ -65,22 +59,18 @@ def fit_opinions(
 
 
 def _candidates(
-    members: Sequence[WorldModel],
-    packed: Packed,
-    folds: Sequence[tuple[Ints, Ints]],
-    params: TeacherParams,
-    seed: int,
-    device: torch.device,
+    fitting: Fitting, members: Sequence[WorldModel], folds: Sequence[tuple[Ints, Ints]]
 ) -> list[tuple[Sequence[Opinion], Sequence[Opinion]]]:
     """Of each kind, the opinions that dreams are made of, and for each fold one that does not know what is left out."""
     found: list[tuple[Sequence[Opinion], Sequence[Opinion]]] = []
+    packed, params, seed = fitting.packed, fitting.params, fitting.seed
     if params.points:
-        episodes = np.sort(np.concatenate([held_out for _, held_out in folds]))
-        left_out, state_dim = [held_out for _, held_out in folds], members[0].shape.state_dim
-        whole, *partial = fit_gaussian_processes(packed, episodes, left_out, state_dim, params.points, seed)
+        left_out = [episodes for _, episodes in folds]
+        every, state_dim = np.sort(np.concatenate(left_out)), fitting.shape.state_dim
+        whole, *partial = fit_gaussian_processes(packed, every, left_out, state_dim, params.points, seed)
         found.append(([whole], partial))
     if params.transition_steps:
-        networks = fit_networks(packed, folds, members, params.transition_steps, seed, device)
+        networks = fit_networks(packed, folds, members, params.transition_steps, seed, fitting.device)
         found.append((networks, networks))
     return found
 
@@ -93,10 +83,10 @@ class _Judge:
     said: Floats  # [B, K, F]
 
     @staticmethod
-    def of(member: WorldModel, packed: Packed, left_out: Ints, device: torch.device) -> "_Judge":
-        unseen = windows(packed, left_out, member.shape.history, member.shape.horizon)
+    def of(member: WorldModel, left_out: Ints, fitting: Fitting) -> "_Judge":
+        unseen = fitting.windows_of(left_out)
         unseen = unseen.every(max(1, len(unseen) // JUDGED))
-        given = to_device(unseen.take(np.arange(len(unseen))), device)
+        given = to_device(unseen.take(np.arange(len(unseen))), fitting.device)
         return _Judge(given, _answer(member, given))
 
 

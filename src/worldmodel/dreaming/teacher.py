@@ -45,9 +45,10 @@ class Teacher:
             answers = [member.unroll(z, given.planned_actions) for member, z in zip(self.members, starts, strict=True)]
         opinions = [answer.features.cpu().numpy() for answer in answers]
         rewards = [answer.rewards.cpu().numpy() for answer in answers if answer.rewards is not None]
-        weights = [np.full(given.planned_actions.shape[1], 1 / len(opinions), np.float32) for _ in opinions]
+        frames = given.planned_actions.shape[1]
+        weights = [np.full(frames, 1 / len(opinions), np.float32) for _ in opinions]
         for group in self.beside:
-            own, share = group.each(given), group.share_of(weights[0].shape[0])
+            own, share = group.each(given), group.share_of(frames)
             weights = [weight * (1 - share) for weight in weights] + [share / len(own) for _ in own]
             opinions += own
         features, spread = _pooled(np.stack(opinions), np.stack(weights))
@@ -80,9 +81,10 @@ def fit_teacher(
         )
     shuffled = np.random.default_rng([seed, len(long_enough)]).permutation(long_enough)
     folds = [_fold(shuffled, number, params.members) for number in range(params.members)]
-    fitted = Fitting(packed, shape, params, seed, device, kept).members(folds)
+    fitting = Fitting(packed, shape, params, seed, device, kept)
+    fitted = fitting.members(folds)
     members = tuple(each.model for each in fitted)
-    beside = fit_opinions(members, packed, folds, params, seed, device)
+    beside = fit_opinions(fitting, members, folds)
     want = _want([each.known for each in fitted], [each.unseen for each in fitted])
     return Teacher(members, beside, want, device)
 

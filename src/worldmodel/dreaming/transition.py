@@ -7,6 +7,7 @@ coordinates of floors.linear_starts), A actions, B batch, H history, K horizon, 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Never
 
 import numpy as np
@@ -116,7 +117,7 @@ def _fit(
     for t in range(steps):
         batch = learner.to_device(mixture.batch(t), device)
         learner.descend(network, optimizer, network.loss(batch), learner.learning_rate(t, steps, RATE))
-        if (t + 1) % max(1, steps // SELECTIONS) == 0 or t + 1 == steps:
+        if learner.due(t, steps, SELECTIONS):
             best = best.or_better(learner.Selected.at(network, unseen, t + 1, device))
         progress.update()
     network.load_state_dict(best.weights)
@@ -128,6 +129,4 @@ def _new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) -
     [start] = linear_starts(features, actions, member.shape.state_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = TransitionNetwork(start, member.shape.hidden_dim)
-    network.fading.copy_(member.fading)
-    return network
+        return TransitionNetwork(replace(start, fading=float(member.fading)), member.shape.hidden_dim)

@@ -110,6 +110,11 @@ def learning_rate(t: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (t + 1) / warm_up, (steps - t) / (DECAY * steps))
 
 
+def due(t: int, steps: int, looks: int) -> bool:
+    """Whether step t of so many is followed by one of about so many looks at what is held out; the last one is."""
+    return (t + 1) % max(1, steps // looks) == 0 or t + 1 == steps
+
+
 def update(
     model: WorldModel,
     optimizer: torch.optim.Optimizer,
