@@ -4,6 +4,9 @@ that the log holds already (the control).
 All of them see observed train episodes and nothing else; the split is the one that prepare uses.
 """
 
+import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

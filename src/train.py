@@ -3,6 +3,9 @@
 Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows.
 """
 
+import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import argparse
 import math
 import time

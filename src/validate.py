@@ -4,6 +4,9 @@ Runs the ONNX files as `control` does, on observed test episodes, beside the flo
 Of val episodes, which weights were chosen on, it only lists errors (episodes.csv).
 """
 
+import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import argparse
 import json
 from pathlib import Path

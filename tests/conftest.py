@@ -1,5 +1,8 @@
 """What every test shares: numbers computed alike on every processor, and tiny projects that are built once."""
 
+import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import os
 import signal
 from collections.abc import Callable, Iterator

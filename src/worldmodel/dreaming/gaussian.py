@@ -124,7 +124,7 @@ def _slope(kernel: Tensor, values: Tensor) -> Tensor:
 
     Equation 5.9, with the variance that suits each output best. It spares the gradients of a factorization.
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel))
+    inverse = _inverse(kernel)
     answers = (inverse @ values[..., None])[..., 0]
     variance = (values * answers).mean(-1).clamp(min=1e-12)
     return (inverse - answers[:, :, None] * answers[:, None] / variance[:, None, None]) / 2
@@ -137,7 +137,18 @@ def _answers(points: Tensor, values: Tensor, noise: Tensor, hidden: Sequence[Ten
     """
     kernel = matern(points, points)
     kernel.diagonal().add_(noise)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel))
+    inverse = _inverse(kernel)
     whole = inverse @ values
-    parts = [whole - inverse[:, out] @ torch.linalg.solve(inverse[out][:, out], whole[out]) for out in hidden]
+    parts = [whole - inverse[:, out] @ _solution(inverse[out][:, out], whole[out]) for out in hidden]
     return torch.stack([whole, *parts])
+
+
+# By NumPy: PyTorch would ask MKL (runtime/portable.py).
+
+
+def _inverse(matrices: Tensor) -> Tensor:
+    return torch.from_numpy(np.linalg.inv(matrices.numpy()))
+
+
+def _solution(matrix: Tensor, values: Tensor) -> Tensor:
+    return torch.from_numpy(np.linalg.solve(matrix.numpy(), values.numpy()))

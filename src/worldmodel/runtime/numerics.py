@@ -2,12 +2,16 @@
 
 import os
 
+import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from worldmodel.config.params import Compute
+from worldmodel.runtime.portable import replace_mkl
 
-# Intel's MKL and PyTorch's own kernels choose code by processor at their first call, unless told otherwise.
-PORTABLE = {"MKL_CBWR": "AVX2,STRICT", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+# PyTorch's own kernels, and what is left of MKL, choose code by processor at their first call, unless told otherwise.
+PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2,STRICT"}
+BEYOND_AVX2 = {"X86_V4", "AVX512_ICL", "AVX512_SPR"}  # as NumPy calls them
 
 SAME_KIND = "processors of the same kind, if anywhere"
 
@@ -25,7 +29,11 @@ def settle(compute: Compute) -> torch.device:
                 f"train.numerics is portable, and this process has already computed with {found}: "
                 f"start it with ATEN_CPU_CAPABILITY=avx2, or use train.numerics: fast"
             )
+        if compute.device == "cpu":
+            replace_mkl()
+            torch.backends.cuda.enable_flash_sdp(False)  # attention on the CPU asks MKL behind PyTorch's back
     torch.set_num_threads(compute.threads)
+    threadpool_limits(compute.threads, user_api="blas")
     torch.use_deterministic_algorithms(True)
     # Filling new memory costs a tenth of a step, and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -40,5 +48,6 @@ def bits(compute: Compute, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
     found = torch.backends.cpu.get_cpu_capability()
-    portable = compute.numerics == "portable" and found == "AVX2"
+    of_numpy = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    portable = compute.numerics == "portable" and found == "AVX2" and not BEYOND_AVX2.intersection(of_numpy)
     return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}
