@@ -143,10 +143,8 @@ def _answers(points: Tensor, values: Tensor, noise: Tensor, hidden: Sequence[Ten
     return torch.stack([whole, *parts])
 
 
-# By NumPy: PyTorch would ask MKL (runtime/portable.py).
-
-
 def _inverse(matrices: Tensor) -> Tensor:
+    """NumPy's, as is what is next: PyTorch would ask MKL (runtime/portable.py)."""
     return torch.from_numpy(np.linalg.inv(matrices.numpy()))
 
 

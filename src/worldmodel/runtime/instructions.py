@@ -14,5 +14,5 @@ AVX2 = {
 }
 PROCESSORS = Path("/proc/cpuinfo")
 
-if PROCESSORS.exists() and " avx2 " in PROCESSORS.read_text(encoding="utf-8", errors="replace"):
+if PROCESSORS.exists() and "avx2" in PROCESSORS.read_text(encoding="utf-8", errors="replace").split():
     os.environ.update(AVX2)
