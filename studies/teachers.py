@@ -3,6 +3,9 @@
 The teacher is fitted again from the logs: the same params and seed give the same bits as in the stage `dreams`.
 """
 
+import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import csv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
