@@ -25,6 +25,13 @@ def test_all_that_computes_takes_part_in_little():
     assert max(small.train.steps, small.dreams.teacher.steps, small.dreams.teacher.transition_steps) <= 10
 
 
+def test_episodes_are_cut():
+    [episode] = make_episodes(1, 100, rewards=True)
+    short = processors.beginning(episode)
+    assert (short.length, short.name, len(short.actions), len(short.rewards)) == (48, episode.name, 48, 48)
+    assert (short.features == episode.features[:48]).all()
+
+
 def test_the_stages_write_the_same_again(tmp_path, settings):
     log = write_logs(tmp_path, make_episodes(30, 12)) / "log.jsonl"
     first, again = (processors.hashes(log, settings, tmp_path / name) for name in "ab")
