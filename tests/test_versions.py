@@ -26,8 +26,8 @@ CHANGES = {
     "safetensors": ["train", "export"],
     "torch": ["dreams", "train", "export", "validate"],
 }
-# imported, and yet no change of a result: they read or check what is given, or show something
-READS = {"pydantic", "tqdm", "yaml", "safetensors", "onnxruntime", "lmdb", "fsspec"}
+# imported, and yet no change of a result: they read or check what is given, show something, or set a number of threads
+READS = {"pydantic", "tqdm", "yaml", "safetensors", "onnxruntime", "lmdb", "fsspec", "threadpoolctl"}
 
 
 @pytest.mark.parametrize("library", CHANGES)
