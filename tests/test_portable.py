@@ -96,7 +96,7 @@ def test_sums_with_products(drawn, beta, alpha, batch):
     torch.testing.assert_close(whole.double(), expected, atol=1e-5, rtol=0)
 
 
-def test_what_counts_for_nothing_may_be_nan(drawn):
+def test_what_counts_for_nothing_may_be_nan():
     found = torch.addmm(torch.full((2, 2), torch.nan), torch.ones(2, 3), torch.ones(3, 2), beta=0)
     assert torch.equal(found, torch.full((2, 2), 3.0))
 
