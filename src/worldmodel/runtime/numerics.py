@@ -7,11 +7,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from worldmodel.config.params import Compute
+from worldmodel.runtime.instructions import BEYOND_AVX2
 from worldmodel.runtime.portable import replace_mkl
 
 # PyTorch's own kernels, and what is left of MKL, choose code by processor at their first call, unless told otherwise.
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2,STRICT"}
-BEYOND_AVX2 = {"X86_V4", "AVX512_ICL", "AVX512_SPR"}  # as NumPy calls them
 
 SAME_KIND = "processors of the same kind, if anywhere"
 
@@ -49,5 +49,5 @@ def bits(compute: Compute, device: torch.device) -> dict[str, str]:
         return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
     found = torch.backends.cpu.get_cpu_capability()
     of_numpy = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    portable = compute.numerics == "portable" and found == "AVX2" and not BEYOND_AVX2.intersection(of_numpy)
+    portable = compute.numerics == "portable" and found == "AVX2" and not set(BEYOND_AVX2).intersection(of_numpy)
     return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}

@@ -53,14 +53,12 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 def _sum(added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta * added + alpha * left @ right; what is added counts for nothing where beta is 0, NaN or not."""
-    _require_alike(left, right)
-    with np.errstate(all="ignore"):
-        product = np.asarray(_array(left) @ _array(right))
-        if alpha != 1:
-            product *= alpha
-        if beta:
-            product += _array(added) if beta == 1 else beta * _array(added)
-    return torch.from_numpy(product)
+    product = _product(left, right)
+    if alpha != 1:
+        product *= alpha
+    if beta:
+        product += added if beta == 1 else beta * added
+    return product
 
 
 def _applied(function: Callable[[NDArray[Any]], NDArray[Any]]) -> Kernel:
