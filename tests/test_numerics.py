@@ -1,45 +1,26 @@
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from settling import run_settled
 from worldmodel.config.params import Compute
 from worldmodel.runtime.numerics import PORTABLE, bits, settle
 
-SRC = Path(__file__).parents[1] / "src"
-SETTLE = """
-import torch
-from worldmodel.runtime.numerics import settle
-from worldmodel.config.params import Compute
-{before}
-print(settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu")))
-print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
-"""
+FOUND = "print(device, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
 
 
 def compute(**fields):
     return Compute(**({"history": 1, "threads": 1, "numerics": "portable", "device": "cpu"} | fields))
 
 
-def fresh(numerics, before="", threads=2, **variables):
-    """settle in a process of its own, whose environment says nothing of the instruction set."""
-    code = SETTLE.format(before=before, threads=threads, numerics=numerics)
-    environment = {name: value for name, value in os.environ.items() if name not in PORTABLE} | variables
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment | {"PYTHONPATH": str(SRC)}, capture_output=True, text=True
-    )
-
-
 def best():
     """What this processor computes with when nobody asks."""
-    return fresh("fast").stdout.split()[1]
+    return run_settled("fast", FOUND).stdout.split()[1]
 
 
 def test_portable_asks_for_no_more_than_avx2():
-    done = fresh("portable")
+    done = run_settled("portable", FOUND, threads=2)
     assert (done.stderr, done.returncode) == ("", 0)
     device, capability, threads = done.stdout.split()
     assert (device, threads) == ("cpu", "2")
@@ -49,13 +30,13 @@ def test_portable_asks_for_no_more_than_avx2():
 def test_portable_is_refused_once_something_else_has_computed():
     if best() in ("AVX2", "DEFAULT"):
         pytest.skip("this processor has no more than AVX2")
-    done = fresh("portable", before="torch.backends.cpu.get_cpu_capability()")
+    done = run_settled("portable", FOUND, before="torch.backends.cpu.get_cpu_capability()")
     assert done.returncode == 1
     assert "train.numerics is portable, and this process has already computed with" in done.stderr
 
 
 def test_fast_leaves_the_choice_to_the_environment():
-    assert fresh("fast", ATEN_CPU_CAPABILITY="default").stdout.split()[1] == "DEFAULT"
+    assert run_settled("fast", FOUND, ATEN_CPU_CAPABILITY="default").stdout.split()[1] == "DEFAULT"
 
 
 def test_these_tests_compute_portably():

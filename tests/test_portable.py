@@ -1,11 +1,7 @@
 """What NumPy computes in PyTorch's place. conftest.py has settled portable numerics: this process has those kernels."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,35 +10,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from factories import make_dreams, make_episodes, make_normalize, space_of
 from projects import make_project
+from settling import run_settled
 from worldmodel.dreaming.dreamer import generate_dreams
-from worldmodel.runtime.instructions import AVX2
 from worldmodel.runtime.portable import FUNCTIONS
 
-SRC = Path(__file__).parents[1] / "src"
 # What else of PyTorch's own operators is MKL's on a CPU.
 OF_MKL = {"acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "expm1", "log10", "log1p", "log2", "sin", "tan"}
 OF_MKL |= {"addbmm", "addr", "geqrf", "ormqr", "scaled_dot_product_flash_attention_for_cpu", "vdot"}
-FRESH = """
-import worldmodel.runtime.instructions
-import numpy as np
-import torch
-from worldmodel.config.params import Compute
-from worldmodel.runtime.numerics import settle
-
-settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu"))
-"""
 
 
-def fresh(code, numerics="portable", threads=1, **variables):
-    """What a process of its own prints; it has settled these numerics."""
-    environment = {name: value for name, value in os.environ.items() if name not in AVX2}
-    return subprocess.run(
-        [sys.executable, "-c", FRESH.format(numerics=numerics, threads=threads) + code],
-        env=environment | {"PYTHONPATH": str(SRC)} | variables,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def printed(code, numerics="portable", threads=1, **variables):
+    """By a process that has settled these numerics."""
+    done = run_settled(numerics, code, threads=threads, **variables)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
 
 
 def product(left, right):
@@ -155,7 +136,7 @@ square[0] @ square @ square[1]
 
 
 def calls_of_mkl(numerics):
-    lines = fresh(CALLS, numerics, MKL_VERBOSE="1").splitlines()
+    lines = printed(CALLS, numerics, MKL_VERBOSE="1").splitlines()
     return [line for line in lines if line.startswith("MKL_VERBOSE") and "Product build" not in line]
 
 
@@ -203,7 +184,7 @@ def test_dreams_call_nothing_else_of_mkl():
 def test_numpy_keeps_to_avx2_and_openblas_to_the_threads_of_the_training():
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         pytest.skip("this processor has no AVX2")
-    shown = fresh(
+    shown = printed(
         """
 import json
 from threadpoolctl import threadpool_info

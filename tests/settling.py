@@ -1,0 +1,35 @@
+"""Processes whose environment says nothing of the instruction set, until they settle how numbers are computed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from worldmodel.runtime.instructions import AVX2
+from worldmodel.runtime.numerics import PORTABLE
+
+SRC = Path(__file__).parents[1] / "src"
+CODE = """
+import worldmodel.runtime.instructions
+import numpy as np
+import torch
+from worldmodel.config.params import Compute
+from worldmodel.runtime.numerics import settle
+
+{before}
+device = settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu"))
+{after}
+"""
+
+
+def run_settled(
+    numerics: str, after: str, before: str = "", threads: int = 1, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code before and after a process settles; `device`, `np` and `torch` are at hand in the latter."""
+    environment = {name: value for name, value in os.environ.items() if name not in PORTABLE | AVX2}
+    return subprocess.run(
+        [sys.executable, "-c", CODE.format(before=before, threads=threads, numerics=numerics, after=after)],
+        env=environment | {"PYTHONPATH": str(SRC)} | variables,
+        capture_output=True,
+        text=True,
+    )
