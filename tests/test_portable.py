@@ -19,9 +19,9 @@ OF_MKL = {"acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "expm1", "log1
 OF_MKL |= {"addbmm", "addr", "geqrf", "ormqr", "scaled_dot_product_flash_attention_for_cpu", "vdot"}
 
 
-def printed(code, numerics="portable", threads=1, **variables):
+def printed(code, numerics="portable", **options):
     """By a process that has settled these numerics."""
-    done = run_settled(numerics, code, threads=threads, **variables)
+    done = run_settled(numerics, code, **options)
     assert (done.stderr, done.returncode) == ("", 0)
     return done.stdout
 

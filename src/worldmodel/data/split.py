@@ -114,6 +114,8 @@ def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | N
         if episode.source == "dream" and (identity := _start(episode))
     }
     asked = set(starts.values())
+    if not asked:
+        return
     found = {
         episode.identity: split
         for episode, split in zip(episodes, splits, strict=True)
