@@ -173,7 +173,8 @@ def fit(
                 kept.save(t + 1, course.state(model, optimizer))
             progress.update()
     model.load_state_dict(course.best.weights)
-    return Run(course.losses, course.best.step, _known(course.best.error), settings.steps, course.seconds)
+    error = learner.choose_fading(model, held_out, device)
+    return Run(course.losses, course.best.step, _known(error), settings.steps, course.seconds)
 
 
 def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> Course:

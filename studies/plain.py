@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from worldmodel.learning.learner import CLIP_NORM, WEIGHT_DECAY, Tensors
+from worldmodel.learning.learner import BETAS, CLIP_NORM, WEIGHT_DECAY, Tensors
 from worldmodel.learning.model import LOG_STD_RANGE, Shape, WorldModel
 
 
@@ -138,7 +138,9 @@ def plain_name(name: str) -> str:
 
 
 def plain_optimizer(model: PlainWorldModel, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY, foreach=False, fused=False)
+    return torch.optim.AdamW(
+        model.parameters(), lr=rate, betas=BETAS, weight_decay=WEIGHT_DECAY, foreach=False, fused=False
+    )
 
 
 def plain_update(model: PlainWorldModel, optimizer: torch.optim.Optimizer, batch: Tensors, likelihood: bool) -> None:

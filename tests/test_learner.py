@@ -125,6 +125,25 @@ def test_without_held_out_windows_the_latest_weights_are_kept():
     assert torch.equal(model.log_std_offset, offset)
 
 
+@pytest.mark.parametrize("begun", learner.FADINGS)
+def test_a_trained_model_gets_the_fading_that_does_best_on_held_out_windows(begun):
+    near, far = make_episodes(4, 12, actions=1, rewards=False), make_episodes(4, 12, actions=1, rewards=False, seed=1)
+    packed = make_packed(near + [replace(e, features=10 * e.features, actions=10 * e.actions) for e in far])  # linear
+    model, held_out = learner.new_model(SHAPE, packed, np.arange(4), 0, CPU), windows(packed, np.arange(4, 8), 2, 4)
+    model.fading.fill_(begun)
+    missed = learner.choose_fading(model, held_out, CPU)
+    assert model.fading == 0
+    assert missed == learner.mean_error(model, held_out, CPU)
+
+
+def test_without_held_out_windows_the_fading_stays():
+    model, _, held_out = setup(train=2)
+    model.fading.fill_(0.3)
+    nothing = windows(held_out.packed, np.empty(0, np.int64), 2, 4)
+    assert learner.choose_fading(model, nothing, CPU) == math.inf
+    assert model.fading.item() == pytest.approx(0.3)
+
+
 def test_calibrated_intervals_hold_nine_tenths_at_every_frame_of_the_horizon():
     model, observed, held_out = setup(noise=0.05)
     trained(model, observed, 20)

@@ -87,8 +87,9 @@ class Fitting:
                     self.kept.save(number * steps + t + 1, self._state(ready, t + 1, model, optimizer, best))
                 progress.update()
         model.load_state_dict(best.weights)
+        missed = learner.choose_fading(model, unseen, self.device)
         known = learner.mean_error(model, learner.thinned(observed), self.device)
-        return Member(model.eval(), known, best.error)
+        return Member(model.eval(), known, missed)
 
     def windows_of(self, episodes: Ints) -> Windows:
         return windows(self.packed, episodes, self.shape.history, self.shape.horizon)
