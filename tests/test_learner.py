@@ -56,7 +56,7 @@ def ratios(model, held_out):
 def test_it_learns_what_ridge_cannot():
     model, observed, held_out = setup()
     ridge = learner.mean_error(model, held_out, CPU)
-    assert learner.mean_error(trained(model, observed, 300), held_out, CPU) < ridge / 3
+    assert learner.mean_error(trained(model, observed, 400), held_out, CPU) < ridge / 3
 
 
 def test_the_error_is_a_mean_over_the_frames_that_exist():
