@@ -28,6 +28,7 @@ from other_numerics import OTHER, other  # noqa: E402
 from train import EVALUATIONS, untrained  # noqa: E402
 from worldmodel.config import params  # noqa: E402
 from worldmodel.data.packing import read_packed  # noqa: E402
+from worldmodel.learning.learner import FADINGS  # noqa: E402
 from worldmodel.runtime import numerics, stage  # noqa: E402
 from worldmodel.runtime.atomic import replacing  # noqa: E402
 from worldmodel.runtime.checkpoint import EVERY, SHARE  # noqa: E402
@@ -72,7 +73,8 @@ def bench(
     entered = contestants(data, settings, steps, (SMALL, LARGE), device, folder, clock)
     with other(normalized, settings, steps, clock) as elsewhere:
         seconds = measure(entered | {"other": Contestant(elsewhere.seconds, steps)}, rounds)
-    seconds["whole"] = seconds["pipeline"] + seconds["look"] * looks(settings.steps) / settings.steps
+    every = looks(settings.steps) + len(FADINGS)  # of which one is chosen when training is done
+    seconds["whole"] = seconds["pipeline"] + seconds["look"] * every / settings.steps
     model = untrained(data.packed, settings, device)
     counted = {size: flops(model, batch_of(data, settings, size, device)) for size in (SMALL, LARGE)}
     cuda = device.type == "cuda"
@@ -91,7 +93,7 @@ def bench(
 
 
 def looks(steps: int) -> int:
-    """How often a training of so many steps looks at the val windows: before it, and as `fit` does."""
+    """How often a training of so many steps looks at the val windows for its curve: before it, and as `fit` does."""
     return 1 + math.ceil(steps / max(1, steps // EVALUATIONS))
 
 

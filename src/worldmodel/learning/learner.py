@@ -233,12 +233,14 @@ def choose_fading(model: WorldModel, windows: Windows, device: torch.device) -> 
 
     It was chosen for ridge; what training adds is often right farther out. Without windows it stays.
     """
+    if not len(windows):
+        return math.inf
 
     def error(fading: float) -> float:
         model.fading.fill_(fading)
         return mean_error(model, windows, device)
 
-    errors = {fading: error(fading) for fading in (FADINGS if len(windows) else (float(model.fading),))}
+    errors = {fading: error(fading) for fading in FADINGS}
     best = min(errors, key=errors.__getitem__)
     model.fading.fill_(best)
     return errors[best]
