@@ -56,8 +56,9 @@ class Server:
         self.start()
 
     def objects(self) -> list[Path]:
-        """Under the path that the members push to."""
-        return sorted(path for path in (self.folder / "team" / "worldmodel").rglob("*") if path.is_file())
+        """Under the path that the members push to; without what rclone has not yet renamed to its object."""
+        files = (path for path in (self.folder / "team" / "worldmodel").rglob("*") if path.is_file())
+        return sorted(path for path in files if not path.name.startswith(".rclone_temp_put_"))
 
 
 class Member(Copy):
