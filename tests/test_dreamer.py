@@ -176,9 +176,20 @@ def test_the_further_dreams_reach_the_less_of_what_the_teacher_misses_is_added(r
 
 def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_to_them():
     train = make_episodes(6, HISTORY + 2)  # every start has two frames to go by, of the five that are asked for
-    for each in dreamer(train).dream():
+    for each in dreamer(train, reach=1.0).dream():
         np.testing.assert_allclose(each.features[HISTORY + 2 :, 0], [3, 4], rtol=1e-5)
         np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("reach", "frames"), [(0.0, 2), (0.5, 3), (1.0, LENGTH)])
+def test_dreams_leave_the_end_of_a_short_episode_behind_by_their_reach(reach, frames):
+    train = make_episodes(6, HISTORY + 3)  # after the history there are two frames, and one for an action
+    assert {each.length - HISTORY for each in dreamer(train, reach=reach).dream()} == {frames}
+
+
+def test_an_episode_of_one_frame_more_than_the_history_gives_a_dream_of_one_frame():
+    found = dreamer(make_episodes(6, HISTORY + 1), reach=0.0).dream()
+    assert {each.length for each in found} == {HISTORY + 1}
 
 
 def test_planned_actions_begin_at_the_last_frame_of_the_history_and_are_the_logged_ones_where_dreams_keep_to_the_log():

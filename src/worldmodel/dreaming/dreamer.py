@@ -135,7 +135,7 @@ class Dreamer:
             chosen, frames, directed = self.starts.draw(number, rng)
             batch = self.imagine(chosen, rng)
             rollout = self._anchored(chosen, self.teacher.rollout(batch))
-            kept = np.minimum(self._agreed(rollout), np.minimum(frames, self._logged(batch)))
+            kept = np.minimum(self._agreed(rollout), np.minimum(frames, self._goes_on(batch)))
             yield [
                 self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
                 for row in range(CHUNK)
@@ -185,10 +185,14 @@ class Dreamer:
         agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
         return agreed
 
-    def _logged(self, batch: Batch) -> Ints:
-        """Frames that the log goes on for, less the one for an action, [B]; of short episodes the teacher dreams on."""
+    def _goes_on(self, batch: Batch) -> Ints:
+        """Frames that a dream may have, [B]: what the log goes on for, less the one for an action.
+
+        Of a short episode, more by the teacher's reach: at least one frame, at most `length`.
+        """
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
-        return np.where(logged < self.starts.least, self.params.length, logged)
+        further = np.round(self.teacher.reach * np.maximum(self.params.length - logged, 0)).astype(np.int64)
+        return np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
