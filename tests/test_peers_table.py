@@ -1,6 +1,10 @@
 """studies/peers/table.py: every model on every log, whatever ends it in between."""
 
+import ast
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,9 +12,10 @@ import yaml
 
 from copies import tiny_params
 from factories import make_episodes, write_logs
-from peers import cells, measuring, ranking, table
+from peers import cells, compare, measuring, ranking, table
 from peers.cells import Cell, Shelf
 from peers.compare import on_the_processor
+from worldmodel.runtime.instructions import AVX2, BEYOND_AVX2
 
 MODELS = ("ours", "pets", "admpo")
 
@@ -152,6 +157,15 @@ def test_the_table_shows_the_best_and_where_ours_is_not_it(tmp_path):
     assert f"| 1.0000 | 0.3000 | **4e-05** (61 s) | {dash} | 0.0500 (61 s) | **BEHIND: +124900.0 % (pets)** |" in text
     assert "Ours is the lowest in 1 of 2 rows; not in walker with all." in text
     assert "8 of 16 measurements are missing." in text
+
+
+@pytest.mark.parametrize("script", [table, compare])
+def test_a_process_of_its_own_computes_the_bits_that_the_stages_would(script):
+    load = f"import runpy; runpy.run_path({script.__file__!r}); import numpy; print(numpy.show_config(mode='dicts'))"
+    environment = {name: value for name, value in os.environ.items() if name not in AVX2}
+    done = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(done.stdout)["SIMD Extensions"]["found"]
+    assert not set(BEYOND_AVX2).intersection(loaded)
 
 
 def test_logs_that_hold_too_few_episodes_are_named(arguments):

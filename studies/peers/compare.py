@@ -17,6 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "studies")]
 
+import worldmodel.runtime.instructions  # noqa: E402, F401  (before NumPy, which goes by it)
+
+# isort: split
 from peers.material import Material, read_material  # noqa: E402
 from peers.measuring import OURS, PEERS, Row, in_order, measure  # noqa: E402
 from worldmodel.config import params  # noqa: E402

@@ -17,6 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "studies")]
 
+import worldmodel.runtime.instructions  # noqa: E402, F401  (before NumPy, which goes by it)
+
+# isort: split
 import report  # noqa: E402
 from peers.cells import Cell, Shelf, kinds_of  # noqa: E402
 from peers.compare import add_options, line, on_the_processor, parsed  # noqa: E402
