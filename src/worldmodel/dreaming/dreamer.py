@@ -192,7 +192,8 @@ class Dreamer:
         """
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
         further = np.round(self.teacher.reach * np.maximum(self.params.length - logged, 0)).astype(np.int64)
-        return np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
+        frames: Ints = np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
+        return frames
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
