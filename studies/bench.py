@@ -17,11 +17,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
+
+import worldmodel.runtime.instructions  # noqa: E402, F401  (before NumPy, which goes by it)
+
+# isort: split
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 from contestants import SQUARE, Clock, Contestant, Seconds, batch_of, contestants, flops, measure  # noqa: E402
 from other_numerics import OTHER, other  # noqa: E402

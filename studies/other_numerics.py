@@ -13,6 +13,9 @@ from typing import IO, Literal
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+import worldmodel.runtime.instructions  # noqa: E402, F401  (before NumPy, which goes by it)
+
+# isort: split
 import torch  # noqa: E402
 
 from contestants import Clock, pipeline, timed  # noqa: E402

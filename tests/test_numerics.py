@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,12 @@ def test_portable_is_refused_once_something_else_has_computed():
     done = run_settled("portable", FOUND, before="torch.backends.cpu.get_cpu_capability()")
     assert done.returncode == 1
     assert "train.numerics is portable, and this process has already computed with" in done.stderr
+
+
+def test_portable_is_refused_where_numpy_computes_with_more(monkeypatch):
+    monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": {"found": ["X86_V3", "X86_V4"]}})
+    with pytest.raises(ValueError, match=r"NumPy was loaded with X86_V4: import worldmodel\.runtime\.instructions"):
+        settle(compute())
 
 
 def test_fast_leaves_the_choice_to_the_environment():

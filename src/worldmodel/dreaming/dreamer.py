@@ -191,7 +191,7 @@ class Dreamer:
         Of a short episode, more by the teacher's reach: at least one frame, at most `length`.
         """
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
-        further = np.round(self.teacher.reach * np.maximum(self.params.length - logged, 0)).astype(np.int64)
+        further = np.round(self.teacher.reach * (self.params.length - logged)).astype(np.int64)
         frames: Ints = np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
         return frames
 

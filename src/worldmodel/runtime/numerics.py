@@ -29,6 +29,11 @@ def settle(compute: Compute) -> torch.device:
                 f"train.numerics is portable, and this process has already computed with {found}: "
                 f"start it with ATEN_CPU_CAPABILITY=avx2, or use train.numerics: fast"
             )
+        if beyond := _beyond_avx2():
+            raise ValueError(
+                f"train.numerics is portable, and NumPy was loaded with {', '.join(beyond)}: "
+                f"import worldmodel.runtime.instructions before NumPy, or use train.numerics: fast"
+            )
         if compute.device == "cpu":
             replace_mkl()
             torch.backends.cuda.enable_flash_sdp(False)  # attention on the CPU asks MKL behind PyTorch's back
@@ -48,6 +53,11 @@ def bits(compute: Compute, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
     found = torch.backends.cpu.get_cpu_capability()
-    of_numpy = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    portable = compute.numerics == "portable" and found == "AVX2" and not set(BEYOND_AVX2).intersection(of_numpy)
+    portable = compute.numerics == "portable" and found == "AVX2" and not _beyond_avx2()
     return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}
+
+
+def _beyond_avx2() -> list[str]:
+    """Instructions beyond AVX2 that NumPy computes with in this process, as it calls them."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    return [name for name in BEYOND_AVX2 if name in found]
