@@ -17,6 +17,9 @@ from worldmodel.learning import learner
 from worldmodel.learning.model import Floats, Shape, WorldModel
 from worldmodel.runtime.checkpoint import Checkpoints
 
+# squared, in standardized units: to miss by a hundredth of a standard deviation leaves nothing that dreams could bring
+NEGLIGIBLE = 1e-4
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -103,11 +106,11 @@ def _pooled(opinions: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _want(known: Sequence[float], unseen: Sequence[float]) -> float:
-    """1 where nothing is left out: so few logs are wanting."""
+    """Share of what is missed, or of what is negligible if that is more; 1 for logs too few to leave any out."""
     if not np.isfinite(unseen).all():
         return 1.0
-    missed = np.mean(unseen)
-    return float(np.clip((missed - np.mean(known)) / max(missed, np.finfo(float).tiny), 0, 1))
+    missed = float(np.mean(unseen))
+    return float(np.clip((missed - np.mean(known)) / max(missed, NEGLIGIBLE), 0, 1))
 
 
 def _fold(episodes: Ints, number: int, members: int) -> tuple[Ints, Ints]:
