@@ -50,6 +50,8 @@ class PlainWorldModel(nn.Module):
     change_std: Tensor
     lowest: Tensor
     highest: Tensor
+    lower_stop: Tensor
+    upper_stop: Tensor
     fading: Tensor
     log_std_offset: Tensor
 
@@ -63,6 +65,8 @@ class PlainWorldModel(nn.Module):
         self.register_buffer("change_std", torch.ones(state))
         self.register_buffer("lowest", torch.zeros(state))
         self.register_buffer("highest", torch.zeros(state))
+        self.register_buffer("lower_stop", torch.zeros(state))
+        self.register_buffer("upper_stop", torch.zeros(state))
         self.register_buffer("fading", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.cell = nn.GRUCell(shape.features + shape.actions, shape.encoder_dim)
@@ -108,13 +112,14 @@ class PlainWorldModel(nn.Module):
             hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
             change = self.change(hidden)
             motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :dim]
-            outside = z[:, :dim].detach() - z[:, :dim].detach().clamp(self.lowest, self.highest)
+            read = z[:, :dim].clamp(self.lower_stop, self.upper_stop)
+            outside = read.detach() - read.detach().clamp(self.lowest, self.highest)
             motion = motion / (1 + self.fading * (outside * outside).sum(-1, keepdim=True))
-            state, context = z[:, :dim] + self.change_std * motion, z[:, known:] + change[:, dim:]
+            state, context = read + self.change_std * motion, z[:, known:] + change[:, dim:]
             z = torch.cat([state, motion, context] if self.shape.motion_dim else [state, context], dim=-1)
             log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
             reward = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-            yield Frame(self.expand(state), log_std, reward)
+            yield Frame(self.expand(state.clamp(self.lower_stop, self.upper_stop)), log_std, reward)
 
     def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:
         """What learner.whole_loss minimizes, added up frame by frame."""

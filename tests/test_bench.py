@@ -43,6 +43,7 @@ def trained_for_a_while(project: Project):
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         model.log_std_offset += torch.randn(model.log_std_offset.shape, generator=generator)
         model.highest /= 2
+        model.upper_stop.fill_(0.8)
         model.fading += 0.5
     mixture, _ = train.sources(data.packed, settings)
     batch = learner.to_device(mixture.batch(0), CPU)

@@ -102,6 +102,24 @@ def test_a_constant_has_no_range_that_it_could_leave():
     assert (start.lowest[1], start.highest[1]) == (5 - FARTHEST, 5 + FARTHEST)
 
 
+def test_where_readings_run_up_against_a_value_is_a_stop():
+    bell = np.random.default_rng(0).normal(size=(4, 100, 1)).astype(np.float32)
+    steps = np.round(bell)  # its tail ends at few frames, however many are at each step
+    flag = np.full((4, 100, 1), 3, np.float32)
+    columns = [bell, bell.clip(-1, None), bell.clip(None, 0.5), bell.clip(-1, 1), steps, steps.clip(0, None), flag]
+    episodes = np.concatenate(columns, axis=2)
+    lower, upper = floors.stops(iter(episodes), len(columns))
+    no = FARTHEST
+    assert lower.tolist() == [-no, -1, -no, -1, -no, 0, -no]
+    assert upper.tolist() == [no, no, 0.5, 1, no, no, no]
+
+
+def test_a_stop_takes_some_frames():
+    readings = np.arange(20, dtype=np.float32)[:, None].repeat(2, axis=1)
+    readings[11:, 0], readings[10:, 1] = 30, 30
+    assert floors.stops([readings[:15], readings[15:]], 2)[1].tolist() == [FARTHEST, 30]
+
+
 @pytest.mark.parametrize("rows", [1 << 18, 50])
 def test_principal_directions_are_those_of_all_frames_however_many_are_multiplied_at_once(rows, monkeypatch):
     monkeypatch.setattr(floors, "PRODUCT_ROWS", rows)

@@ -113,6 +113,15 @@ def test_it_knows_no_more_than_it_may_and_the_seed_decides_what():
     assert not torch.equal(one.points, other.points)
 
 
+def test_no_state_goes_past_its_stops():
+    packed = waves()
+    packed = replace(packed, features=packed.features.clip(-1, 1))
+    [process] = fitted(packed)
+    found = process.rollout(packed.features[::10], np.ones((32, 8, 1), np.float32))
+    assert found.max() == 1
+    assert found.min() == -1
+
+
 def test_actions_may_be_missing_and_features_constant():
     still = [
         replace(episode, features=np.stack([np.full(9, 2.0), np.sin(np.arange(9) + k)], axis=1).astype(np.float32))

@@ -233,6 +233,34 @@ def test_outside_of_the_train_states_the_motion_fades():
     torch.testing.assert_close(hidden, same)
 
 
+def test_readings_go_no_farther_than_their_stops():
+    model, (features, past, planned) = random_model(), random_inputs()
+    z = model.encode(features, past)
+    free = model.unroll(z, planned).features.detach()
+    model.lower_stop.fill_(float(free[:, 0].quantile(0.3)))
+    model.upper_stop.fill_(float(free[:, 0].quantile(0.7)))
+    z[:, :4] = z[:, :4].clamp(model.lower_stop, model.upper_stop)
+    free, held = model.step(z, planned[:, 0])[0][:, :4], model.unroll(z, planned[:, :1]).features[:, 0]
+    torch.testing.assert_close(held, free.clamp(model.lower_stop, model.upper_stop))
+    assert not torch.equal(held, free)
+
+
+def test_the_next_motion_is_added_to_what_is_read_and_knows_what_is_behind_it():
+    model, (features, past, planned) = random_model(), random_inputs()
+    model.upper_stop.fill_(0.5)
+    model.fading.zero_()
+    model.linear.weight.data.zero_()
+    model.linear.bias.data.zero_()
+    z = model.encode(features, past)
+    beyond, at = z.clone(), z.clone()
+    beyond[:, :4], at[:, :4] = 2.0, 0.5
+    (moved, _), (same, _) = model.step(beyond, planned[:, 0]), model.step(at, planned[:, 0])
+    model.change.weight.data.zero_()
+    model.change.bias.data.zero_()
+    torch.testing.assert_close(model.step(beyond, planned[:, 0])[0][:, :4], at[:, :4])
+    assert not torch.allclose(moved[:, :4], same[:, :4])
+
+
 def test_before_training_the_context_stands_still():
     packed, shape, _ = with_motion()
     model, (features, past, planned) = new_model(shape, packed, np.arange(6), seed=0, device=CPU), random_inputs(shape)

@@ -56,6 +56,30 @@ def test_it_predicts_what_ridge_cannot():
     assert own < 0.3 * floor
 
 
+def test_no_state_goes_past_its_stops():
+    packed = pendulums()
+    stopped = np.clip(packed.features, [-2, -2, -0.4], [2, 2, 0.4])
+    packed = replace(packed, features=stopped.astype(np.float32))
+    [network] = fit(packed)
+    unseen = windows(packed, LEFT_OUT, 1, 3)
+    batch = learner.to_device(unseen.take(np.arange(len(unseen))), CPU)
+    with torch.no_grad():
+        speed = network(batch.history, batch.past_actions, batch.planned_actions).features[..., 2].abs()
+    assert speed.max() == np.float32(0.4)
+    assert (speed == speed.max()).float().mean() > 0.1
+    # To predict more than what stops a change is no error.
+    with torch.no_grad():
+        at = batch.history[:, 0, 2] == batch.features[:, 0, 2]
+        at &= batch.features[:, 0, 2] == np.float32(0.4)
+        kept = [part[at] if isinstance(part, torch.Tensor) else part for part in batch]
+        network.linear.weight[2] = network.change.weight[2] = network.change.bias[2] = 0
+        network.linear.bias[2] = 0
+        still = network.loss(learner.Tensors(*kept))
+        network.linear.bias[2] = 5
+        assert at.any()
+        torch.testing.assert_close(network.loss(learner.Tensors(*kept)), still)
+
+
 def test_untrained_it_is_ridge():
     packed = pendulums()
     network = transition._new_network(packed, TRAINED, member_of(packed), 0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodel.data.windows import Floats, Ints, Packed
 from worldmodel.learning.floors import linear_starts
-from worldmodel.learning.model import FARTHEST, LinearStart
+from worldmodel.learning.model import LinearStart
 
 SCALE_POINTS = 400  # that length scales are fitted on
 SCALE_STEPS = 60
@@ -38,12 +38,12 @@ class GaussianProcess:
         """Last frame [B, F] and planned actions [B, K, A] -> open-loop prediction [B, K, F], standardized units."""
         start = self.start
         linear, bias, spread = (torch.from_numpy(part) for part in (start.weight, start.bias, start.change_std))
-        projection = torch.from_numpy(start.projection)
+        projection, lower, upper = map(torch.from_numpy, (start.projection, start.lower_stop, start.upper_stop))
         state, states = torch.from_numpy(last) @ projection.T, []
         for action in torch.from_numpy(np.ascontiguousarray(actions)).unbind(1):
             known = torch.cat([state, action], dim=1)
             moved = state + known @ linear.T + bias + spread * self._left_over(known)
-            state = moved.clamp(-FARTHEST, FARTHEST)
+            state = moved.clamp(lower, upper)
             states.append(state)
         predicted: Floats = (torch.stack(states, dim=1) @ projection).numpy()
         return predicted

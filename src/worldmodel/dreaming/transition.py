@@ -22,7 +22,7 @@ from worldmodel.dreaming.members import SELECTIONS
 from worldmodel.learning import learner
 from worldmodel.learning.floors import linear_starts
 from worldmodel.learning.losses import squared_error
-from worldmodel.learning.model import FARTHEST, LinearStart, WorldModel, fade
+from worldmodel.learning.model import LinearStart, WorldModel, fade
 
 TRANSITIONS = 256  # in a batch
 RATE = 1e-3  # peak learning rate
@@ -39,11 +39,13 @@ class TransitionNetwork(nn.Module):
     change_std: Tensor
     lowest: Tensor
     highest: Tensor
+    lower_stop: Tensor
+    upper_stop: Tensor
     fading: Tensor
 
     def __init__(self, start: LinearStart, hidden: int) -> None:
         super().__init__()
-        for name in ("projection", "change_std", "lowest", "highest"):
+        for name in ("projection", "change_std", "lowest", "highest", "lower_stop", "upper_stop"):
             self.register_buffer(name, torch.from_numpy(getattr(start, name)))
         self.register_buffer("fading", torch.tensor(start.fading))
         state, known = start.weight.shape
@@ -67,15 +69,18 @@ class TransitionNetwork(nn.Module):
         """A history [B, H, F], of which the last frame counts, and planned actions [B, K, A] -> K frames."""
         state, states = features[:, -1] @ self.projection.T, []
         for action in planned_actions.unbind(1):
-            state = (state + self.change_std * self.motion(state, action)).clamp(-FARTHEST, FARTHEST)
+            moved = state + self.change_std * self.motion(state, action)
+            state = moved.clamp(self.lower_stop, self.upper_stop)
             states.append(state)
         return Predicted(torch.stack(states, dim=1) @ self.projection)
 
     def loss(self, batch: learner.Tensors) -> Tensor:
         """Squared error of the first change, in units of the usual one."""
         state, after = batch.history[:, -1] @ self.projection.T, batch.features @ self.projection.T
-        motion = self.motion(state, batch.planned_actions[:, 0])
-        changed = (after[:, 0] - state) / self.change_std.clamp(min=LEAST_SPREAD)
+        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.change_std.clamp(min=LEAST_SPREAD)
+        moved = state + self.change_std * motion
+        motion = motion - (moved - moved.clamp(self.lower_stop, self.upper_stop)) / spread
+        changed = (after[:, 0] - state) / spread
         return squared_error(motion[:, None], changed[:, None], batch.weight[:, :1])
 
 

@@ -11,6 +11,8 @@ from worldmodel.data.windows import Packed
 from worldmodel.learning.model import FARTHEST, Floats, LinearStart
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
+STOP_FRAMES = 10  # at the least or greatest value, for that to be a stop
+STOP_RATIO = 2  # and more than so many times as many as at the value next to it
 PRODUCT_ROWS = 1 << 18  # frames multiplied at once
 Doubles = NDArray[np.float64]
 
@@ -74,6 +76,7 @@ def linear_starts(
     assert state is not None
     spread = np.zeros(state_dim) if change is None else change.std
     beyond = np.where(state.low < state.high, 0, FARTHEST)  # a constant has no range to leave
+    lower_stop, upper_stop = stops(states(), state_dim)
     ridges = [_ridge(_transitions(states(), actions, spread if motion else None)) for motion in motions]
     return [
         LinearStart(
@@ -83,9 +86,45 @@ def linear_starts(
             change_std=spread.astype(np.float32),
             lowest=(state.low - beyond).astype(np.float32),
             highest=(state.high + beyond).astype(np.float32),
+            lower_stop=lower_stop,
+            upper_stop=upper_stop,
         )
         for ridge in ridges
     ]
+
+
+def stops(episodes: Iterable[Floats], width: int) -> tuple[Floats, Floats]:
+    """Least and greatest value [F] where readings [T, F] of that width run up against it, else -FARTHEST and FARTHEST.
+
+    A sensor saturates, a speed is limited, a queue is empty: the frames at the last value are then many, where those of
+    a tail are few.
+    """
+    nothing = _Edge(np.empty((0, width), np.float32), np.empty((0, width), np.int64))
+    lower, upper = nothing, nothing
+    for readings in episodes:
+        lower, upper = lower.with_frames(-readings), upper.with_frames(readings)
+    return -lower.stop(), upper.stop()
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """The greatest value of each feature and the one next to it, and how many frames are at each; [2, F]."""
+
+    values: Floats
+    frames: NDArray[np.int64]
+
+    def with_frames(self, readings: Floats) -> "_Edge":
+        values = np.concatenate([self.values, readings])
+        frames = np.concatenate([self.frames, np.ones(readings.shape, np.int64)])
+        greatest = values.max(axis=0)
+        ends = np.stack([greatest, np.where(values < greatest, values, -np.inf).max(axis=0)])
+        return _Edge(ends, np.stack([np.where(values == end, frames, 0).sum(axis=0) for end in ends]))
+
+    def stop(self) -> Floats:
+        """[F], FARTHEST where the frames at the greatest value are few, or all."""
+        at, below = self.frames
+        runs_up = (at >= STOP_FRAMES) & (at > STOP_RATIO * below) & (below > 0)
+        return np.where(runs_up, self.values[0], FARTHEST).astype(np.float32)
 
 
 def _transitions(

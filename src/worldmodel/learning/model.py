@@ -72,6 +72,8 @@ class LinearStart:
     change_std: Floats  # [S]
     lowest: Floats  # [S], of the train states, as is the next
     highest: Floats  # [S]
+    lower_stop: Floats  # [S], which no reading is below or above (see floors.stops), as is the next
+    upper_stop: Floats  # [S]
     fading: float = 0.0  # how fast the motion fades outside of them, per squared unit; 0: it does not
 
     def of_motion(self) -> tuple[Tensor, Tensor]:
@@ -111,11 +113,14 @@ class WorldModel(nn.Module):
     linear + network, in units of the usual change; the next state adds it to the last one; the network alone moves the
     context. All that the network moves starts at zero, so that training starts from ridge and has to earn what it adds.
     Outside of the states that the train episodes reach, the motion fades: there is nothing that it could be known from.
+    A state may go past the stops of its readings; what is read of it, and what the next motion is added to, does not.
     """
 
     change_std: Tensor
     lowest: Tensor
     highest: Tensor
+    lower_stop: Tensor
+    upper_stop: Tensor
     fading: Tensor
     log_std_offset: Tensor
 
@@ -127,6 +132,8 @@ class WorldModel(nn.Module):
         self.register_buffer("change_std", torch.ones(state))
         self.register_buffer("lowest", torch.zeros(state))
         self.register_buffer("highest", torch.zeros(state))
+        self.register_buffer("lower_stop", torch.full((state,), -FARTHEST))
+        self.register_buffer("upper_stop", torch.full((state,), FARTHEST))
         self.register_buffer("fading", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.encoder = ENCODERS[shape.encoder](
@@ -148,7 +155,7 @@ class WorldModel(nn.Module):
         weight, bias = start.of_motion()
         given, actions = start.weight.shape[1], self.shape.actions
         with torch.no_grad():
-            for name in ("change_std", "lowest", "highest"):
+            for name in ("change_std", "lowest", "highest", "lower_stop", "upper_stop"):
                 getattr(self, name).copy_(torch.from_numpy(getattr(start, name)))
             self.fading.fill_(start.fading)
             self.linear.weight.zero_()
@@ -200,8 +207,9 @@ class WorldModel(nn.Module):
         hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
         change = self.change(hidden)
         motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :state]
-        motion = motion * fade(z[:, :state], self.lowest, self.highest, self.fading)
-        moved, context = z[:, :state] + self.change_std * motion, z[:, known:] + change[:, state:]
+        read = self._read(z[:, :state])
+        motion = motion * fade(read, self.lowest, self.highest, self.fading)
+        moved, context = read + self.change_std * motion, z[:, known:] + change[:, state:]
         parts = [moved, motion, context] if self.shape.motion_dim else [moved, context]
         return torch.cat(parts, dim=-1).clamp(-FARTHEST, FARTHEST), hidden
 
@@ -214,7 +222,11 @@ class WorldModel(nn.Module):
             hiddens.append(hidden)
         state, hidden = torch.stack(states, dim=1), torch.stack(hiddens, dim=1)
         rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-        return Unrolled(self.expand(state), hidden, rewards)
+        return Unrolled(self.expand(self._read(state)), hidden, rewards)
+
+    def _read(self, state: Tensor) -> Tensor:
+        """[..., S] -> the same up to the stops"""
+        return state.clamp(self.lower_stop, self.upper_stop)
 
     def predict(self, z: Tensor, actions: Tensor, joint: bool = False) -> Prediction:
         """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated.

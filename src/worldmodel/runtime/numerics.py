@@ -53,7 +53,7 @@ def bits(compute: Compute, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
     found = torch.backends.cpu.get_cpu_capability()
-    portable = compute.numerics == "portable" and found == "AVX2" and not _beyond_avx2()
+    portable = compute.numerics == "portable" and found == "AVX2"
     return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}
 
 
