@@ -84,10 +84,10 @@ def linear_starts(
             weight=ridge.weight.astype(np.float32),
             bias=ridge.bias.astype(np.float32),
             change_std=spread.astype(np.float32),
-            lowest=(state.low - beyond).astype(np.float32),
-            highest=(state.high + beyond).astype(np.float32),
             lower_stop=lower_stop,
             upper_stop=upper_stop,
+            lowest=(state.low - beyond).astype(np.float32),
+            highest=(state.high + beyond).astype(np.float32),
         )
         for ridge in ridges
     ]

@@ -70,10 +70,10 @@ class LinearStart:
     weight: Floats  # [S, S + A], or [S, 2S + A]: of state, last change in units of change_std if it takes part, action
     bias: Floats  # [S]
     change_std: Floats  # [S]
+    lower_stop: Floats  # [S], which no reading is below (see floors.stops)
+    upper_stop: Floats  # [S], which none is above
     lowest: Floats  # [S], of the train states, as is the next
     highest: Floats  # [S]
-    lower_stop: Floats  # [S], which no reading is below or above (see floors.stops), as is the next
-    upper_stop: Floats  # [S]
     fading: float = 0.0  # how fast the motion fades outside of them, per squared unit; 0: it does not
 
     def of_motion(self) -> tuple[Tensor, Tensor]:
