@@ -18,9 +18,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from worldmodel.runtime import stage  # noqa: E402
-from worldmodel.runtime.atomic import replacing  # noqa: E402
-from worldmodel.runtime.versions import installed  # noqa: E402
+from worldmodel.core import errors as stage
+from worldmodel.core.atomic import replacing
+from worldmodel.core.versions import installed
 
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
 TRACKED = "# What results were made with; dvc.yaml says which stages each can change. Written by `make pins`.\n"

@@ -1,6 +1,6 @@
 """What every test shares: numbers computed alike on every processor, and tiny projects that are built once."""
 
-import worldmodel.runtime.instructions  # noqa: F401  (before NumPy, which goes by it)
+import pinned  # noqa: F401  (before NumPy, which goes by it)
 
 # isort: split
 import os
@@ -17,14 +17,14 @@ from copies import Copy
 from factories import STAGES
 from projects import VARIANTS, Project, build
 from teams import FOREIGN, KEYS, Server, outfit
-from worldmodel.config.params import Compute
-from worldmodel.runtime import mirror
-from worldmodel.runtime.numerics import settle
+from worldmodel.checkpoints import remote as mirror
+from worldmodel.core.params import Compute
+from worldmodel.numerics.setup import configure
 
 # A slow machine is no failure, and the same commit tests the same examples.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
-settle(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # before the first tensor is computed
+configure(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # before the first tensor is computed
 # Ctrl-C reaches tests and what they start, even where the shell has started them in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.config import params
-from worldmodel.config.params import Prepare
-from worldmodel.data import scaler
-from worldmodel.data.logs import write_jsonl
-from worldmodel.data.packing import labels_of, pack, sample_of
-from worldmodel.data.scaler import Sample, Scaler
-from worldmodel.data.schema import ActionSpace, Episode, Kind, Source
-from worldmodel.data.windows import Labels, Packed
+from worldmodel.arrays import scaler
+from worldmodel.arrays.packing import labels_of, pack, sample_of
+from worldmodel.arrays.scaler import Sample, Scaler
+from worldmodel.arrays.windows import Labels, Packed
+from worldmodel.core import params
+from worldmodel.core.params import Prepare
+from worldmodel.episodes.schema import ActionSpace, Episode, Kind, Source
+from worldmodel.logs.reader import write_jsonl
 
 START = 1_690_000_000.0  # seconds
 STAGES = {

@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import conftest  # noqa: E402, F401  (settles the numerics)
-from dreams import dreams  # noqa: E402
 from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs  # noqa: E402
 from projects import Project, make_project  # noqa: E402
 from test_episodes import contents  # noqa: E402
-from train import train  # noqa: E402
-from worldmodel.config import params  # noqa: E402
-from worldmodel.runtime import checkpoint  # noqa: E402
-from worldmodel.runtime.checkpoint import Interval, held  # noqa: E402
+from worldmodel.checkpoints import checkpoint
+from worldmodel.checkpoints.checkpoint import Interval, held
+from worldmodel.core import params
+from worldmodel.stages.dreams import dreams
+from worldmodel.stages.train import train
 
 ALWAYS = Interval(steps=1, seconds=0)
 STEPS, KILLS = 40, 7

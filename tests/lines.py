@@ -3,10 +3,10 @@
 import json
 from itertools import chain
 
-from worldmodel.data.blocks import Block
-from worldmodel.data.columnreader import ColumnReader
-from worldmodel.data.logs import read_logs
-from worldmodel.data.rows import parse_line
+from worldmodel.logs.blocks import Block
+from worldmodel.logs.columnreader import ColumnReader
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.rows import parse_line
 
 GAP = 60.0  # seconds
 

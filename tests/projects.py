@@ -5,19 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import export
-import normalize
-import train
-import validate
 from factories import make_dreams, make_episodes, make_intake, make_normalize, make_train, space_of
+from worldmodel.arrays.packing import PackedData, read_packed
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.windows import Windows, windows
 from worldmodel.client import WorldModel
-from worldmodel.config import params
-from worldmodel.data.episodes import write_prepared
-from worldmodel.data.packing import PackedData, read_packed
-from worldmodel.data.scaler import Scaler
-from worldmodel.data.schema import Episode, Split
-from worldmodel.data.windows import Windows, windows
-from worldmodel.learning.trained import Trained, read_trained
+from worldmodel.core import params
+from worldmodel.episodes.schema import Episode, Split
+from worldmodel.model.artifact import Trained, read_trained
+from worldmodel.stages import export, normalize, train, validate
+from worldmodel.store.prepared import write_prepared
 
 SPLITS: list[Split] = ["train", "train", "train", "train", "val", "val", "test", "test"]
 

@@ -5,19 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worldmodel.runtime.instructions import AVX2
-from worldmodel.runtime.numerics import PORTABLE
+from worldmodel.numerics.pinning import AVX2
+from worldmodel.numerics.setup import PORTABLE
 
 SRC = Path(__file__).parents[1] / "src"
 CODE = """
-import worldmodel.runtime.instructions
+from worldmodel.numerics.pinning import pin; pin()
 import numpy as np
 import torch
-from worldmodel.config.params import Compute
-from worldmodel.runtime.numerics import settle
+from worldmodel.core.params import Compute
+from worldmodel.numerics.setup import configure
 
 {before}
-device = settle(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu"))
+device = configure(Compute(history=1, threads={threads}, numerics="{numerics}", device="cpu"))
 {after}
 """
 

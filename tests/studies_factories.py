@@ -1,8 +1,8 @@
 """Small grids of a study, and runs of which the errors are known."""
 
-import grid
 from copies import tiny_params
-from results import Measured
+from research import rho_grid as grid
+from research.rho_results import Measured
 
 
 def runs_of(rhos=(0.0, 0.5), sizes=(8, 0), seeds=2, values=None, **extra):

@@ -1,6 +1,6 @@
 import pytest
 
-from worldmodel.runtime.atomic import replacing
+from worldmodel.core.atomic import replacing
 
 
 def break_off(path):

@@ -7,15 +7,15 @@ import pytest
 import torch
 import yaml
 
-import bench
-import train
-from contestants import batch_of, flops
 from factories import make_train
-from other_numerics import other
-from plain import PlainWorldModel, plain_name
 from projects import Project, make_project
-from worldmodel.config import params
-from worldmodel.learning import learner
+from research import bench
+from research.contestants import batch_of, flops
+from research.other_numerics import other
+from research.plain import PlainWorldModel, plain_name
+from worldmodel.core import params
+from worldmodel.model import learner
+from worldmodel.stages import train
 
 CPU = torch.device("cpu")
 

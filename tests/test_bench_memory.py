@@ -1,7 +1,7 @@
 import pytest
 
-import bench_memory
-from bench_memory import Cost, costs, told
+from research import bench_memory
+from research.bench_memory import Cost, costs, told
 
 
 @pytest.fixture(scope="module")

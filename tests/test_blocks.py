@@ -4,9 +4,9 @@ import json
 import pytest
 
 from lines import frame, read, reasons, times
-from worldmodel.data import blocks as module
-from worldmodel.data.blocks import read_blocks
-from worldmodel.data.files import LogFile
+from worldmodel.logs import blocks as module
+from worldmodel.logs.blocks import read_blocks
+from worldmodel.logs.files import LogFile
 
 WHOLE = b"".join(json.dumps(frame(t)).encode() + b"\n" for t in range(3))
 MESSAGE = "unreadable gzip from here on: "

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from projects import export_stage
-from worldmodel.bundle.card import model_card
+from worldmodel.export.card import model_card
 
 
 def card(variant):

@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from model_report.axis import frames, linear, logarithmic
-from model_report.chart import Band, Chart, Dots, Line, Steps
-from model_report.markup import tag
-from model_report.wording import number, percent
+from worldmodel.report.axis import frames, linear, logarithmic
+from worldmodel.report.chart import Band, Chart, Dots, Line, Steps
+from worldmodel.report.markup import tag
+from worldmodel.report.wording import number, percent
 
 X = linear("x", [0, 10], 0)
 Y = linear("y", [0, 4], 0)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import check_logs
 from factories import make_episodes, write_logs
 from lines import frame, log
 from test_episodes import contents
+from worldmodel.cli import check_logs
 
 ROOT = Path(__file__).parents[1]
 

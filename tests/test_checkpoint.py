@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 import torch
 
-from worldmodel.runtime import checkpoint
-from worldmodel.runtime.checkpoint import EVERY, Checkpoints, Interval, State, held, listening
+from worldmodel.checkpoints import checkpoint
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, Interval, State, held, listening
 
 ALWAYS = Interval(steps=1, seconds=0)
 

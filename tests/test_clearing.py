@@ -6,8 +6,9 @@ import time
 import pytest
 
 from test_checkpoint import saved
-from worldmodel.runtime import locking, mirror
-from worldmodel.runtime.clearing import DAYS, clear_abandoned
+from worldmodel.checkpoints import remote as mirror
+from worldmodel.checkpoints.clearing import DAYS, clear_abandoned
+from worldmodel.core import locking
 
 NAMES = [digit * 64 for digit in "abcd"]
 

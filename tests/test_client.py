@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.bundle.graph import RawEncoder, RawPredictor
 from worldmodel.client import WorldModel, find_bundle
+from worldmodel.export.graph import RawEncoder, RawPredictor
 
 SRC = Path(__file__).parents[1] / "src"
 

@@ -5,13 +5,13 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 
+import collect_gymnasium
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
-import collect_gymnasium
-from worldmodel.data.logs import read_logs
+from worldmodel.logs.reader import read_logs
 
 ANY_STATE = Box(-np.inf, np.inf, (2,), np.float64)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from factories import make_episodes, write_logs
 from lines import GAP, exact, fast, frame, log, named
 from test_fuzzed_logs import changes, damaged
-from worldmodel.data import blocks, columnreader, reading
-from worldmodel.data.columnreader import MOST_RUNS, ColumnReader
-from worldmodel.data.files import LogFile
-from worldmodel.data.logs import read_logs
-from worldmodel.data.rows import parse_line
+from worldmodel.logs import blocks, columnreader, reading
+from worldmodel.logs.columnreader import MOST_RUNS, ColumnReader
+from worldmodel.logs.files import LogFile
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.rows import parse_line
 
 GOOD = {"agent_id": "a", "timestamp": 1.5, "features": [0.1, -2]}
 FULL = GOOD | {"action": [1, 0.25], "reward": -0.5, "meta": {"episode": "x", "note": {"a": [1, None, "b:c"]}}}

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from test_learner import CPU, setup
-from worldmodel.data.mixing import Mixture
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.course import Course
-from worldmodel.runtime.checkpoint import EVERY, Checkpoints
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.windows import windows
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints
+from worldmodel.model import learner
+from worldmodel.model.training_state import Course
 
 
 def bits(model, optimizer, course):

@@ -5,9 +5,10 @@ import numpy as np
 
 from test_metrics import LABELS, UNEVEN, agents, scores
 from test_scoring import predictors  # noqa: F401
-from worldmodel.learning.model import NORMAL_90
-from worldmodel.measuring import curves, metrics, scoring
-from worldmodel.measuring.realism import Realism
+from worldmodel.dreams.realism import Realism
+from worldmodel.evaluation import metrics, scoring
+from worldmodel.evaluation import plots as curves
+from worldmodel.model.world_model import NORMAL_90
 
 
 def rows(path):

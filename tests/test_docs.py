@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-import check_logs
 from pages import INSTEAD, LANGUAGES, NOT_RUN, PAGES, ROOT, blocks, commands, script
 from teams import KEYS, Member
+from worldmodel.cli import check_logs
 
 LOG = Path("data/worldmodel/offline/log.jsonl")
 WORKING = [page for page in PAGES if {block.language for block in blocks(page)} & {"bash", "python"}]

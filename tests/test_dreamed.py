@@ -3,9 +3,9 @@
 import numpy as np
 
 from factories import make_episodes, make_packed, make_scaler, space_of
-from model_report.dreamed import compare, liveliest
 from test_realism import HISTORY, dream_of, logged
-from worldmodel.data.packing import PackedData
+from worldmodel.arrays.packing import PackedData
+from worldmodel.report.dreamed import compare, liveliest
 
 
 def data_of(episodes) -> PackedData:

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_normalize, make_packed, make_scaler, space_of
-from worldmodel.dreaming import teacher
-from worldmodel.dreaming.dreamer import Dreamer, generate_dreams, starts_of
-from worldmodel.dreaming.teacher import Rollout
-from worldmodel.measuring.rarity import rarest
+from worldmodel.dreams import teacher
+from worldmodel.dreams.dreamer import Dreamer, generate_dreams, starts_of
+from worldmodel.dreams.rarity import rarest
+from worldmodel.dreams.teacher import Rollout
 
 CPU = torch.device("cpu")
 HISTORY, LENGTH = 3, 4

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-import dreams
 from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs
-from worldmodel.config import params
-from worldmodel.data.logs import read_logs
-from worldmodel.data.split import assign
+from worldmodel.core import params
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.split import assign
+from worldmodel.stages import dreams
 
 ROOT = Path(__file__).parents[1]
 INTAKE = make_intake()
@@ -103,7 +103,7 @@ def test_a_simulator_dreams_from_train_episodes_alone_and_no_teacher_is_fitted(t
     (tmp_path / "straight_ahead.py").write_text(SIMULATOR)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
-    monkeypatch.setattr("worldmodel.dreaming.dreamer.fit_teacher", None)
+    monkeypatch.setattr("worldmodel.dreams.dreamer.fit_teacher", None)
     episodes = with_marked(["val", "test"])
     found = read(run(tmp_path, episodes, source="simulator", simulator="straight_ahead:run", episodes=50))
     assert len(found) == 50

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from worldmodel.learning.encoders import AttentionBlock, GruEncoder, TransformerEncoder
-from worldmodel.learning.model import ENCODERS
+from worldmodel.model.encoders import AttentionBlock, GruEncoder, TransformerEncoder
+from worldmodel.model.world_model import ENCODERS
 
 INPUTS, HISTORY, HIDDEN, CONTEXT = 3, 4, 16, 5
 

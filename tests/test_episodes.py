@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from factories import make_episodes
-from worldmodel.data import shards
-from worldmodel.data.episodes import read_prepared, write_prepared
-from worldmodel.data.manifest import count
-from worldmodel.data.schema import ActionSpace
+from worldmodel.episodes.schema import ActionSpace
+from worldmodel.store import shards
+from worldmodel.store.manifest import count
+from worldmodel.store.prepared import read_prepared, write_prepared
 
 SPACES = {
     "none": ActionSpace("none", 0),

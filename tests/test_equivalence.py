@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from worldmodel.arrays.scaler import Affine
 from worldmodel.client import Future
-from worldmodel.data.scaler import Affine
-from worldmodel.measuring.equivalence import _apart, _rounded_up, largest_difference
+from worldmodel.evaluation.parity import _apart, _rounded_up, largest_difference
 
 
 class Wrong:

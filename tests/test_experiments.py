@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-import experiments
+from worldmodel.sweeps import experiments
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-import export
 from projects import Project, export_stage, make_project
 from test_episodes import contents
-from worldmodel.learning.trained import read_trained
-from worldmodel.runtime.fingerprint import fingerprint, sha256
+from worldmodel.core.fingerprint import fingerprint, sha256
+from worldmodel.model.artifact import read_trained
+from worldmodel.stages import export
 
 FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx"]
 

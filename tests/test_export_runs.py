@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import export_runs
-from tracked import tracked
-from worldmodel.runtime import records
+from worldmodel.core import run_records as records
+from worldmodel.tracking import export_runs
+from worldmodel.tracking.tracked import tracked
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACKERS = ROOT / ".venv/trackers/bin/python"

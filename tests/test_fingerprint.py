@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from worldmodel.runtime import fingerprint as fp
+from worldmodel.core import fingerprint as fp
 
 SRC = Path(__file__).parents[1] / "src"
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.learning import floors
-from worldmodel.learning.floors import fit_ridge, linear_starts, persistence
-from worldmodel.learning.model import FARTHEST
+from worldmodel.model import baselines as floors
+from worldmodel.model.baselines import fit_ridge, linear_starts, persistence
+from worldmodel.model.world_model import FARTHEST
 
 
 def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):

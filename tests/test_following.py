@@ -1,6 +1,6 @@
-import experiments
-from following import ATTEMPTS, Follower
 from studies_factories import runs_of
+from worldmodel.sweeps import experiments
+from worldmodel.sweeps.queue_runner import ATTEMPTS, Follower
 
 
 class Queue:

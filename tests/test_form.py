@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lines import exact, fast
-from worldmodel.data.blocks import Block
-from worldmodel.data.columnreader import MOST_FORMS, ColumnReader
-from worldmodel.data.form import Form
+from worldmodel.logs.blocks import Block
+from worldmodel.logs.columnreader import MOST_FORMS, ColumnReader
+from worldmodel.logs.form import Form
 
 META = {"episode": "e-1", "env": "x:1", "note": {"reward": 4, "text": '}\\"{', "features": [1, {"a": []}]}}
 CONTINUOUS = {"agent_id": "a-7", "timestamp": 1.5, "features": [0.1, -2.0], "action": [1, 0.25], "reward": -0.5}

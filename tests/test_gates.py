@@ -3,9 +3,9 @@ import re
 import pytest
 
 from copies import ROOT
-from gates import GATES, Gates, judge, read_gates
 from scratch import Scratch
 from test_readme import METRICS
+from worldmodel.ci.gates import GATES, Gates, judge, read_gates
 
 BETTER = {"lower": ["mse"], "higher": ["likelihood", "mse.count"]}
 

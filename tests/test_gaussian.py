@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
-from worldmodel.data.windows import Packed, windows
-from worldmodel.dreaming import gaussian
-from worldmodel.learning.floors import fit_ridge
-from worldmodel.measuring.metrics import squared_error
+from worldmodel.arrays.windows import Packed, windows
+from worldmodel.dreams import gaussian
+from worldmodel.evaluation.metrics import squared_error
+from worldmodel.model.baselines import fit_ridge
 
 
 def waves(episodes=8, length=40, seed=0, width=3) -> Packed:

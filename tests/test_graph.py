@@ -13,7 +13,7 @@ import torch
 from factories import make_episodes, make_scaler
 from projects import Project
 from test_model import SHAPE, random_model
-from worldmodel.bundle import graph
+from worldmodel.export import graph
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,9 +96,9 @@ def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project
 from pathlib import Path
 from worldmodel.bundle import graph
 from worldmodel.learning import trained
-from worldmodel.runtime import numerics
-from worldmodel.data.scaler import Scaler
-numerics.settle(trained.read_compute(Path({str(project.trained)!r})))
+from worldmodel.numerics import setup
+from worldmodel.arrays.scaler import Scaler
+setup.configure(trained.read_compute(Path({str(project.trained)!r})))
 model = trained.read_trained(Path({str(project.trained)!r})).model
 scaler = Scaler.read(Path({str(project.normalizer)!r}))
 Path("encoder.onnx").write_bytes(graph.encoder_graph(model, scaler, "continuous", 20))

@@ -1,9 +1,9 @@
 import pytest
 
-import grid
 from copies import tiny_params
-from runs import with_overrides
+from research import rho_grid as grid
 from studies_factories import runs_of
+from worldmodel.sweeps.run import with_overrides
 
 
 def test_arms_of_a_seed_and_a_size_share_their_dreams_and_the_control_has_others():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from intervals import change, means
+from worldmodel.evaluation.intervals import change, means
 
 
 def noise(*shape, seed=0):

@@ -1,6 +1,6 @@
 import pytest
 
-from worldmodel.measuring import latency
+from worldmodel.evaluation import latency
 
 
 def test_times_are_positive_and_in_order(variant):

@@ -12,12 +12,12 @@ from projects import make_project
 from test_learner import CPU, SHAPE, pendulums
 from test_train import data as data
 from test_train import trained, weights
-from worldmodel.data.mixing import Mixture
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.learner import Objective
-from worldmodel.learning.losses import world_model_loss
-from worldmodel.learning.model import ENCODERS, Shape
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.windows import windows
+from worldmodel.model import learner
+from worldmodel.model.learner import Objective
+from worldmodel.model.losses import world_model_loss
+from worldmodel.model.world_model import ENCODERS, Shape
 
 SPREAD = replace(SHAPE, context_spread=True)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
-from worldmodel.data.mixing import Mixture
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.model import NORMAL_90, Shape
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.windows import windows
+from worldmodel.model import learner
+from worldmodel.model.world_model import NORMAL_90, Shape
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=2, actions=1, rewards=False, history=2, horizon=4, z_dim=8, hidden_dim=32, encoder="mlp")

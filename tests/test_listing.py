@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel.data import listing
-from worldmodel.data.listing import read_listing, write_listing
+from worldmodel.core import listing
+from worldmodel.core.listing import read_listing, write_listing
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-import train
 from copies import ENVIRONMENT
 from projects import make_project
 from test_train import rows
-from worldmodel.data.mixing import Mixture
-from worldmodel.runtime import checkpoint
-from worldmodel.runtime.checkpoint import Interval, held
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.checkpoints import checkpoint
+from worldmodel.checkpoints.checkpoint import Interval, held
+from worldmodel.stages import train
 
 CURVES = ("loss.csv", "rho.csv")
 

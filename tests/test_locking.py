@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from worldmodel.runtime import locking
+from worldmodel.core import locking
 
 
 def test_a_folder_that_is_held_is_refused_with_the_holders_pid(tmp_path):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named, read, times
-from worldmodel.data.logs import read_logs, write_jsonl
-from worldmodel.data.schema import ActionSpace
+from worldmodel.episodes.schema import ActionSpace
+from worldmodel.logs.reader import read_logs, write_jsonl
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)

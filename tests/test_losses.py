@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from worldmodel.learning.losses import (
+from worldmodel.model.losses import (
     TEMPERATURE,
     info_nce,
     kl_to_standard_normal,
@@ -12,7 +12,7 @@ from worldmodel.learning.losses import (
     weighted_mean,
     world_model_loss,
 )
-from worldmodel.learning.model import Prediction
+from worldmodel.model.world_model import Prediction
 
 B, K, F = 3, 4, 2
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.data.mapped import mapped, release
+from worldmodel.arrays.mapped import mapped, release
 
 
 def resident(kind):

@@ -6,8 +6,8 @@ import torch
 
 from factories import make_dreams, make_episodes, make_packed
 from test_teacher import CPU, SHAPE
-from worldmodel.dreaming.members import Fitting
-from worldmodel.runtime.checkpoint import Checkpoints, Interval, held
+from worldmodel.checkpoints.checkpoint import Checkpoints, Interval, held
+from worldmodel.dreams.members import Fitting
 
 FOLDS = [(np.arange(0, 4), np.arange(4, 6)), (np.arange(2, 6), np.arange(0, 2)), (np.arange(1, 5), np.array([0, 5]))]
 STEPS = 6

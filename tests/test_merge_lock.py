@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from copies import ROOT
-from merge_lock import HEAD, drive, merge, parse
 from teams import Member
+from worldmodel.ci.merge_lock import HEAD, drive, merge, parse
 
 
 def entry(name, digest):

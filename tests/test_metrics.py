@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from worldmodel.data.windows import Labels
-from worldmodel.learning.model import NORMAL_90
-from worldmodel.measuring import metrics
-from worldmodel.measuring.metrics import Episode, Scores
+from worldmodel.arrays.windows import Labels
+from worldmodel.evaluation import metrics
+from worldmodel.evaluation.metrics import Episode, Scores
+from worldmodel.model.world_model import NORMAL_90
 
 W, K, F = 3, 4, 2
 LABELS = Labels(

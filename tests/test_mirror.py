@@ -10,9 +10,9 @@ import pytest
 
 from teams import KEYS
 from test_checkpoint import ALWAYS, equal, saved, state
-from worldmodel.runtime import mirror
-from worldmodel.runtime.checkpoint import EVERY, Checkpoints, held, listening
-from worldmodel.runtime.mirror import Mirror, mirror_of
+from worldmodel.checkpoints import remote as mirror
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, held, listening
+from worldmodel.checkpoints.remote import Mirror, mirror_of
 
 BUCKET = "s3://team/worldmodel"
 PRINT = 64 * "a"

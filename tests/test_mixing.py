@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_windows import telling
-from worldmodel.data.mixing import Mixture, permutation, rho_schedule
-from worldmodel.data.windows import windows
+from worldmodel.arrays.mixing import Mixture, permutation, rho_schedule
+from worldmodel.arrays.windows import windows
 
 OBSERVED, DREAMED = 11, 5  # windows
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.floors import fit_ridge, linear_starts
-from worldmodel.learning.learner import FADINGS, new_model, to_device
-from worldmodel.learning.losses import world_model_loss
-from worldmodel.learning.model import ENCODERS, Prediction, Shape, WorldModel
+from worldmodel.arrays.windows import windows
+from worldmodel.model import learner
+from worldmodel.model.baselines import fit_ridge, linear_starts
+from worldmodel.model.learner import FADINGS, new_model, to_device
+from worldmodel.model.losses import world_model_loss
+from worldmodel.model.world_model import ENCODERS, Prediction, Shape, WorldModel
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")

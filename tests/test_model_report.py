@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from copies import tiny_params
-from model_report import build, material
-from model_report.material import gather
-from model_report.outputs import BUNDLES, NORMALIZED, PLOTS, TRAINED
 from projects import Project, make_project, observed_and_dreams
-from worldmodel.measuring import metrics
-from worldmodel.runtime import records
+from worldmodel.core import run_records as records
+from worldmodel.evaluation import metrics
+from worldmodel.report import build, material
+from worldmodel.report.material import gather
+from worldmodel.report.outputs import BUNDLES, NORMALIZED, PLOTS, TRAINED
 
 ANCHORS = ["data", "horizon", "agents", "worst", "latent", "dreams", "training", "timing", "params", "provenance"]
 EVIL = '<script>alert("1")</script> & \u202e]]>'

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from model_report import build, material
-from model_report.material import gather
 from test_model_report import EVIL, lay_out
+from worldmodel.report import build, material
+from worldmodel.report.material import gather
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

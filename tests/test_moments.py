@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel.data import moments as module
-from worldmodel.data.moments import moments
+from worldmodel.arrays import moments as module
+from worldmodel.arrays.moments import moments
 
 
 def of(array, cuts):

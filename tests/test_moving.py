@@ -9,7 +9,7 @@ import time
 from copies import ENVIRONMENT
 from teams import FOREIGN
 from test_episodes import contents
-from worldmodel.runtime import mirror
+from worldmodel.checkpoints import remote as mirror
 
 
 def begin(machine, out, variables):

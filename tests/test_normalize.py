@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import normalize
 from factories import make_normalize, make_scaler, space_of
 from projects import SPLITS, Project, make_project, make_train, observed_and_dreams, splits_of
 from test_episodes import contents
-from worldmodel.data.episodes import read_prepared, write_prepared
-from worldmodel.data.scaler import Scaler
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.stages import normalize
+from worldmodel.store.prepared import read_prepared, write_prepared
 
 
 def build(folder, episodes, **fields):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from worldmodel.data.npz import npz_bytes, read_npz
+from worldmodel.store.npz import npz_bytes, read_npz
 
 members = st.dictionaries(
     st.sampled_from(["timestamps", "features", "actions", "rewards", "confidence"]),

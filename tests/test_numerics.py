@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from settling import run_settled
-from worldmodel.config.params import Compute
-from worldmodel.runtime.numerics import PORTABLE, bits, settle
+from worldmodel.core.params import Compute
+from worldmodel.numerics.setup import PORTABLE, bits, configure
 
 FOUND = "print(device, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
 
@@ -38,8 +38,8 @@ def test_portable_is_refused_once_something_else_has_computed():
 
 def test_portable_is_refused_where_numpy_computes_with_more(monkeypatch):
     monkeypatch.setattr(np, "show_config", lambda mode: {"SIMD Extensions": {"found": ["X86_V3", "X86_V4"]}})
-    with pytest.raises(ValueError, match=r"NumPy was loaded with X86_V4: import worldmodel\.runtime\.instructions"):
-        settle(compute())
+    with pytest.raises(ValueError, match=r"NumPy was loaded with X86_V4: import worldmodel\.numerics\.pinning"):
+        configure(compute())
 
 
 def test_fast_leaves_the_choice_to_the_environment():
@@ -53,10 +53,10 @@ def test_these_tests_compute_portably():
 
 def test_settled_threads_are_used_and_only_deterministic_algorithms():
     try:
-        settle(compute(threads=2))
+        configure(compute(threads=2))
         assert torch.get_num_threads() == 2
     finally:
-        assert settle(compute()) == torch.device("cpu")
+        assert configure(compute()) == torch.device("cpu")
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
 
@@ -65,7 +65,7 @@ def test_a_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ValueError, match=r"train\.device is cuda, .* use train\.device: cpu"):
-        settle(compute(device="cuda"))
+        configure(compute(device="cuda"))
 
 
 def test_what_cannot_be_promised_is_said_with_what_computed():

@@ -7,11 +7,12 @@ import torch
 from factories import make_dreams, make_episodes
 from test_teacher import CPU, SHAPE, fitted
 from test_transition import pendulums
-from worldmodel.data.windows import windows
-from worldmodel.dreaming import opinions, teacher
-from worldmodel.dreaming.gaussian import GaussianProcess
-from worldmodel.dreaming.transition import TransitionNetwork
-from worldmodel.learning import learner
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams import auxiliary as opinions
+from worldmodel.dreams import teacher
+from worldmodel.dreams.gaussian import GaussianProcess
+from worldmodel.dreams.transition import TransitionNetwork
+from worldmodel.model import learner
 
 BOTH = {"points": 20, "transition_steps": 150}
 

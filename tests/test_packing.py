@@ -6,9 +6,9 @@ import pytest
 
 from factories import make_episodes, make_packed, make_samples, make_scaler, space_of
 from test_episodes import contents
-from worldmodel.data.packing import label_of, pack, read_packed, sample_of, write_packed
-from worldmodel.data.scaler import Scaler
-from worldmodel.runtime.fingerprint import sha256
+from worldmodel.arrays.packing import label_of, pack, read_packed, sample_of, write_packed
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.core.fingerprint import sha256
 
 ARRAYS = ("features", "actions", "rewards", "confidence")
 

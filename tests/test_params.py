@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import STAGES
-from worldmodel.config import params
+from worldmodel.core import params
 
 ROOT = Path(__file__).parents[1]
 WHOLE = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -8,15 +8,15 @@ import yaml
 
 from copies import tiny_params
 from factories import make_episodes, make_packed, make_train, write_logs
-from peers import compare
-from peers.admpo import Admpo
-from peers.fitting import errors, train_peer
-from peers.measuring import PEERS
-from peers.peer import new_peer
-from worldmodel.data.mixing import Mixture
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.floors import persistence
+from research.peers import compare
+from research.peers.admpo import Admpo
+from research.peers.fitting import errors, train_peer
+from research.peers.measuring import PEERS
+from research.peers.peer import new_peer
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.windows import windows
+from worldmodel.model import learner
+from worldmodel.model.baselines import persistence
 
 CPU = torch.device("cpu")
 HISTORY, HORIZON = 3, 4

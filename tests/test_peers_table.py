@@ -12,10 +12,10 @@ import yaml
 
 from copies import tiny_params
 from factories import make_episodes, write_logs
-from peers import cells, compare, measuring, ranking, table
-from peers.cells import Cell, Shelf
-from peers.compare import on_the_processor
-from worldmodel.runtime.instructions import AVX2, BEYOND_AVX2
+from research.peers import cells, compare, measuring, ranking, table
+from research.peers.cells import Cell, Shelf
+from research.peers.compare import on_the_processor
+from worldmodel.numerics.pinning import AVX2, BEYOND_AVX2
 
 MODELS = ("ours", "pets", "admpo")
 

@@ -10,8 +10,8 @@ import yaml
 
 from copies import ENVIRONMENT
 from factories import STAGES
-from worldmodel.config import params
-from worldmodel.runtime.fingerprint import import_closure
+from worldmodel.core import params
+from worldmodel.core.fingerprint import import_closure
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from factories import make_dreams, make_episodes, make_normalize, space_of
 from projects import make_project
 from settling import run_settled
-from worldmodel.dreaming.dreamer import generate_dreams
-from worldmodel.runtime.portable import FUNCTIONS
+from worldmodel.dreams.dreamer import generate_dreams
+from worldmodel.numerics.portable import FUNCTIONS
 
 # What else of PyTorch's own operators is MKL's on a CPU.
 OF_MKL = {"acos", "asin", "atan", "cos", "erf", "erfc", "erfinv", "expm1", "log10", "log1p", "log2", "sin", "tan"}

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from pr_report import NONE
 from scratch import Scratch, two_commits
-from sections import change, horizon_section, shortened, table
+from worldmodel.ci.pr_report import NONE
+from worldmodel.ci.sections import change, horizon_section, shortened, table
 
 
 @pytest.fixture(scope="module")

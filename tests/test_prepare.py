@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from factories import make_episodes, make_intake, write_logs
-from prepare import prepare
 from test_episodes import contents
-from worldmodel.data.episodes import read_prepared
+from worldmodel.stages.prepare import prepare
+from worldmodel.store.prepared import read_prepared
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"

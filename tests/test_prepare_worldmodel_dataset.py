@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-import prepare
 from factories import make_episodes, write_logs
-from prepare_worldmodel_dataset import main
 from test_episodes import contents
-from worldmodel.config.params import PrepareStage, load
-from worldmodel.data.episodes import read_prepared
-from worldmodel.data.logs import read_logs
+from worldmodel.cli.prepare import main
+from worldmodel.core.params import PrepareStage, load
+from worldmodel.logs.reader import read_logs
+from worldmodel.stages import prepare
+from worldmodel.store.prepared import read_prepared
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.data.windows import windows
-from worldmodel.measuring import rarity
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams import rarity
 
 HISTORY, HORIZON = 3, 4
 

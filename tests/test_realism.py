@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.data.windows import windows
-from worldmodel.measuring.realism import _folds, _pairs, auc, realism, told
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams.realism import _folds, _pairs, auc, realism, told
 
 HISTORY, HORIZON = 3, 6
 LENGTH = HISTORY + HORIZON
@@ -190,7 +190,7 @@ def test_pairs_judged_in_chunks_are_judged_as_at_once(monkeypatch):
     train = logged(20)
     packed = make_packed([*train, *dreams(train, CHANGES["noisy"])])
     whole = realism(packed, HISTORY, HORIZON)
-    monkeypatch.setattr("worldmodel.measuring.realism.CHUNK", 1000)
+    monkeypatch.setattr("worldmodel.dreams.realism.CHUNK", 1000)
     parts = realism(packed, HISTORY, HORIZON)
     assert parts.auc == whole.auc
     np.testing.assert_allclose(parts.dream, whole.dream, rtol=1e-6)

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import list_runs
-from worldmodel.runtime import records
+from worldmodel.cli import runs as list_runs
+from worldmodel.core import run_records as records
 
 ABOUT = {"run_id": "0123456789ab", "stage": "train"}
 

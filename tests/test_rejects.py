@@ -3,7 +3,7 @@ import json
 import pytest
 
 from lines import frame, log, named, read
-from worldmodel.data.rejects import by_reason, kind_of, require_few_rejects, write_rejects
+from worldmodel.logs.rejects import by_reason, kind_of, require_few_rejects, write_rejects
 
 
 def test_too_many_rejects_stop_with_the_first_twenty_and_advice(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from factories import make_episodes, write_logs
-from remote import parse_place
 from teams import KEYS, Member
+from worldmodel.cli.remote import parse_place
 
 URL = "s3://team/worldmodel"
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_normalize, make_samples, make_scaler, space_of
-from worldmodel.data.packing import labels_of, pack
-from worldmodel.dreaming.dreamer import generate_dreams
-from worldmodel.measuring.realism import realism
+from worldmodel.arrays.packing import labels_of, pack
+from worldmodel.dreams.dreamer import generate_dreams
+from worldmodel.dreams.realism import realism
 
 HISTORY, LENGTH = 3, 4
 
@@ -55,7 +55,7 @@ def test_it_begins_where_the_teachers_dreams_begin(share):
 
 
 def test_no_teacher_is_fitted(monkeypatch):
-    monkeypatch.setattr("worldmodel.dreaming.dreamer.fit_teacher", None)
+    monkeypatch.setattr("worldmodel.dreams.dreamer.fit_teacher", None)
     assert len(repeat(make_episodes(6, 12))) == 300
 
 

@@ -1,6 +1,6 @@
-import figure
-import report
-from results import lines
+from research import rho_figure as figure
+from research import rho_report as report
+from research.rho_results import lines
 from studies_factories import measured
 
 

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-import reproduce
 from copies import ENVIRONMENT
 from projects import make_project, observed_and_dreams
-from reproduce import Row, judge, largest_difference
+from worldmodel.ci import reproduce
+from worldmodel.ci.reproduce import Row, judge, largest_difference
 
 PIPELINE = """stages:
   export:

@@ -8,7 +8,7 @@ import yaml
 
 from copies import ROOT
 from test_versions import CHANGES, PIPELINE
-from worldmodel.config import params
+from worldmodel.core import params
 
 ALL = ["dreams", "prepare", "normalize", "train", "export", "validate"]
 LEARNING = ["train", "export", "validate"]

@@ -1,7 +1,8 @@
 import pytest
 
-from results import by_key, lines
+from research.rho_results import lines
 from studies_factories import measured, rows_of
+from worldmodel.sweeps.results import by_key
 
 
 def test_errors_are_weighted_by_windows_and_pieces_of_an_episode_are_one():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import rho
 from copies import ENVIRONMENT, Copy
+from research import rho
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from factories import make_episodes, make_samples, make_scaler
-from worldmodel.data.scaler import Sample, Scaler, fit
+from worldmodel.arrays.scaler import Sample, Scaler, fit
 
 METHODS = ["standard", "minmax"]
 numbers = st.floats(-1e4, 1e4, width=32)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worldmodel.data.scanning import NUMBER, WHOLE, scan
+from worldmodel.logs.scanning import NUMBER, WHOLE, scan
 
 JSON = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 

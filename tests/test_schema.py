@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_episodes
-from worldmodel.data.schema import ActionSpace, Episode, Frame, identity_of, origin_of
+from worldmodel.episodes.schema import ActionSpace, Episode, Frame, identity_of, origin_of
 
 GOOD = {"agent_id": "a", "timestamp": 1690000000, "features": [0.1, 2]}
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from worldmodel.learning.floors import fit_ridge
-from worldmodel.learning.model import NORMAL_90
-from worldmodel.measuring import scoring
-from worldmodel.measuring.scoring import Predictors
+from worldmodel.evaluation import scoring
+from worldmodel.evaluation.scoring import Predictors
+from worldmodel.model.baselines import fit_ridge
+from worldmodel.model.world_model import NORMAL_90
 
 
 @pytest.fixture(scope="module")

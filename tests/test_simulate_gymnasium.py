@@ -9,7 +9,8 @@ pytest.importorskip("mujoco")
 
 import simulate_gymnasium
 from simulate_gymnasium import Spread, simulate
-from worldmodel.data.logs import read_logs
+
+from worldmodel.logs.reader import read_logs
 from worldmodel.trajectory import Start, arrays_of
 
 ROOT = Path(__file__).parents[1]

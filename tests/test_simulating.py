@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from factories import make_dreams, make_episodes, make_intake, space_of, write_logs
-from worldmodel.data.logs import read_logs
-from worldmodel.data.split import assign
-from worldmodel.dreaming.simulating import load, simulate_dreams
+from worldmodel.dreams.simulating import load, simulate_dreams
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.split import assign
 
 HISTORY, LENGTH = 3, 4
 HEADER = """

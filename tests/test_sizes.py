@@ -9,22 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-import dreams
-import export
-import normalize
-import prepare
-import train
 from factories import make_dreams, make_episodes, make_intake, make_normalize, make_train, write_logs
 from projects import Project
 from test_validate import flat
-from worldmodel.config import params
-from worldmodel.data.logs import read_logs
-from worldmodel.data.schema import Episode
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.floors import train_ridge
-from worldmodel.measuring.metrics import squared_error
-from worldmodel.measuring.scoring import raw_inputs
+from worldmodel.arrays.windows import windows
+from worldmodel.core import params
+from worldmodel.episodes.schema import Episode
+from worldmodel.evaluation.metrics import squared_error
+from worldmodel.evaluation.scoring import raw_inputs
+from worldmodel.logs.reader import read_logs
+from worldmodel.model import learner
+from worldmodel.model.baselines import train_ridge
+from worldmodel.stages import dreams, export, normalize, prepare, train
 
 CPU = torch.device("cpu")
 SPLITS = ("train", "val", "train", "test", "train")

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from factories import make_episodes, make_intake
-from worldmodel.data.split import assign, hashed_share
+from worldmodel.logs.split import assign, hashed_share
 
 
 def splits(episodes, intake):

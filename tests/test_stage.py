@@ -1,6 +1,6 @@
 import pytest
 
-from worldmodel.runtime import stage
+from worldmodel.core import errors as stage
 
 
 def fail(error):

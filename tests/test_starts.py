@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from worldmodel.dreaming.starts import evenly
+from worldmodel.dreams.starts import evenly
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 26585, 30000, 65536])

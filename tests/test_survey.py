@@ -2,8 +2,8 @@ import numpy as np
 
 from factories import make_episodes
 from lines import frame, log, read
-from worldmodel.data.files import LogFile
-from worldmodel.data.survey import survey
+from worldmodel.logs.files import LogFile
+from worldmodel.logs.survey import survey
 
 
 def lines(episodes, files=()):

@@ -8,12 +8,12 @@ import sys
 import pytest
 import yaml
 
-import experiments
 from copies import ENVIRONMENT, ROOT, tiny_params
 from scratch import Scratch
 from studies_factories import rows_of
-from sweep_grid import arm_of, axes, sweep_runs
-from sweep_results import markdown, ranked
+from worldmodel.sweeps import experiments
+from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
+from worldmodel.sweeps.ranking import markdown, ranked
 
 STAGE = """
 import json, pathlib, sys, yaml

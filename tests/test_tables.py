@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel.runtime.tables import rounded, six_digits, write_csv
+from worldmodel.core.tables import rounded, six_digits, write_csv
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

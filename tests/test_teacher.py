@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from factories import make_dreams, make_episodes, make_packed, make_scaler
-from worldmodel.data.windows import windows
-from worldmodel.dreaming import teacher, transition
-from worldmodel.dreaming.opinions import Opinions
-from worldmodel.learning import learner
-from worldmodel.learning.model import Shape
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams import teacher, transition
+from worldmodel.dreams.auxiliary import Opinions
+from worldmodel.model import learner
+from worldmodel.model.world_model import Shape
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=2, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")

@@ -1,5 +1,5 @@
-import teachers
 from factories import make_episodes, write_logs
+from research import teachers
 from studies_factories import runs_of
 
 

@@ -1,6 +1,6 @@
 import json
 
-from worldmodel.runtime.timing import record
+from worldmodel.core.timing import record
 
 
 def test_one_part_is_replaced_and_the_other_stays(tmp_path):

@@ -9,16 +9,16 @@ import pytest
 import torch
 import yaml
 
-import train
 from projects import VARIANTS, Project, make_project, make_train, observed_and_dreams, splits_of
 from test_episodes import contents
 from test_learner import pendulums
 from test_normalize import with_marked
-from worldmodel.data.windows import windows
-from worldmodel.learning import learner
-from worldmodel.learning.model import ENCODERS, NORMAL_90
-from worldmodel.runtime import numerics
-from worldmodel.runtime.fingerprint import sha256
+from worldmodel.arrays.windows import windows
+from worldmodel.core.fingerprint import sha256
+from worldmodel.model import learner
+from worldmodel.model.world_model import ENCODERS, NORMAL_90
+from worldmodel.numerics import setup as numerics
+from worldmodel.stages import train
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import json
 import pytest
 import yaml
 
-import train_worldmodel
 from copies import tiny_params
 from factories import make_episodes, write_logs
+from worldmodel.cli import train as train_worldmodel
 from worldmodel.client import WorldModel
-from worldmodel.learning.trained import read_trained
+from worldmodel.model.artifact import read_trained
 
 
 @pytest.fixture

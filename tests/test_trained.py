@@ -7,7 +7,7 @@ import yaml
 
 from test_episodes import contents
 from test_model import SHAPE, random_model
-from worldmodel.learning.trained import Trained, read_compute, read_trained, write_trained
+from worldmodel.model.artifact import Trained, read_compute, read_trained, write_trained
 
 MANIFEST = {
     "arguments": {"history": 3, "threads": 2, "numerics": "fast", "steps": 10, "batch_size": 8},

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldmodel.data.schema import ActionSpace
+from worldmodel.episodes.schema import ActionSpace
 from worldmodel.trajectory import Start, Trajectory, arrays_of
 
 HISTORY, LENGTH, FEATURES = 3, 4, 2

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
-from worldmodel.data.windows import windows
-from worldmodel.dreaming import transition
-from worldmodel.learning import learner
-from worldmodel.learning.floors import linear_starts
-from worldmodel.learning.model import Shape
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams import transition
+from worldmodel.model import learner
+from worldmodel.model.baselines import linear_starts
+from worldmodel.model.world_model import Shape
 
 CPU = torch.device("cpu")
 TRAINED, LEFT_OUT = np.arange(8), np.array([8, 9])

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
-import validate
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
-from worldmodel.data.windows import windows
-from worldmodel.learning.floors import fit_ridge
-from worldmodel.measuring import equivalence, rarity
-from worldmodel.measuring.scoring import raw_inputs
+from worldmodel.arrays.windows import windows
+from worldmodel.dreams import rarity
+from worldmodel.evaluation import parity as equivalence
+from worldmodel.evaluation.scoring import raw_inputs
+from worldmodel.model.baselines import fit_ridge
+from worldmodel.stages import validate
 
 KEYS = {
     "baseline.linear.mse",

@@ -1,14 +1,14 @@
 import sys
 from pathlib import Path
 
+import pins
 import pytest
 import torch
 import yaml
 
-import pins
 from factories import STAGES
-from worldmodel.runtime import versions
-from worldmodel.runtime.fingerprint import _imports, import_closure
+from worldmodel.core import versions
+from worldmodel.core.fingerprint import _imports, import_closure
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACKED = yaml.safe_load((ROOT / "versions.yaml").read_text(encoding="utf-8"))

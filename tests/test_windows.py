@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import make_episodes, make_labels, make_packed
-from worldmodel.data import windows as module
-from worldmodel.data.windows import Packed, join, windows
+from worldmodel.arrays import windows as module
+from worldmodel.arrays.windows import Packed, join, windows
 
 
 def telling(lengths, actions=1, rewards=True):

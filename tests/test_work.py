@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from worldmodel.config import params
-from worldmodel.runtime import work
+from worldmodel.core import params
+from worldmodel.core import stage_run as work
 
 ROOT = Path(__file__).resolve().parent.parent
 

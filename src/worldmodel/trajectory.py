@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.data.frame import Float32
-from worldmodel.data.schema import ActionSpace
+from worldmodel.episodes.frame import Float32
+from worldmodel.episodes.schema import ActionSpace
 
 Actions = NDArray[np.int64] | Float32
 

@@ -1,1 +1,0 @@
-"""One HTML page about the trained model, from what the pipeline left."""

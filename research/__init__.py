@@ -1,0 +1,1 @@
+"""Studies, published models beside ours, benchmarks: whatever is not the product."""

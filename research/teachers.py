@@ -1,0 +1,87 @@
+"""The teacher's own error on held-out windows: what a model that learns from it alone could reach at best.
+
+The teacher is fitted again from the logs: the same params and seed give the same bits as in the stage `dreams`.
+"""
+
+import worldmodel.numerics.pinning  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
+import csv
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodel.arrays.packing import pack, sample_of
+from worldmodel.arrays.windows import Windows, windows
+from worldmodel.core import params
+from worldmodel.core.fingerprint import fingerprint
+from worldmodel.core.tables import write_csv
+from worldmodel.dreams.dreamer import fit_on_logs
+from worldmodel.dreams.teacher import Teacher
+from worldmodel.episodes.schema import Split
+from worldmodel.evaluation.metrics import squared_error
+from worldmodel.evaluation.scoring import chunks
+from worldmodel.numerics import setup
+from worldmodel.stages import dreams
+from worldmodel.sweeps.run import PARAMS, Run
+
+Rows = list[dict[str, str]]
+HELD_OUT: tuple[Split, Split] = ("val", "test")
+
+
+def teachers_errors(runs: Sequence[Run], logs: Path, cache: Path, code: str, jobs: int) -> dict[str, Rows]:
+    """Rows as in episodes.csv, by Run.dreams, for every run whose dreams are a teacher's; fitted once, then cached."""
+    wanted = {run.dreams: run for run in runs if run.values["dreams"]["source"] == "teacher"}
+    paths = {key: cache / f"teacher-{_fingerprint(run.values, code)}.csv" for key, run in wanted.items()}
+    missing = [key for key, path in paths.items() if not path.is_file()]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(measure, dict(wanted[key].values), logs, paths[key]) for key in missing]
+        for number, each in enumerate(waiting, start=1):
+            each.result()
+            print(f"teachers fitted again: {number} of {len(missing)}", flush=True)
+    return {key: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for key, path in paths.items()}
+
+
+def _fingerprint(values: Mapping[str, Any], code: str) -> str:
+    checked = params.check(dict(values), PARAMS)
+    stage = asdict(params.part(checked, params.DreamsStage))
+    return fingerprint({"stage": stage, "horizon": checked.validate.horizon, "code": code})[:12]
+
+
+def measure(values: dict[str, Any], logs: Path, out: Path) -> None:
+    """Fit one teacher, write the error of its members' mean by held-out episode."""
+    settings = params.check(values, PARAMS)
+    device = setup.configure(settings.train)
+    horizon, history = settings.validate.horizon, settings.train.history
+    observed, space = dreams.read_observed(logs, settings.prepare)
+    teacher, _, scaler = fit_on_logs(observed["train"], space, settings.dreams, settings.normalize, history, device)
+    rows: list[tuple[str, str, str, int, float]] = []
+    for split in HELD_OUT:
+        samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in observed[split]]
+        if samples:
+            every = windows(pack(samples, scaler), np.arange(len(samples)), history, horizon)
+            for episode, (count, error) in by_episode(teacher, every).items():
+                whole = observed[split][episode]
+                rows.append((split, whole.agent_id, whole.name, count, error))
+    write_csv(out, ("split", "agent_id", "episode", "windows", "model"), sorted(rows))
+
+
+def by_episode(teacher: Teacher, held_out: Windows) -> dict[int, tuple[int, float]]:
+    """Number of windows and mean squared error of each episode that has any."""
+    total, weight = np.zeros(len(held_out)), np.zeros(len(held_out))
+    begin = 0
+    for batch in chunks(held_out):
+        end = begin + len(batch.weight)
+        error = squared_error(teacher.rollout(batch).features, batch.features)
+        total[begin:end], weight[begin:end] = (error * batch.weight).sum(axis=1), batch.weight.sum(axis=1)
+        begin = end
+    found = {}
+    for episode in np.unique(held_out.episode).tolist():
+        own = held_out.episode == episode
+        found[episode] = int(own.sum()), float(total[own].sum() / weight[own].sum())
+    return found

@@ -1,0 +1,4 @@
+from worldmodel.client import Future as Future
+from worldmodel.client import WorldModel as WorldModel
+from worldmodel.trajectory import Start as Start
+from worldmodel.trajectory import Trajectory as Trajectory

@@ -1,0 +1,1 @@
+"""Arrays that training reads: scales, packed episodes, windows, batches with an exact share of dreams."""

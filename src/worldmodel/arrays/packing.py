@@ -1,0 +1,166 @@
+"""Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.scaler import Floats, Sample, Scaler
+from worldmodel.arrays.windows import Labels, Packed
+from worldmodel.core.fingerprint import sha256
+from worldmodel.core.listing import read_listing, write_listing
+from worldmodel.episodes.schema import ActionSpace, Described, origin_of
+
+MANIFEST = "manifest.json"
+
+
+class Label(NamedTuple):
+    """One episode in the manifest: what Labels holds of it, and how long it is."""
+
+    agent_id: str
+    name: str
+    split: str
+    source: str
+    origin: str
+    begin: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class PackedData:
+    """What normalize hands on: the arrays, and what they are of."""
+
+    packed: Packed
+    action_space: ActionSpace
+    digests: dict[str, str]  # sha256 of each array's file
+    scales: str  # Scaler.sha256 of the scales that were applied
+
+    def require_scales(self, scaler: Scaler, path: Path) -> None:
+        """Raises ValueError where the arrays were made with other scales."""
+        if scaler.sha256 != self.scales:
+            raise ValueError(f"{path}: other scales than those of the packed arrays; run `dvc repro normalize`")
+
+
+def sample_of(
+    features: Floats, actions: Floats | None, rewards: Floats | None = None, confidence: Floats | None = None
+) -> Sample:
+    """One episode for the scaler and the arrays; no actions become [T, 0]."""
+    moves = np.empty((len(features), 0), np.float32) if actions is None else actions
+    return Sample(features, moves, rewards, confidence)
+
+
+def label_of(episode: Described, split: str, frames: int) -> Label:
+    start = episode.provenance.get("start")
+    origin, begin = origin_of(episode.agent_id, episode.name, episode.segment, episode.source, start)
+    return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames)
+
+
+def labels_of(episodes: Iterable[Described], splits: Iterable[str]) -> Labels:
+    found = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
+    *columns, _ = zip(*found, strict=True) if found else [()] * len(Label._fields)
+    return Labels(*columns)
+
+
+def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
+    """Episodes in memory; without labels, observed train episodes."""
+    count = len(samples)
+    blank = ("",) * count
+    labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
+    parts = [_standardized(sample, scaler) for sample in samples]
+    lengths = np.array([len(sample.features) for sample in samples], np.int64)
+    none = {name: np.empty((0, *shape), np.float32) for name, shape in _shapes(scaler).items()}
+    arrays = {name: np.concatenate([empty, *(part[name] for part in parts)]) for name, empty in none.items()}
+    return Packed(arrays["features"], arrays["actions"], arrays.get("rewards"), arrays["confidence"], lengths, labels)
+
+
+def write_packed(
+    folder: Path, samples: Iterable[Sample], frames: int, labels: Iterable[Label], space: ActionSpace, scaler: Scaler
+) -> None:
+    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last.
+
+    So many `frames` in all; neither samples nor labels need be in memory.
+    """
+    _remove_earlier(folder)
+    shapes = _shapes(scaler)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
+        for name, shape in shapes.items():
+            described = {"descr": "<f4", "fortran_order": False, "shape": (frames, *shape)}
+            np.lib.format.write_array_header_1_0(files[name], described)
+        for sample in samples:
+            for name, array in _standardized(sample, scaler).items():
+                files[name].write(array.tobytes())
+    head = {
+        "action": {"kind": space.kind, "size": space.size},
+        "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
+        "scales": scaler.sha256,
+    }
+    write_listing(folder / MANIFEST, head, "episodes", (label._asdict() for label in labels), pad=1)
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Unlink rather than overwrite: the files may be links into a cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / MANIFEST, *folder.glob("*.npy")):
+        path.unlink(missing_ok=True)
+
+
+def read_packed(folder: Path) -> PackedData:
+    """Map the arrays into memory. Raises ValueError where the folder is not what normalize wrote."""
+    try:
+        body, episodes = read_listing(folder / MANIFEST, "episodes")
+        labels, lengths = _labels(episodes)
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in body["arrays"]}
+        packed = Packed(
+            features=arrays["features"],
+            actions=arrays["actions"],
+            rewards=arrays.get("rewards"),
+            confidence=arrays["confidence"],
+            lengths=lengths,
+            labels=labels,
+        )
+        return PackedData(
+            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["scales"]
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
+
+
+def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
+    """Of a frame in each array."""
+    rewards: dict[str, tuple[int, ...]] = {} if scaler.rewards is None else {"rewards": ()}
+    return {
+        "features": scaler.features.center.shape,
+        "actions": scaler.actions.center.shape,
+        "confidence": (),
+        **rewards,
+    }
+
+
+def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
+    """The rows of each array that one episode makes."""
+    found = {
+        "features": scaler.features.transform(sample.features),
+        "actions": scaler.actions.transform(sample.actions),
+        "confidence": np.ones(len(sample.features), np.float32) if sample.confidence is None else sample.confidence,
+    }
+    if scaler.rewards is not None:
+        assert sample.rewards is not None
+        found["rewards"] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+    return found
+
+
+def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
+    """What is known of each episode, and its frames; one object for a text that many share."""
+    rows = (tuple(_shared(episode[column]) for column in Label._fields) for episode in episodes)
+    *columns, frames = zip(*rows, strict=True)
+    return Labels(*columns), np.array(frames, np.int64)
+
+
+def _shared(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value

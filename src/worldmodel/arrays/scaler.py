@@ -1,0 +1,153 @@
+"""Scales: raw units <-> standardized units. The only file that knows them; fitted on observed train episodes alone."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.moments import Moments, moments
+
+RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size: less is rounding
+STILL = 1e-6  # spread of one-step changes
+
+Floats = NDArray[np.float32]
+Method = Literal["standard", "minmax"]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """standardized = (raw - center) / scale, elementwise; arrays [D]."""
+
+    center: Floats
+    scale: Floats
+
+    def transform(self, raw: Floats) -> Floats:
+        """[..., D] raw units -> [..., D] standardized, float32."""
+        return ((raw - self.center) / self.scale).astype(np.float32)
+
+    def inverse(self, standardized: Floats) -> Floats:
+        """[..., D] standardized -> [..., D] raw units, float32."""
+        return (standardized * self.scale + self.center).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The arrays of one episode, raw units."""
+
+    features: Floats  # [T, F]
+    actions: Floats  # [T, A], A = 0 without actions
+    rewards: Floats | None = None  # [T]
+    confidence: Floats | None = None  # [T], dreams only
+
+
+@dataclass(frozen=True)
+class Scaler:
+    method: Method
+    features: Affine  # [F]
+    actions: Affine  # [A]; the identity where actions are one-hot
+    rewards: Affine | None  # [1]
+    change_std: Floats  # [F] spread of the one-step change, standardized units; 0 where a feature never changes
+    fitted_on: str  # sha256 of the arrays
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which features count as constant, [F]: those that keep their unit and do not move in it."""
+        still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < STILL)
+        return still
+
+    @property
+    def sha256(self) -> str:
+        """Of the scales themselves, which differ by method too: the hash of the file that to_json fills."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        body = {
+            "method": self.method,
+            "features": _columns(self.features),
+            "actions": _columns(self.actions),
+            "rewards": None if self.rewards is None else _columns(self.rewards),
+            "change_std": _numbers(self.change_std),
+            "fitted_on": {"sha256": self.fitted_on},
+        }
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> "Scaler":
+        """Raises ValueError where the file is missing or is no normalizer."""
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            return Scaler(
+                method=body["method"],
+                features=_affine(body["features"]),
+                actions=_affine(body["actions"]),
+                rewards=None if body["rewards"] is None else _affine(body["rewards"]),
+                change_std=np.asarray(body["change_std"], np.float32),
+                fitted_on=body["fitted_on"]["sha256"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not a normalizer ({error}); make it with `dvc repro normalize`") from None
+
+
+def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
+    """Fit on observed train episodes, which are gone over several times and need not be in memory.
+
+    A feature whose raw standard deviation is below min_std, or below what float32 resolves at its size, counts as
+    constant: it is centered and keeps its unit, or gets that resolution as one.
+    Raises ValueError without samples.
+    """
+    assert not isinstance(samples, Iterator), "samples can be gone over only once"
+    seen = moments(lambda: (sample.features for sample in samples))
+    taken = moments(lambda: (sample.actions for sample in samples))
+    earned = moments(lambda: (sample.rewards[:, None] for sample in samples if sample.rewards is not None))
+    if seen is None or taken is None:
+        raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
+    scaled = _affine_of(seen, method, min_std)
+    change = moments(lambda: (np.diff(scaled.transform(sample.features), axis=0) for sample in samples))
+    width = len(seen.mean)
+    return Scaler(
+        method=method,
+        features=scaled,
+        actions=_identity(len(taken.mean)) if one_hot else _affine_of(taken, method, min_std),
+        rewards=None if earned is None else _affine_of(earned, method, min_std),
+        change_std=np.zeros(width, np.float32) if change is None else change.std.astype(np.float32),
+        fitted_on=_digest(samples),
+    )
+
+
+def _affine_of(found: Moments, method: Method, min_std: float) -> Affine:
+    center, scale = (found.mean, found.std)
+    if method == "minmax":
+        center, scale = (found.high + found.low) / 2, (found.high - found.low) / 2
+    finest = RESOLUTION * np.maximum(np.abs(found.low), np.abs(found.high))
+    constant = found.std < np.maximum(min_std, finest)
+    return Affine(center.astype(np.float32), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32))
+
+
+def _identity(width: int) -> Affine:
+    return Affine(np.zeros(width, np.float32), np.ones(width, np.float32))
+
+
+def _digest(samples: Iterable[Sample]) -> str:
+    digest = hashlib.sha256()
+    for sample in samples:
+        for array in (sample.features, sample.actions, sample.rewards):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _columns(affine: Affine) -> dict[str, list[float]]:
+    return {"center": _numbers(affine.center), "scale": _numbers(affine.scale)}
+
+
+def _numbers(values: Floats) -> list[float]:
+    """float32 as the shortest decimals that read back to the same float32."""
+    return [float(str(value)) for value in values]
+
+
+def _affine(columns: dict[str, Any]) -> Affine:
+    return Affine(np.asarray(columns["center"], np.float32), np.asarray(columns["scale"], np.float32))

@@ -1,0 +1,203 @@
+"""Packed episodes, windows as index arithmetic, and batches with exact shares of dreams.
+
+A window is H frames of history and K frames to predict, within one episode. An episode shorter than H + K frames but
+longer than H has one window, whose missing frames have weight 0. Dimension key: N frames, E episodes, W windows,
+B batch, H history, K horizon, F features, A actions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.mapped import release
+
+STREAMED = 1 << 17  # rows read in turn between two calls of Packed.release
+PICKED = 1 << 8  # windows taken in between: each brings 64 KiB of each file around its own rows
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of each episode, [E] each."""
+
+    agents: tuple[str, ...]
+    names: tuple[str, ...]
+    splits: tuple[str, ...]  # train | val | test
+    sources: tuple[str, ...]  # observed | dream
+    origins: tuple[str, ...]  # piece of the log that it begins in: an observed one's own, "" where a dream names none
+    begins: tuple[int, ...]  # frame of that piece that it begins at
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Episodes end to end, in standardized units; the arrays may be memory maps."""
+
+    features: Floats  # [N, F]
+    actions: Floats  # [N, A]
+    rewards: Floats | None  # [N]
+    confidence: Floats  # [N], 1 for observed frames
+    lengths: Ints  # [E]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        frames = int(self.lengths.sum())
+        arrays = [self.features, self.actions, self.confidence] + ([] if self.rewards is None else [self.rewards])
+        if any(len(array) != frames for array in arrays) or len(self.labels.agents) != len(self.lengths):
+            raise ValueError(
+                f"packed arrays hold {[len(array) for array in arrays]} frames, the episode index {frames}; "
+                "run `dvc repro normalize`"
+            )
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First row of each episode, [E]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    @cached_property
+    def observed(self) -> Floats:
+        """1 for episodes that were logged, 0 for dreams, [E]."""
+        return np.array([source == "observed" for source in self.labels.sources], np.float32)
+
+    def release(self) -> None:
+        """Let go of the pages that were read."""
+        release((self.features, self.actions, self.rewards, self.confidence))
+
+    def each(self, array: Floats, episodes: Ints) -> "Trajectories":
+        """One of the arrays, episode by episode."""
+        return Trajectories(self, array, episodes)
+
+    def episode_at(self, rows: Ints) -> Ints:
+        """The episode that each row belongs to."""
+        return np.searchsorted(self.starts, rows, "right") - 1
+
+    def where(self, split: str, source: str = "observed") -> Ints:
+        """Indices of the episodes of a split and a source."""
+        pairs = zip(self.labels.splits, self.labels.sources, strict=True)
+        return np.array([index for index, pair in enumerate(pairs) if pair == (split, source)], np.int64)
+
+    def rows(self, episode: int) -> slice:
+        return slice(int(self.starts[episode]), int(self.starts[episode] + self.lengths[episode]))
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """One array of some episodes, [T, ...] each: gone over again and again, read and let go of."""
+
+    packed: Packed
+    array: Floats
+    episodes: Ints
+
+    def __iter__(self) -> Iterator[Floats]:
+        read = 0
+        for episode in self.episodes:
+            rows = self.packed.rows(episode)
+            yield self.array[rows]
+            read += rows.stop - rows.start
+            if read > STREAMED:
+                read = 0
+                self.packed.release()
+
+
+@dataclass(frozen=True)
+class Batch:
+    history: Floats  # [B, H, F]
+    past_actions: Floats  # [B, H-1, A], between the frames of the history
+    planned_actions: Floats  # [B, K, A], the first one is applied at the last frame of the history
+    features: Floats  # [B, K, F], the frames that the planned actions lead to
+    rewards: Floats | None  # [B, K], what each planned action earned
+    weight: Floats  # [B, K], 0 where the episode has ended
+    observed: Floats  # [B], 1 where logged, 0 where dreamed
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What an array of the first row of every window would hold, in the room of two numbers an episode."""
+
+    offset: Ints  # [E] what to add to the number of a window for the row that it begins at
+    until: Ints  # [E] how many windows there are up to the end of the episode
+
+    def __len__(self) -> int:
+        return int(self.until[-1]) if len(self.until) else 0
+
+    def __getitem__(self, chosen: Ints) -> Ints:
+        return chosen + self.offset[np.searchsorted(self.until, chosen, "right")]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of some episodes: all of them, or those that were chosen."""
+
+    packed: Packed
+    history: int
+    horizon: int
+    index: Runs | Ints  # [W] row of each window's first frame
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def first(self) -> Ints:
+        """Row of each window's first frame, [W]."""
+        return self.index[np.arange(len(self))]
+
+    @property
+    def episode(self) -> Ints:
+        """[W]"""
+        return self.packed.episode_at(self.first)
+
+    def take(self, chosen: Ints, confidence: bool = False) -> Batch:
+        """The windows numbered `chosen`; with `confidence`, frames are weighted by it."""
+        parts = []
+        for begin in range(0, max(len(chosen), 1), PICKED):
+            parts.append(self._taken(chosen[begin : begin + PICKED], confidence))
+            if len(chosen) >= PICKED:
+                self.packed.release()
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    def _taken(self, chosen: Ints, confidence: bool) -> Batch:
+        packed, history = self.packed, self.history
+        first = self.index[chosen]
+        episode = packed.episode_at(first)
+        end = packed.starts[episode] + packed.lengths[episode]
+        rows = first[:, None] + np.arange(history + self.horizon)
+        exists = rows[:, history:] < end[:, None]
+        rows = np.minimum(rows, end[:, None] - 1)
+        features, moves = packed.features[rows], packed.actions[rows[:, :-1]]
+        weight = exists.astype(np.float32)
+        return Batch(
+            history=features[:, :history],
+            past_actions=moves[:, : history - 1],
+            planned_actions=moves[:, history - 1 :],
+            features=features[:, history:],
+            rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
+            weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
+            observed=packed.observed[episode],
+        )
+
+    def at(self, chosen: Ints) -> "Windows":
+        return replace(self, index=self.index[chosen])
+
+    def every(self, stride: int) -> "Windows":
+        return self.at(np.arange(0, len(self), stride))
+
+
+def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windows:
+    """Every window of the given episodes; episodes of at most `history` frames have none."""
+    lengths = packed.lengths[episodes]
+    counts = np.where(lengths > history, np.maximum(lengths - history - horizon, 0) + 1, 0)
+    until = np.cumsum(counts)
+    return Windows(packed, history, horizon, Runs(packed.starts[episodes] - (until - counts), until))
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    def column(name: str) -> Floats:
+        return np.concatenate([getattr(batch, name) for batch in batches])
+
+    rewards = None if batches[0].rewards is None else column("rewards")
+    names = ("history", "past_actions", "planned_actions", "features", "weight", "observed")
+    return Batch(rewards=rewards, **{name: column(name) for name in names})

@@ -1,1 +1,0 @@
-"""What users take away: ONNX graphs and the model card."""

@@ -1,0 +1,188 @@
+"""States of a loop on disk, so that a killed one goes on: whole, checksummed, the last two, held by one process.
+
+Copies in a mirror, if there is one, let another machine go on. A file's name holds its step and the hash of its
+content: 000000001500-8f434346648f6b96.safetensors.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from torch import Tensor
+
+from worldmodel.checkpoints.clearing import clear_abandoned
+from worldmodel.checkpoints.remote import KEPT, Mirror, mirror_of
+from worldmodel.core import locking
+from worldmodel.core.atomic import replacing
+from worldmodel.core.stage_run import StageRun
+
+SHARE = 0.01  # of a loop's time that may go into checkpoints
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NUMBERS = "numbers"  # key of the JSON text in a file's header
+
+
+class State(NamedTuple):
+    """All that a loop needs to go on as if it had never stopped."""
+
+    numbers: dict[str, Any]  # whatever JSON can hold
+    tensors: dict[str, Tensor]
+
+
+class Interval(NamedTuple):
+    """A checkpoint is due after so many steps, or so many seconds, and never so often that it costs more than SHARE."""
+
+    steps: int = 500
+    seconds: float = 10.0
+
+
+EVERY = Interval()
+
+
+@dataclass
+class Checkpoints:
+    """Those of one loop. Use `held` or `held_for`."""
+
+    folder: Path
+    every: Interval
+    mirror: Mirror | None = None
+    told: int = 0  # the signal that asked to stop
+    step: int = 0  # of the last one
+    at: float = 0.0  # when that was written, by time.monotonic
+    cost: float = 0.0  # seconds that it took
+
+    def latest(self) -> State | None:
+        """The newest whole one, here or in the mirror; what is torn is named and removed.
+
+        Raises ValueError where the mirror does not answer.
+        """
+        for name, place, content, remove in self._newest_first():
+            step = int(name.split("-")[0])
+            if name == _name(step, content):
+                self.step = step
+                print(f"going on from step {step}: {place}", file=sys.stderr)
+                return _state(content)
+            print(f"{place}: torn, left aside", file=sys.stderr)
+            remove()
+        return None
+
+    def _newest_first(self) -> Iterator[tuple[str, str, bytes, Callable[[], object]]]:
+        """Name, where it lies, content, what removes it; of two with one name, the one here first."""
+        here = {path.name: path for path in self.folder.glob("*.safetensors")}
+        there = self.mirror.names() if self.mirror else []
+        for name in sorted({*here, *there}, reverse=True):
+            if name in here:
+                yield name, str(here[name]), here[name].read_bytes(), here[name].unlink
+            if self.mirror and name in there:
+                yield name, f"{self.mirror.address}/{name}", self.mirror.read(name), partial(self.mirror.discard, name)
+
+    def due(self, step: int) -> bool:
+        """Whether to save now: at its time, or because a signal asks to stop."""
+        passed = time.monotonic() - self.at
+        often = step - self.step >= self.every.steps or passed >= self.every.seconds
+        return bool(self.told) or (often and passed >= self.cost / SHARE)
+
+    def save(self, step: int, state: State) -> None:
+        """Write one; ends the process (exit code 128 + signal) where a signal asked to.
+
+        Raises ValueError where the disk takes no more: the earlier ones are still there.
+        """
+        begin = time.monotonic()
+        content = safetensors.torch.save(state.tensors, {NUMBERS: json.dumps(state.numbers)})
+        name = _name(step, content)
+        self._write(self.folder / name, content)
+        for path in sorted(self.folder.glob("*.safetensors"))[:-KEPT]:
+            path.unlink()
+        self.step, self.at = step, time.monotonic()
+        self.cost = self.at - begin
+        if self.mirror:
+            (self.mirror.send_now if self.told else self.mirror.send)(name, content)
+        if self.told:
+            print(f"{signal.Signals(self.told).name}: stopped after step {step}; run again to go on", file=sys.stderr)
+            raise SystemExit(128 + self.told)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ValueError(
+                f"{self.folder}: no checkpoint of {len(content) / 1e6:.1f} MB could be written ({error.strerror}); "
+                f"make room and run again, it goes on from step {self.step}"
+            ) from None
+
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """A signal's handler: stop at the next step; a second signal acts at once."""
+        self.told = number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@contextmanager
+def held(folder: Path, every: Interval = EVERY, mirror: Mirror | None = None) -> Iterator[Checkpoints]:
+    """The checkpoints in `folder`, for this process alone; they are removed once the block has done its work.
+
+    They stay where the process that asked for the work has died meanwhile: nobody takes what the block has made, and
+    the next one comes for it. Raises ValueError where another process holds the folder.
+    """
+    parent = os.getppid()
+    with locking.holding(folder, "compute the same"):
+        for left in folder.glob(".*.tmp"):  # of one that was killed while it wrote
+            left.unlink()
+        try:
+            yield Checkpoints(folder, every, mirror, at=time.monotonic())
+        finally:
+            if mirror:
+                mirror.finish()
+        if os.getppid() == parent:
+            if mirror:
+                mirror.clear()
+            locking.remove(folder)
+
+
+@contextmanager
+def held_for(task: StageRun) -> Iterator[Checkpoints]:
+    """Those of a stage, with its mirror if there is one; what nobody came back for is cleared away."""
+    clear_abandoned(task.checkpoints.parent)
+    with held(task.checkpoints, mirror=mirror_of(task.stage, task.fingerprint)) as kept:
+        yield kept
+
+
+@contextmanager
+def listening(kept: Checkpoints | None) -> Iterator[None]:
+    """Around a loop that saves where it is due: SIGTERM and SIGINT let it save first. Without checkpoints, nothing."""
+    if kept is None:
+        yield
+        return
+    before = {number: signal.signal(number, kept.stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if kept.told:  # too late for the loop
+        signal.raise_signal(kept.told)
+
+
+def _name(step: int, content: bytes) -> str:
+    return f"{step:012d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+
+
+def _state(content: bytes) -> State:
+    """Tensors of their own: those that safetensors returns lie in `content`, at any address."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    tensors = safetensors.torch.load(content)
+    return State(
+        json.loads(header["__metadata__"][NUMBERS]), {name: tensor.clone() for name, tensor in tensors.items()}
+    )

@@ -1,0 +1,1 @@
+"""What a pull request is judged by, and how dvc.lock is merged."""

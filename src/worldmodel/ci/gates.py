@@ -1,0 +1,96 @@
+"""gates.yaml: which metrics may not get worse, and by how much."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from worldmodel.core.yaml12 import parse
+
+GATES = Path("gates.yaml")
+CLOSED = ConfigDict(extra="forbid")
+
+Better = Literal["lower", "higher"]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
+class Gate:
+    metric: str
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
+class Gates:
+    better: dict[Better, list[str]]
+    gates: list[Gate]
+
+    def direction(self, metric: str) -> Better | None:
+        """Of the longest name in `better` that the metric is, or lies below."""
+        names = {name: way for way, named in self.better.items() for name in named}
+        fitting = [name for name in names if metric == name or metric.startswith(f"{name}.")]
+        return names[max(fitting, key=len)] if fitting else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    metric: str
+    found: float | None
+    expected: str
+    holds: bool
+
+
+def read_gates(path: Path = GATES) -> Gates:
+    """Raises ValueError that names the file and what is wrong in it."""
+    try:
+        found = TypeAdapter(Gates).validate_python(parse(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{path}: {_mistake(item)}" for item in error.errors())) from None
+    for number, gate in enumerate(found.gates):
+        if gate.tolerance is gate.min is gate.max is None:
+            raise ValueError(f"{path}: gates.{number} ({gate.metric}): expected a tolerance, a min or a max")
+        if gate.tolerance is not None and found.direction(gate.metric) is None:
+            raise ValueError(
+                f"{path}: gates.{number} ({gate.metric}): a tolerance, and `better` does not say which way"
+            )
+    return found
+
+
+def _mistake(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "the file"
+    return f"{where}: found {item['input']!r}: {item['msg']}"
+
+
+def judge(gates: Gates, found: Mapping[str, float], base: Mapping[str, float]) -> Sequence[Verdict]:
+    """A metric that is missing breaks its gate; one that the base lacks has no tolerance to keep to."""
+    return [_verdict(gate, gates.direction(gate.metric), found.get(gate.metric), base) for gate in gates.gates]
+
+
+def _verdict(gate: Gate, better: Better | None, found: float | None, base: Mapping[str, float]) -> Verdict:
+    low, high, expected = gate.min, gate.max, _bounds(gate)
+    if gate.tolerance is not None:
+        before, percent = base.get(gate.metric), f"{100 * gate.tolerance:g} %"
+        if before is None:
+            expected.append(f"no more than {percent} worse than the base, which has none")
+        elif better == "lower":
+            limit = before + gate.tolerance * abs(before)
+            high = limit if high is None else min(high, limit)
+            expected.append(f"at most {limit:.6g} ({percent} above {before:.6g})")
+        else:
+            limit = before - gate.tolerance * abs(before)
+            low = limit if low is None else max(low, limit)
+            expected.append(f"at least {limit:.6g} ({percent} below {before:.6g})")
+    holds = found is not None and (low is None or found >= low) and (high is None or found <= high)
+    return Verdict(gate.metric, found, " and ".join(expected), holds)
+
+
+def _bounds(gate: Gate) -> list[str]:
+    sides = (("at least", gate.min), ("at most", gate.max))
+    return [f"{words} {bound:g}" for words, bound in sides if bound is not None]

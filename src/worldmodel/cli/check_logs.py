@@ -1,0 +1,48 @@
+"""Say what logs hold, or which rows are wrong: a file or a folder, without touching anything in it.
+
+Exit code 0 where every row is good, 1 where one is not or nothing can be read.
+"""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from worldmodel.core.options import PATH
+from worldmodel.core.params import PrepareStage, load
+from worldmodel.core.project import default_params
+from worldmodel.episodes.spool import Spool
+from worldmodel.logs.files import Location, location
+from worldmodel.logs.reader import collect_logs
+from worldmodel.logs.reading import find_logs
+from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason
+from worldmodel.logs.survey import survey
+
+
+def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:
+    """Whether every row is good, and what there is to say. Raises ValueError where there is no row at all."""
+    with tempfile.TemporaryDirectory() as folder, Spool.within(Path(folder)) as spool:
+        found = collect_logs([logs], max_gap_s, spool.add)
+        if not found.rejects:
+            return True, survey(found.episodes).lines(find_logs([logs]))
+    shown = [str(reject) for reject in found.rejects[:SHOWN_REJECTS]]
+    counts = [f"{count:>8} {reason}" for reason, count in by_reason(found.rejects)]
+    return False, [*shown, "", f"{len(found.rejects)} of {found.rows} rows are wrong:", *counts]
+
+
+@click.command()
+@click.argument("logs", type=location)
+@click.option("--params", "params_file", type=PATH, help="Where prepare.max_gap_s stands.  [default: params.yaml]")
+def command(logs: Location, params_file: Path | None) -> None:
+    """Say what LOGS hold, or which rows are wrong: a .jsonl or .jsonl.gz file, a folder of them, or s3://...
+
+    Exit code 0 where every row is good, 1 where one is not or nothing can be read.
+    """
+    good, lines = check(logs, load(params_file or default_params(), PrepareStage).prepare.max_gap_s)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print("\n".join(lines))
+    if not good:
+        raise SystemExit(1)

@@ -1,0 +1,1 @@
+"""What every stage stands on: params, whole files, hashes, locks, run records, library versions."""

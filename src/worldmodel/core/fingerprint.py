@@ -1,0 +1,102 @@
+"""What a result depends on, as hashes: source files and inputs."""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+import worldmodel
+
+MANY = 1000  # files of a folder
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of what a result depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_hashes(inputs: Mapping[str, Path | str]) -> dict[str, str]:
+    """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing.
+
+    The files of a folder of more than MANY have one for all. What lies elsewhere, at an address, goes by the checksum
+    that is kept there.
+    """
+    return {name: digest for given, place in inputs.items() for name, digest in _content(given, place)}
+
+
+def _content(given: str, place: Path | str) -> Iterator[tuple[str, str]]:
+    if isinstance(place, str):
+        yield from _elsewhere(given, place)
+        return
+    if place.is_file():
+        yield given, sha256(place)
+    for folder, below, names in os.walk(place):
+        below.sort()
+        inside = Path(given, Path(folder).relative_to(place)).as_posix()
+        files = (Path(folder, name) for name in sorted(names))
+        hashes = ((f"{inside}/{file.name}", sha256(file)) for file in files if file.is_file())
+        if len(names) <= MANY:
+            yield from hashes
+        else:
+            whole = hashlib.sha256()
+            for name, digest in hashes:
+                whole.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+            yield f"{inside}/*", whole.hexdigest()
+
+
+def _elsewhere(given: str, address: str) -> Iterator[tuple[str, str]]:
+    """Raises ValueError where it cannot be listed."""
+    try:
+        system, root = fsspec.url_to_fs(address)
+        for path in system.find(root):
+            yield f"{given}/{path.removeprefix(root).lstrip('/')}", f"{system.checksum(path):x}"
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(
+            f"{address}: cannot be listed ({error}); check the address and the rights to read it"
+        ) from None
+
+
+def stage_code(stage: str) -> dict[str, str]:
+    """sha256 of each source file that a stage is made of, by its path below the folder that holds the package."""
+    source = Path(worldmodel.__file__).parent
+    closure = import_closure(source / "stages" / f"{stage}.py", [source.parent])
+    return {path.relative_to(source.parent).as_posix(): sha256(path) for path in closure}
+
+
+def import_closure(entry: Path, roots: Sequence[Path]) -> list[Path]:
+    """`entry` and every file below `roots`, the folders that modules are looked for in, that its imports reach."""
+    reached, waiting = set[Path](), [entry]
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            waiting.extend(_imported(path, roots))
+    return sorted(reached)
+
+
+def _imported(path: Path, roots: Sequence[Path]) -> Iterator[Path]:
+    """Files of the modules that one file names: `from a import b` may mean a and a.b, `from . import b` its neighbour."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from _files(roots, [alias.name for alias in node.names])
+        elif isinstance(node, ast.ImportFrom):
+            below = [path.parents[node.level - 1]] if node.level else roots
+            module = [node.module] if node.module else []
+            yield from _files(below, [*module, *(".".join([*module, alias.name]) for alias in node.names)])
+
+
+def _files(roots: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
+    for name in names:
+        parts = name.split(".")
+        for module in (root.joinpath(*parts[:depth]) for root in roots for depth in range(1, len(parts) + 1)):
+            yield from (path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file())

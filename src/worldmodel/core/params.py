@@ -1,0 +1,238 @@
+"""params.yaml as frozen dataclasses: the one place that knows which keys exist, their types and their ranges.
+
+A stage's class at the end names the sections that the stage reads, and of a foreign section only the base class with
+the leaves it may see. Reading any other leaf is a type error for mypy and an AttributeError at run time.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from worldmodel.core.yaml12 import read_yaml
+
+Stage = TypeVar("Stage")
+
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+CountOrNone = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, lt=float("inf"))]
+NotNegative = Annotated[float, Field(strict=True, ge=0, lt=float("inf"))]
+Steps = Annotated[int, Field(strict=True, ge=1, le=1024)]
+Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
+LatentSize = Annotated[int, Field(strict=True, ge=2, le=4096)]
+Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
+
+
+def _callable_name(found: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", found):
+        raise ValueError("expected module:function, such as my_folder.my_file:my_function")
+    return found
+
+
+CallableName = Annotated[str, Field(strict=True), AfterValidator(_callable_name)]
+
+CLOSED = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Teacher:
+    members: Annotated[int, Field(strict=True, ge=2, le=64)]
+    horizon: Steps
+    steps: Count
+    batch_size: Count
+    lr: Rate
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)]
+    points: Annotated[int, Field(strict=True, ge=0, le=20_000)]
+    transition_steps: CountOrNone
+    z_dim: LatentSize
+    hidden_dim: Width
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Dreams:
+    seed: Seed
+    episodes: CountOrNone
+    length: Steps
+    source: Literal["teacher", "simulator", "repeat"]
+    simulator: CallableName  # imported where source is simulator
+    action_noise: NotNegative
+    start_noise: NotNegative
+    directed_share: Share
+    max_disagreement: Positive
+    teacher: Teacher
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Intake:
+    """What decides which logged episodes exist and where each belongs: read by dreams and by prepare."""
+
+    seed: Seed
+    split_by: Literal["episode", "agent"]
+    val_share: Share
+    test_share: Share
+    train_episodes: CountOrNone
+    max_gap_s: Positive
+    max_rejected_share: Share
+
+    def __post_init__(self) -> None:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(
+                f"val_share + test_share is {self.val_share + self.test_share:g}, which leaves nothing to train on; "
+                "make their sum less than 1"
+            )
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Prepare(Intake):
+    format: Literal["npz", "lmdb"]
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Normalize:
+    method: Literal["standard", "minmax"]
+    min_std: Positive
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Compute:
+    """What dreams and train share: the history that a window starts with, and how numbers are computed."""
+
+    history: Steps
+    threads: Annotated[int, Field(strict=True, ge=1, le=256)]
+    numerics: Literal["portable", "fast"]
+    device: Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Train(Compute):
+    seed: Seed
+    rho: Share
+    rho_start: Share
+    rho_schedule: Literal["constant", "linear", "cosine"]
+    dream_weighting: Literal["none", "confidence"]
+    encoder: Literal["gru", "mlp", "transformer"]
+    horizon: Steps
+    z_dim: LatentSize
+    hidden_dim: Width
+    batch_size: Count
+    lr: Rate
+    steps: Count
+    nll_start: Share
+    kl_weight: NotNegative
+    contrastive_weight: NotNegative
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Export:
+    opset: Annotated[int, Field(strict=True, ge=18, le=23)]
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Validate:
+    horizon: Steps
+    tolerance: Positive
+    latency_calls: Count
+
+
+@dataclass(frozen=True, config=CLOSED)
+class Params:
+    """The whole file."""
+
+    dreams: Dreams
+    prepare: Prepare
+    normalize: Normalize
+    train: Train
+    export: Export
+    validate: Validate
+
+
+@dataclass(frozen=True, config=CLOSED)
+class DreamsStage:
+    dreams: Dreams
+    prepare: Intake
+    normalize: Normalize
+    train: Compute
+
+
+@dataclass(frozen=True, config=CLOSED)
+class PrepareStage:
+    prepare: Prepare
+
+
+@dataclass(frozen=True, config=CLOSED)
+class NormalizeStage:
+    normalize: Normalize
+
+
+@dataclass(frozen=True, config=CLOSED)
+class TrainStage:
+    train: Train
+
+
+@dataclass(frozen=True, config=CLOSED)
+class ExportStage:
+    """Everything that a bundle depends on: it carries these params, and its run-id is made of them."""
+
+    dreams: Dreams
+    prepare: Intake
+    normalize: Normalize
+    train: Train
+    export: Export
+
+
+@dataclass(frozen=True, config=CLOSED)
+class ValidateStage:
+    validate: Validate
+
+
+def load(path: Path, stage: type[Stage]) -> Stage:
+    """Check the whole of params.yaml, return the part that a stage declares; raises ValueError as `check` does."""
+    return part(check(read_yaml(path), path), stage)
+
+
+def check(values: dict[str, Any], path: Path) -> Params:
+    """What the file `path` holds, typed. Raises ValueError with a line for each unknown, missing or wrong key."""
+    try:
+        return TypeAdapter(Params).validate_python(values)
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{path}: {mistake}" for mistake in _mistakes(error))) from None
+
+
+def part(whole: Any, cls: type[Stage]) -> Stage:
+    """The view of `whole` that has the fields of `cls` and no others."""
+    hints = get_type_hints(cls)
+    values = {item.name: getattr(whole, item.name) for item in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: part(value, hints[name]) if is_dataclass(value) else value for name, value in values.items()})
+
+
+def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the leaves that a stage's class holds, as they stand under `params:` in dvc.yaml."""
+    for name, kind in get_type_hints(stage).items():
+        if is_dataclass(kind):
+            yield from leaves(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _mistakes(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            yield f"{key}: unknown key{_nearest(key)}"
+        elif item["type"] in ("missing", "missing_argument"):
+            yield f"{key}: missing"
+        else:
+            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+            yield f"{key}: found {item['input']!r}, {message}" if key in set(leaves(Params)) else f"{key}: {message}"
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, list(leaves(Params)), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

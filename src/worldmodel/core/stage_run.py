@@ -1,0 +1,107 @@
+"""What a stage computes, by what its result depends on: declared params, inputs, code, library versions.
+
+DVC looks at dependencies once a stage has ended. What was edited while it ran would be recorded as what the result was
+made from: hence two looks of our own.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from worldmodel.core import params, run_records, versions
+from worldmodel.core.fingerprint import content_hashes, fingerprint, stage_code
+
+RUNS = "runs"
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class StageRun:
+    stage: str
+    settings: Any  # all params that the stage declares, as they were when it began
+    inputs: Mapping[str, Path | str]  # all files and folders that it reads, by names that say what they are
+    libraries: Sequence[str]  # those that can change its result
+
+    @cached_property
+    def first_look(self) -> dict[str, dict[str, Any]]:
+        return self._look(self.settings)
+
+    @cached_property
+    def depends_on(self) -> dict[str, Any]:
+        """The same wherever and whenever the same is computed."""
+        return {
+            "stage": self.stage,
+            "params": asdict(self.settings),
+            "inputs": self.first_look["input"],
+            "code": fingerprint(self.first_look["code"]),
+            "versions": versions.installed(self.libraries),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.depends_on)
+
+    @property
+    def run_id(self) -> str:
+        return self.fingerprint[:12]
+
+    @property
+    def checkpoints(self) -> Path:
+        """No out of the stage, so that DVC leaves it alone."""
+        return home() / ".checkpoints" / self.stage / self.fingerprint
+
+    @contextmanager
+    def watched(self, params_file: Path) -> Iterator[None]:
+        """Keep a record of the work, in runs/<run-id>/.
+
+        Raises ValueError where other library versions are installed than the project tracks, and at the end where code,
+        inputs or params are no longer those that it began with.
+        """
+        versions.require(self.libraries)
+        about = {"run_id": self.run_id, "stage": self.stage, "depends_on": self.depends_on}
+        with run_records.attempt(home() / RUNS / self.run_id, about):
+            yield
+            self._look_again(params_file)
+            versions.require(self.libraries)
+
+    def _look_again(self, params_file: Path) -> None:
+        now = self._look(params.load(params_file, type(self.settings)))
+        moved = [f"{kind} {name}" for kind, before in self.first_look.items() for name in _differing(before, now[kind])]
+        if moved:
+            shown = ", ".join(moved[:SHOWN]) + (f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else "")
+            raise ValueError(f"{self.stage}: what it depends on changed while it ran: {shown}; run it again")
+
+    def _look(self, settings: Any) -> dict[str, dict[str, Any]]:
+        return {
+            "param": dict(_leaves(asdict(settings))),
+            "input": content_hashes(self.inputs),
+            "code": stage_code(self.stage),
+        }
+
+
+def begin(stage: str, settings: Any, inputs: Mapping[str, Path | str], libraries: Sequence[str]) -> StageRun:
+    """Take the first look."""
+    run = StageRun(stage, settings, inputs, libraries)
+    assert run.first_look
+    return run
+
+
+def home() -> Path:
+    """The project's folder: DVC names the user's also to what it runs elsewhere."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -1,0 +1,38 @@
+"""CSV files behind `dvc plots`, tables to look at, and numbers as every text file has them: six significant digits."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from worldmodel.core.atomic import replacing
+
+
+def six_digits(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def rounded(value: Any) -> Any:
+    """Floats in nested dicts with six significant digits. Raises ValueError for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a metric is {value}, expected a finite number")
+    return six_digits(value) if isinstance(value, float) else value
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Whole or not at all; floats with six significant digits."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+
+
+def aligned(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as they have to be."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)

@@ -1,1 +1,0 @@
-"""From log lines to batches: rows, episodes, splits, scales, packed arrays, windows."""

@@ -1,1 +1,0 @@
-"""Where dreams come from: a teacher, a simulator, or the log itself."""

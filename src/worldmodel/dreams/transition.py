@@ -1,0 +1,137 @@
+"""Networks of one-step changes: what ridge leaves over of a change, given the last frame and the action alone.
+
+An ensemble of one-step networks, as in PETS (arXiv 1805.12114). Where the last frame says all, they learn from few logs
+what world models, which see a history, learn by heart; where it does not, their share of a dream is little. Layers are
+not normalized, which would cost three times the error on Pendulum (docs/results.md). Dimension key: S state (the
+coordinates of floors.linear_starts), A actions, B batch, H history, K horizon, F features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Never
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.windows import Ints, Packed, windows
+from worldmodel.dreams.gaussian import LEAST_SPREAD
+from worldmodel.dreams.members import SELECTIONS
+from worldmodel.model import learner
+from worldmodel.model.baselines import linear_starts
+from worldmodel.model.losses import squared_error
+from worldmodel.model.world_model import LinearStart, WorldModel, fade
+
+TRANSITIONS = 256  # in a batch
+RATE = 1e-3  # peak learning rate
+
+
+class Predicted(NamedTuple):
+    features: Tensor  # [B, K, F]
+
+
+class TransitionNetwork(nn.Module):
+    """(state, action) -> change, in units of the usual one: linear + two layers, fading outside of the train states."""
+
+    projection: Tensor
+    change_std: Tensor
+    lowest: Tensor
+    highest: Tensor
+    lower_stop: Tensor
+    upper_stop: Tensor
+    fading: Tensor
+
+    def __init__(self, start: LinearStart, hidden: int) -> None:
+        super().__init__()
+        for name in ("projection", "change_std", "lowest", "highest", "lower_stop", "upper_stop"):
+            self.register_buffer(name, torch.from_numpy(getattr(start, name)))
+        self.register_buffer("fading", torch.tensor(start.fading))
+        state, known = start.weight.shape
+        self.linear = nn.Linear(known, state)
+        self.body = nn.Sequential(nn.Linear(known, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.change = nn.Linear(hidden, state)
+        weight, bias = start.of_motion()
+        with torch.no_grad():
+            self.linear.weight.copy_(weight)
+            self.linear.bias.copy_(bias)
+            self.change.weight.zero_()
+            self.change.bias.zero_()
+
+    def motion(self, state: Tensor, action: Tensor) -> Tensor:
+        """[B, S], [B, A] -> the change of the state in units of change_std, [B, S]"""
+        known = torch.cat([state, action], dim=-1)
+        change: Tensor = self.linear(known) + self.change(self.body(known))
+        return change * fade(state, self.lowest, self.highest, self.fading)
+
+    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Predicted:
+        """A history [B, H, F], of which the last frame counts, and planned actions [B, K, A] -> K frames."""
+        state, states = features[:, -1] @ self.projection.T, []
+        for action in planned_actions.unbind(1):
+            moved = state + self.change_std * self.motion(state, action)
+            state = moved.clamp(self.lower_stop, self.upper_stop)
+            states.append(state)
+        return Predicted(torch.stack(states, dim=1) @ self.projection)
+
+    def loss(self, batch: learner.Tensors) -> Tensor:
+        """Squared error of the first change, in units of the usual one."""
+        state, after = batch.history[:, -1] @ self.projection.T, batch.features @ self.projection.T
+        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.change_std.clamp(min=LEAST_SPREAD)
+        moved = state + self.change_std * motion
+        motion = motion - (moved - moved.clamp(self.lower_stop, self.upper_stop)) / spread
+        changed = (after[:, 0] - state) / spread
+        return squared_error(motion[:, None], changed[:, None], batch.weight[:, :1])
+
+
+def fit_networks(
+    packed: Packed,
+    folds: Sequence[tuple[Ints, Ints]],
+    members: Sequence[WorldModel],
+    steps: int,
+    seed: int,
+    device: torch.device,
+) -> list[TransitionNetwork]:
+    """One beside each member: trained and selected on the same episodes, as wide, and fading as it does."""
+    bar: tqdm[Never] = tqdm(total=len(folds) * steps, desc="transitions", unit="step", mininterval=1.0)
+    with bar as progress:
+        return [
+            _fit(packed, *fold, member, steps, (seed, number), device, progress)
+            for number, (fold, member) in enumerate(zip(folds, members, strict=True))
+        ]
+
+
+def _fit(
+    packed: Packed,
+    trained: Ints,
+    held_out: Ints,
+    member: WorldModel,
+    steps: int,
+    seed: tuple[int, int],
+    device: torch.device,
+    progress: "tqdm[Never]",
+) -> TransitionNetwork:
+    shape = member.shape
+    draws, weights = np.random.SeedSequence((*seed, 1)).generate_state(2)  # 1: other numbers than the member's
+    network = _new_network(packed, trained, member, int(weights)).to(device)
+    unseen = learner.thinned(windows(packed, held_out, shape.history, shape.horizon))
+    every, none = (windows(packed, episodes, 1, 1) for episodes in (trained, trained[:0]))
+    mixture = Mixture(every, none, TRANSITIONS, np.zeros(steps), int(draws), confidence=False)
+    optimizer = learner.new_optimizer(network)
+    best = learner.Selected.at(network, unseen, 0, device)
+    for t in range(steps):
+        batch = learner.to_device(mixture.batch(t), device)
+        learner.descend(network, optimizer, network.loss(batch), learner.learning_rate(t, steps, RATE))
+        if learner.due(t, steps, SELECTIONS):
+            best = best.or_better(learner.Selected.at(network, unseen, t + 1, device))
+        progress.update()
+    network.load_state_dict(best.weights)
+    return network.eval()
+
+
+def _new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) -> TransitionNetwork:
+    features, actions = packed.each(packed.features, trained), packed.each(packed.actions, trained)
+    [start] = linear_starts(features, actions, member.shape.state_dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TransitionNetwork(replace(start, fading=float(member.fading)), member.shape.hidden_dim)

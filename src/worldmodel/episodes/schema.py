@@ -1,0 +1,249 @@
+"""Episode, ActionSpace: the canonical form of logged and dreamed trajectories, and what makes one valid.
+
+Shapes: T frames, F features, A actions.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.episodes.frame import META_KEYS, Float32, Frame, SameData, is_finite, shortest
+from worldmodel.episodes.table import Table
+
+__all__ = [
+    "ActionSpace",
+    "Described",
+    "Episode",
+    "Frame",
+    "Kind",
+    "Source",
+    "Split",
+    "canonical",
+    "identity_of",
+    "name_of",
+    "origin_of",
+]
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+Source = Literal["observed", "dream"]
+Split = Literal["train", "val", "test"]
+Kind = Literal["none", "discrete", "continuous"]
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
+    return _CANONICAL.encode(value)
+
+
+def name_of(frame: Frame) -> str:
+    """The name of the episode that begins with this frame; without meta.episode its time serves."""
+    return str(frame.meta.get("episode", f"@{frame.timestamp!r}"))
+
+
+def identity_of(agent_id: str, name: str) -> str:
+    """What the split hashes: the same for every piece of an episode, wherever it was logged."""
+    return canonical([agent_id, name])
+
+
+def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any) -> tuple[str, int]:
+    """The piece of the log that an episode begins in, "" if unknown, and the frame there; `start` is a dream's word."""
+    if source == "observed":
+        return canonical([agent_id, name, segment]), 0
+    if start is None:
+        return "", 0
+    return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
+
+
+class Described(Protocol):
+    """What an Episode, one that waits on disk and a record in a manifest have in common."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Episode(SameData):
+    """One unbroken piece of a trajectory; what actions[t], taken in state features[t], does shows in features[t+1].
+
+    Raises ValueError that names the episode and the field whose type, shape or value is wrong.
+    """
+
+    agent_id: str
+    name: str  # of the whole episode within its agent; its pieces share it
+    timestamps: NDArray[np.float64]  # [T] seconds, increasing
+    features: Float32  # [T, F]
+    actions: NDArray[np.int64] | Float32 | None = None  # [T] discrete, [T, A] continuous
+    rewards: Float32 | None = None  # [T]
+    confidence: Float32 | None = None  # [T] 0..1, dreams only
+    segment: int = 0  # number of the piece; each begins after a hole in the log
+    source: Source = "observed"
+    split: Split | None = None  # overrides the hash
+    terminal: bool = False  # the last frame ended the episode for good
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # free meta of a dream's first frame
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ValueError(f"episode {self.name!r} of agent {self.agent_id!r}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        yield from self._array_problems()
+        if not (self.timestamps[1:] > self.timestamps[:-1]).all():
+            yield "timestamps stand still or run backwards, expected increasing ones"
+        if self.confidence is not None and not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+            yield "confidence leaves 0..1"
+        if self.actions is not None and self.actions.ndim == 1 and self.actions.min() < 0:
+            yield f"actions hold {self.actions.min()}, expected integers >= 0"
+        if not self.agent_id or not self.name or self.segment < 0:
+            yield "agent_id or name is empty, or segment negative"
+        if self.source == "observed" and (self.provenance or self.confidence is not None):
+            yield "an observed episode has provenance or confidence, which only dreams have"
+        if self.source == "dream" and self.split not in (None, "train"):
+            yield f"split is {self.split}, expected train: a dream is never held out"
+        if self.provenance and not _free(self.provenance):
+            yield f"provenance holds {sorted(self.provenance)}, expected JSON values under keys that no frame has"
+
+    def _array_problems(self) -> Iterator[str]:
+        discrete = self.actions is not None and self.actions.ndim == 1
+        for name, array, scalar, dimensions in (
+            ("timestamps", self.timestamps, np.float64, 1),
+            ("features", self.features, np.float32, 2),
+            ("actions", self.actions, np.int64 if discrete else np.float32, 1 if discrete else 2),
+            ("rewards", self.rewards, np.float32, 1),
+            ("confidence", self.confidence, np.float32, 1),
+        ):
+            if array is not None and (problem := _misfit(array, scalar, dimensions, self.length)):
+                yield f"{name} {problem}"
+
+    @property
+    def length(self) -> int:
+        """T, the number of frames."""
+        return len(self.timestamps)
+
+    @property
+    def begin(self) -> float:
+        """Seconds."""
+        return float(self.timestamps[0])
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.agent_id, self.name)
+
+    def numbered(self, segment: int) -> Self:
+        return replace(self, segment=segment)
+
+    def table(self) -> Table:
+        return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence)
+
+    def to_frames(self) -> list[Frame]:
+        """The frames that from_frames turns into an equal episode."""
+        return [
+            Frame(
+                self.agent_id,
+                float(self.timestamps[t]),
+                self.features[t],
+                self._action(t),
+                None if self.rewards is None else float(self.rewards[t]),
+                self._meta(t),
+            )
+            for t in range(self.length)
+        ]
+
+    def _action(self, t: int) -> int | Float32 | None:
+        if self.actions is None:
+            return None
+        return int(self.actions[t]) if self.actions.ndim == 1 else self.actions[t].astype(np.float32, copy=False)
+
+    def _meta(self, t: int) -> dict[str, Any]:
+        """Meta of frame t: what holds for the whole episode stands in its first frame, but a dream says so in each."""
+        meta: dict[str, Any] = {"episode": self.name}
+        if t == 0:
+            meta["episode_segment"] = self.segment
+        if t == 0 or self.source == "dream":
+            meta["source"] = self.source
+        if t == 0 and self.split is not None:
+            meta["split"] = self.split
+        if self.confidence is not None:
+            meta["confidence"] = shortest(self.confidence[t : t + 1])[0]
+        if t == self.length - 1 and self.terminal:
+            meta["terminal"] = True
+        return meta | (json.loads(canonical(dict(self.provenance))) if t == 0 else {})
+
+    @classmethod
+    def from_frames(cls, frames: Sequence[Frame]) -> Self:
+        """An episode of frames in order of time; its name, source, split and provenance come from the first one's meta.
+
+        Raises ValueError where frames of different shapes, or with and without confidence, are mixed.
+        """
+        dream = frames[0].meta.get("source") == "dream"
+        meta = {"episode": name_of(frames[0]), **frames[0].meta}
+        return cls.of(frames[0].agent_id, meta, Table.of(frames, dream), frames[-1].meta.get("terminal", False))
+
+    @classmethod
+    def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool) -> Self:
+        """An episode that its first frame's meta, which names it, describes."""
+        source: Source = meta.get("source", "observed")
+        free = {key: value for key, value in meta.items() if key not in META_KEYS}
+        return cls(
+            agent_id=agent_id,
+            name=str(meta["episode"]),
+            **table._asdict(),
+            segment=meta.get("episode_segment", 0),
+            source=source,
+            split=meta.get("split"),
+            terminal=terminal,
+            provenance=free if source == "dream" else {},
+        )
+
+
+def _free(meta: Mapping[str, Any]) -> bool:
+    return not META_KEYS & set(meta) and bool(json.loads(canonical(dict(meta))) == meta)
+
+
+def _misfit(array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int) -> str:
+    if array.dtype != scalar or array.ndim != dimensions or len(array) != length or array.size == 0:
+        shape = f"[{length}]" if dimensions == 1 else f"[{length}, 1 or more]"
+        return f"is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
+    return "" if is_finite(array) else "holds NaN or infinity, expected finite numbers"
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """What the actions of a data set are: none (size 0), one of `size` integers, or vectors of `size` numbers."""
+
+    kind: Kind
+    size: int
+
+    def encode(self, actions: NDArray[np.int64] | Float32 | None) -> Float32 | None:
+        """Actions as float32 [T, size] (integers one-hot); None stays None. Raises ValueError where they do not fit."""
+        if self.kind == "none" and actions is None:
+            return None
+        if (
+            self.kind == "discrete"
+            and actions is not None
+            and actions.ndim == 1
+            and 0 <= actions.min() <= actions.max() < self.size
+        ):
+            return np.eye(self.size, dtype=np.float32)[actions.astype(np.int64)]
+        if self.kind == "continuous" and actions is not None and actions.shape[1:] == (self.size,):
+            return actions.astype(np.float32)
+        found = "none" if actions is None else f"{actions.dtype} {list(actions.shape)}"
+        raise ValueError(f"actions: found {found}, expected {self.kind} actions of size {self.size}")
+
+    def decode(self, actions: Float32) -> NDArray[np.int64] | Float32 | None:
+        """The inverse of encode, from [T, size]; the largest number of a row is the integer that it stands for."""
+        if self.kind == "none":
+            return None
+        return actions.argmax(axis=1) if self.kind == "discrete" else actions

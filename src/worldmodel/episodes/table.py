@@ -1,0 +1,57 @@
+"""Table: what some frames of one episode hold, column by column.
+
+Shapes: T frames, F features, A actions.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.episodes.frame import Float32, Frame, is_number, wrong
+
+
+class Table(NamedTuple):
+    timestamps: NDArray[np.float64]  # [T] seconds
+    features: Float32  # [T, F]
+    actions: NDArray[np.int64] | Float32 | None  # [T] discrete, [T, A] continuous
+    rewards: Float32 | None  # [T]
+    confidence: Float32 | None  # [T], dreams that state it
+
+    @staticmethod
+    def of(frames: Sequence[Frame], dream: bool) -> "Table":
+        """Raises ValueError where frames of different shapes, or with and without confidence, are mixed."""
+        return Table(
+            timestamps=np.array([frame.timestamp for frame in frames], np.float64),
+            features=np.stack([frame.features for frame in frames]),
+            actions=_column([frame.action for frame in frames], np.int64),
+            rewards=_column([frame.reward for frame in frames], np.float32),
+            confidence=_column([_confidence(frame) for frame in frames], np.float32) if dream else None,
+        )
+
+    @staticmethod
+    def joined(tables: Sequence["Table"]) -> "Table":
+        """Tables of one shape, end to end."""
+        if len(tables) == 1:
+            return tables[0]
+        columns = zip(*tables, strict=True)
+        return Table._make(None if parts[0] is None else np.concatenate(parts) for parts in columns)
+
+
+def _confidence(frame: Frame) -> float | None:
+    """How far a dreamed frame is trusted, 0..1; None where it does not say. Raises ValueError for other values."""
+    found = frame.meta.get("confidence")
+    if "confidence" in frame.meta and not is_number(found, 0, 1):
+        raise wrong("meta.confidence", found, "a number from 0 to 1, or no such key")
+    return found
+
+
+def _column(values: Sequence[Any], scalar: type[np.generic]) -> Any:
+    """[T] of scalars or [T, A] of vectors; None where no frame has a value."""
+    missing = sum(value is None for value in values)
+    if missing == len(values):
+        return None
+    if missing:
+        raise ValueError(f"{missing} of {len(values)} frames lack a value that the others have")
+    return np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values, scalar)

@@ -1,0 +1,1 @@
+"""What the exported model is worth on held-out episodes, beside the baselines."""

@@ -1,0 +1,180 @@
+"""Metrics of open-loop predictions on held-out windows: error, likelihood, coverage, skill, discrepancy by agent.
+
+All errors in standardized units. Dimension key: W windows, K horizon, F features.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.mapped import release
+from worldmodel.arrays.moments import total, total_of_all
+from worldmodel.arrays.windows import Ints, Labels
+from worldmodel.model.world_model import NORMAL_90
+
+ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
+BLOCK = 1 << 10  # windows at once
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+def squared_error(predicted: Floats, real: Floats) -> Doubles:
+    """[W, K, F] -> mean over features [W, K]"""
+    squared: Doubles = np.square(predicted.astype(np.float64) - real).mean(axis=2)
+    return squared
+
+
+def log_likelihood(predicted: Floats, std: Floats, real: Floats) -> Doubles:
+    """Of independent normals: [W, K, F] -> nats a feature [W, K]"""
+    wide = std.astype(np.float64)
+    nats = -0.5 * np.square((predicted - real) / wide) - np.log(wide) - 0.5 * math.log(2 * math.pi)
+    mean: Doubles = nats.mean(axis=2)
+    return mean
+
+
+def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
+    """Share of features within the central 90 % interval: [W, K, F] -> [W, K]"""
+    inside: Doubles = (np.abs(predicted - real) <= NORMAL_90 * std).mean(axis=2, dtype=np.float64)
+    return inside
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of each held-out window; the arrays may be mapped files, which are gone over in blocks."""
+
+    model: Doubles  # [W, K] squared error
+    persistence: Doubles  # [W, K]
+    linear: Doubles  # [W, K]
+    log_likelihood: Doubles  # [W, K]
+    covered: Doubles  # [W, K]
+    weight: Floats  # [W, K] 1 where the frame exists
+    episode: NDArray[np.int64]  # [W]
+
+    def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
+        """Over all windows, or over some."""
+        count = self.weight.shape[1] * (len(self.weight) if chosen is None else len(chosen))
+        summed = total_of_all((part for _, part in self._weighted(values, chosen)), count)
+        return summed / math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
+
+    def by_frame(self, values: Doubles) -> Doubles:
+        """Mean over windows for each frame of the horizon that any of them reaches, [K] or fewer."""
+        weight: Doubles = np.sum([part.sum(axis=0) for part, _ in self._weighted(values)], axis=0, dtype=np.float64)
+        reached = int((weight > 0).sum())
+        summed = total((part[:, :reached] for _, part in self._weighted(values)), len(values))
+        means: Doubles = summed / weight[:reached]
+        return means
+
+    def by_episode(self, values: Doubles) -> dict[int, float]:
+        """Mean over the windows of each episode."""
+        counts = self.windows
+        summed, weight, done = np.zeros(len(counts)), np.zeros(len(counts)), 0
+        for weights, part in self._weighted(values):
+            episode = self.episode[done : done + len(part)]
+            np.add.at(summed, episode, part.sum(axis=1))
+            np.add.at(weight, episode, weights.sum(axis=1).astype(np.float64))
+            done += len(part)
+        return {episode: float(summed[episode] / weight[episode]) for episode in np.flatnonzero(counts).tolist()}
+
+    @property
+    def windows(self) -> Ints:
+        """How many each episode has, [E] up to the last one that has any."""
+        counts: Ints = np.bincount(self.episode)
+        return counts
+
+    def _weighted(self, values: Doubles, chosen: Ints | None = None) -> Iterator[tuple[Floats, Doubles]]:
+        """Weights, and the values times these, of a block of windows after the other."""
+        for begin in range(0, len(values) if chosen is None else len(chosen), BLOCK):
+            rows = slice(begin, begin + BLOCK) if chosen is None else chosen[begin : begin + BLOCK]
+            weight = np.asarray(self.weight[rows])
+            yield weight, np.asarray(values[rows]) * weight
+            release((values, self.weight))
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Mean squared errors over all windows of a held-out episode."""
+
+    number: int  # among the packed ones
+    split: str
+    agent_id: str
+    name: str
+    windows: int
+    model: float
+    linear: float
+    persistence: float
+
+
+def episodes(scores: Scores, labels: Labels) -> list[Episode]:
+    """One row an episode with held-out windows, as they are packed."""
+    errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
+    counts = scores.windows
+    return [
+        Episode(
+            episode,
+            labels.splits[episode],
+            labels.agents[episode],
+            labels.names[episode],
+            int(counts[episode]),
+            *(error[episode] for error in errors),
+        )
+        for episode in errors[0]
+    ]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """How far predictions are from what one agent really saw: means over its episodes, and the worst of these."""
+
+    agent_id: str
+    episodes: int
+    model: float
+    linear: float
+    persistence: float
+    worst: Episode
+
+
+def agents(by_episode: Sequence[Episode]) -> list[Agent]:
+    """One row an agent with held-out windows, worst first."""
+    rows = []
+    for agent_id in sorted({row.agent_id for row in by_episode}):
+        own = [row for row in by_episode if row.agent_id == agent_id]
+        columns = zip(*((row.model, row.linear, row.persistence) for row in own), strict=True)
+        model, linear, persistence = (float(np.mean(column)) for column in columns)
+        rows.append(Agent(agent_id, len(own), model, linear, persistence, max(own, key=lambda row: row.model)))
+    return sorted(rows, key=lambda row: -row.model)
+
+
+def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
+    """The part of metrics.json that says how well the model predicts."""
+    model, persistence, linear = (scores.mean(values) for values in (scores.model, scores.persistence, scores.linear))
+    return {
+        "mse": {"mean": model} | dict(_marks(scores.by_frame(scores.model))),
+        "baseline": {"persistence": {"mse": persistence}, "linear": {"mse": linear}},
+        "skill": {"vs_linear": _skill(model, linear), "vs_persistence": _skill(model, persistence)},
+        "log_likelihood": scores.mean(scores.log_likelihood),
+        "coverage": {"p90": scores.mean(scores.covered)} | dict(_marks(scores.by_frame(scores.covered))),
+        "discrepancy": {
+            "mean": float(np.mean([agent.model for agent in by_agent])),
+            "worst": max(agent.model for agent in by_agent),
+        },
+    }
+
+
+def errors(scores: Scores, chosen: Ints) -> dict[str, float]:
+    """Of the model and of the floor to beat, on a part of the windows."""
+    return {"mse": scores.mean(scores.model, chosen), "linear_mse": scores.mean(scores.linear, chosen)}
+
+
+def _skill(model: float, floor: float) -> float:
+    """Share of the floor's error that the model explains; 0 where there is nothing to explain but rounding."""
+    return 1 - model / floor if floor > ROUNDING else 0.0
+
+
+def _marks(by_frame: Doubles) -> Iterator[tuple[str, float]]:
+    """h1, h4, h8, h16, h32, ... as far as the horizon goes."""
+    marks = [1, *(2**power for power in range(2, len(by_frame).bit_length()))]
+    return ((f"h{frame}", float(by_frame[frame - 1])) for frame in marks if frame <= len(by_frame))

@@ -1,0 +1,92 @@
+"""The CSV files behind validate's plots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.arrays.windows import Windows, windows
+from worldmodel.core.tables import write_csv
+from worldmodel.dreams.realism import Realism
+from worldmodel.evaluation.metrics import Agent, Episode, Scores
+from worldmodel.evaluation.scoring import Predictors
+from worldmodel.model.world_model import NORMAL_90
+
+EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
+ASKED = 0.9  # share of features that the intervals should hold
+SHOWN = 3  # worst predicted features of an episode
+
+
+def write_horizon(path: Path, scores: Scores) -> None:
+    """Mean squared error at each frame of the horizon, of the model and of both floors."""
+    errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
+    rows = [
+        (frame, name, float(error))
+        for name, values in errors.items()
+        for frame, error in enumerate(scores.by_frame(values), start=1)
+    ]
+    write_csv(path, ("frame", "series", "mse"), rows)
+
+
+def write_coverage(path: Path, scores: Scores) -> None:
+    """Share of features within the 90 % intervals at each frame of the horizon, beside the share asked for."""
+    held = scores.by_frame(scores.covered).tolist()
+    columns = {"held": held, "asked for": [ASKED] * len(held)}
+    rows = [(frame, name, share) for name, shares in columns.items() for frame, share in enumerate(shares, start=1)]
+    write_csv(path, ("frame", "series", "coverage"), rows)
+
+
+def write_agents(path: Path, agents: Sequence[Agent]) -> None:
+    """One row an agent, worst first."""
+    header = ("agent", "episodes", "model", "ridge", "hold-last", "worst_episode", "worst_episode_model")
+    rows = [
+        (row.agent_id, row.episodes, row.model, row.linear, row.persistence, row.worst.name, row.worst.model)
+        for row in agents
+    ]
+    write_csv(path, header, rows)
+
+
+def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
+    """One row an episode, sorted: mean squared errors, standardized units, of the model and of both floors."""
+    header = ("split", "agent_id", "episode", "windows", "model", "linear", "persistence")
+    rows = [
+        (row.split, row.agent_id, row.name, row.windows, row.model, row.linear, row.persistence) for row in episodes
+    ]
+    write_csv(path, header, sorted(rows))
+
+
+def write_realism(path: Path, found: Realism | None) -> None:
+    """How many real and dreamed windows get which score; more means: more like a dream. All 0 without dreams."""
+    scores = [np.zeros(0), np.zeros(0)] if found is None else [found.real, found.dream]
+    edges = np.linspace(-EDGE, EDGE, BINS + 1)
+    counts = [np.histogram(np.clip(each, -EDGE, EDGE), edges)[0].tolist() for each in scores]
+    middles = ((edges[:-1] + edges[1:]) / 2).tolist()
+    rows = [
+        (middle, name, count)
+        for name, column in zip(("real", "dreamed"), counts, strict=True)
+        for middle, count in zip(middles, column, strict=True)
+    ]
+    write_csv(path, ("score", "series", "windows"), rows)
+
+
+def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episode: Episode) -> None:
+    """An episode's worst predicted features, worst first: real, predicted and the 90 % interval, raw units.
+
+    Each piece of a prediction is open loop over one horizon and begins anew where the one before ends.
+    """
+    every = windows(held_out.packed, np.array([episode.number]), held_out.history, held_out.horizon)
+    whole = every.every(held_out.horizon)
+    batch = whole.take(np.arange(len(whole)))
+    future, scaler, exists = predictors.future(batch), predictors.scaler.features, batch.weight > 0
+    begin = whole.first - whole.packed.starts[episode.number] + whole.history
+    piece, ahead = np.nonzero(exists)
+    real, predicted = scaler.inverse(batch.features)[exists], future.features[exists]
+    half = NORMAL_90 * future.std[exists]
+    columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float).tolist()
+    wrong = np.square((predicted - real) / scaler.scale).mean(axis=0)
+    rows = [
+        (episode.agent_id, episode.name, f"feature {feature}", frame, number, *columns[row][feature])
+        for feature in np.argsort(-wrong, kind="stable")[:SHOWN].tolist()
+        for row, (frame, number) in enumerate(zip((begin[piece] + ahead).tolist(), piece.tolist(), strict=True))
+    ]
+    write_csv(path, ("agent", "episode", "feature", "frame", "piece", "real", "predicted", "low", "high"), rows)

@@ -1,1 +1,0 @@
-"""The model, its losses and its training, the floors it must beat, and its weights on disk."""

@@ -1,0 +1,234 @@
+"""Rows of one file -> episodes: where one begins, where a hole cuts it, which frame cannot follow the last one."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from worldmodel.episodes.frame import META_KEYS, Frame, is_number, wrong
+from worldmodel.episodes.schema import Episode, name_of
+from worldmodel.episodes.table import Table
+from worldmodel.logs.columns import Columns, Ints
+from worldmodel.logs.rows import Row
+
+FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}
+FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # what a frame's meta says of that frame alone
+ALONE = {"episode_segment", "terminal"}  # a frame with one of these is looked at by itself
+
+
+@dataclass(frozen=True)
+class Found:
+    """An episode, and where its first frame stands in its file."""
+
+    line: int
+    position: int
+    episode: Episode
+
+
+@dataclass
+class Grouper:
+    """Takes the rows of one file in order, and gives each episode when it has ended; all have ended with the file.
+
+    A refused row cuts its agent's open episode, and every open one where its agent is unknown: the rest is a new
+    segment of the same name, so that no transition crosses the hole.
+    """
+
+    max_gap_s: float
+    refused: list[Row] = field(default_factory=list)  # with their reasons, in order of lines once the file has ended
+    _open: dict[str, "_Piece"] = field(default_factory=dict)  # by agent
+    _line: "_Piece | None" = None  # of an episode line
+    _ended: list[Found] = field(default_factory=list)
+
+    def add(self, row: Row) -> bool:
+        """Whether the row's frame became part of an episode."""
+        if row.agent_id is None:
+            self.refused.append(row)
+            self._cut_all()
+            return False
+        piece = self._piece_for(row)
+        reason = row.reason or piece.flaw(row)
+        if reason:
+            self.refused.append(replace(row, reason=_placed(row, reason)))
+            piece = self._rest(piece)
+        elif row.frame is not None:
+            piece.add(row, row.frame)
+            if row.frame.meta.get("terminal"):
+                piece = self._rest(piece, ended=True)
+        self._keep(row, piece)
+        return not reason
+
+    def add_columns(self, columns: Columns) -> None:
+        """The same as adding each row, agent by agent: after a run's first row, the others can only follow."""
+        for run in _runs(columns, self.max_gap_s):
+            for number, index in enumerate(run):
+                row = columns.row(int(index))
+                if self.add(row) and number + 1 < len(run):
+                    self._open[columns.agent(int(index))].extend(columns, run[number:])
+                    break
+
+    def take(self) -> Iterator[Found]:
+        """The episodes that have ended since the last call."""
+        ended, self._ended = self._ended, []
+        yield from ended
+
+    def end(self) -> None:
+        for piece in (self._line, *self._open.values()):
+            self._end(piece)
+        self._line, self._open = None, {}
+        self.refused.sort(key=lambda row: (row.line, row.position or 0))
+
+    def _piece_for(self, row: Row) -> "_Piece":
+        """The open piece that the row may belong to, or a new one; what the new one replaces has ended."""
+        if row.position is None:
+            piece = self._open.get(str(row.agent_id))
+        else:
+            piece = self._line if self._line is not None and self._line.number == row.line else None
+        if piece is not None and not piece.ends_before(row, self.max_gap_s):
+            return piece
+        self._end(self._line if row.position is not None else piece)
+        return _Piece.beginning(row)
+
+    def _keep(self, row: Row, piece: "_Piece") -> None:
+        if row.position is None:
+            self._open[str(row.agent_id)] = piece
+        else:
+            self._line = piece
+
+    def _rest(self, piece: "_Piece", ended: bool = False) -> "_Piece":
+        if not piece.length:
+            return piece
+        self._end(piece)
+        return piece.rest(ended)
+
+    def _cut_all(self) -> None:
+        self._open = {agent: self._rest(piece) for agent, piece in self._open.items()}
+        self._line = None if self._line is None else self._rest(self._line)
+
+    def _end(self, piece: "_Piece | None") -> None:
+        if piece is not None and piece.length:
+            self._ended.append(piece.found())
+
+
+def group(rows: Iterable[Row], max_gap_s: float) -> tuple[list[Episode], list[Row]]:
+    """Episodes in order of their first row, and the refused rows with their reasons."""
+    grouper = Grouper(max_gap_s)
+    for row in rows:
+        grouper.add(row)
+    grouper.end()
+    found = sorted(grouper.take(), key=lambda each: (each.line, each.position))
+    return [each.episode for each in found], grouper.refused
+
+
+def _placed(row: Row, reason: str) -> str:
+    return reason if row.position is None else f"episode[{row.position}]: {reason}"
+
+
+def _runs(columns: Columns, max_gap_s: float) -> Iterator[Ints]:
+    """Rows of one agent with one meta in which no frame but the first can begin an episode or be refused."""
+    order = np.argsort(columns.agent_index, kind="stable")
+    agent, meta, time = columns.agent_index[order], columns.meta_index[order], columns.timestamps[order]
+    alone = np.array([not ALONE.isdisjoint(each) for each in columns.metas])
+    named = np.array(["episode" in each for each in columns.metas])
+    with np.errstate(over="ignore"):
+        steps = time[1:] - time[:-1]
+    follows = (agent[1:] == agent[:-1]) & (meta[1:] == meta[:-1]) & ~alone[meta[1:]]
+    follows &= (steps > 0) & (named[meta[1:]] | (steps <= max_gap_s))
+    bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(order)]
+    yield from (order[begin:end] for begin, end in pairwise(bounds))
+
+
+@dataclass
+class _Piece:
+    """Frames gathered so far, and what the next piece of the same episode inherits."""
+
+    label: dict[str, Any]  # meta that the first frame gets
+    named: bool  # whether meta.episode says where the episode ends
+    number: int  # line of its first row
+    last: float = math.nan  # seconds, time of the latest good frame
+    ended: bool = False  # by a terminal frame
+    agent_id: str = ""  # of the first frame, as are the next two
+    begin: tuple[int, int] = (0, 0)  # line and position
+    meta: Mapping[str, Any] | None = None  # with what the piece inherits
+    frames: list[Frame] = field(default_factory=list)  # the latest ones, not yet in tables
+    tables: list[Table] = field(default_factory=list)
+    length: int = 0
+
+    @classmethod
+    def beginning(cls, row: Row) -> "_Piece":
+        label = {key: value for key, value in row.meta.items() if key not in FRAME_KEYS}
+        return cls({"episode_segment": 0, **label}, "episode" in row.meta, row.line)
+
+    @property
+    def source(self) -> str:
+        return str(self.label.get("source", "observed"))
+
+    def rest(self, ended: bool = False) -> "_Piece":
+        """What follows a hole: the next segment of the same episode."""
+        label = self.label | {"episode_segment": self.label["episode_segment"] + 1}
+        return _Piece(label, self.named, self.number, self.last, ended)
+
+    def add(self, row: Row, frame: Frame) -> None:
+        if self.meta is None:
+            meta = {"episode": name_of(frame), "source": "observed", **frame.meta, **self.label}
+            self.label = {key: meta[key] for key in {*self.label, "episode", "source"}}
+            self.meta, self.agent_id, self.begin = meta, frame.agent_id, (row.line, row.position or 0)
+        self.frames.append(frame)
+        self.length += 1
+        self.last = frame.timestamp
+
+    def extend(self, columns: Columns, indices: Ints) -> None:
+        """The latest frame, which is the first of these rows, and rows that have its meta and go on in time."""
+        meta = self.frames.pop().meta
+        self._close_table()
+        self.tables.append(columns.table(indices, meta.get("confidence") if self.source == "dream" else None))
+        self.length += len(indices) - 1
+        self.last = float(self.tables[-1].timestamps[-1])
+
+    def found(self) -> Found:
+        assert self.meta is not None
+        last = self.frames[-1] if self.frames else None
+        self._close_table()
+        terminal = bool(last and last.meta.get("terminal", False))  # rows from columns never are
+        return Found(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
+
+    def _close_table(self) -> None:
+        if self.frames:
+            self.tables.append(Table.of(self.frames, self.source == "dream"))
+            self.frames = []
+
+    def ends_before(self, row: Row, max_gap_s: float) -> bool:
+        """Whether the row belongs to another episode; an episode line is one whatever its frames say."""
+        meta = row.meta
+        if row.position is not None:
+            return False
+        if "episode_segment" in meta or meta.get("source", self.source) != self.source:
+            return True
+        if row.frame is None and "episode" not in meta:
+            return False
+        if self.named or "episode" in meta:
+            return not self.named or str(meta.get("episode")) != str(self.label["episode"])
+        step = row.frame.timestamp - self.last if row.frame else math.nan
+        return self.ended or step < 0 or step > max_gap_s
+
+    def flaw(self, row: Row) -> str:
+        """Why the frame cannot follow those before it; empty where it can."""
+        meta, frame = row.meta, row.frame
+        for key in ("episode", "source"):
+            if key in meta and str(meta[key]) != str(self.label.get(key, meta[key])):
+                return str(wrong(f"meta.{key}", meta[key], f"{self.label[key]} as in the line's first frame"))
+        if frame is not None and frame.timestamp <= self.last:
+            return str(wrong("timestamp", frame.timestamp, f"more than {self.last!r}, the time of the frame before"))
+        return self._dream_flaw(meta) if "dream" in (self.source, meta.get("source")) else ""
+
+    def _dream_flaw(self, meta: Mapping[str, Any]) -> str:
+        split = self.label.get("split", meta.get("split", "train"))
+        if not self.length and split != "train":
+            return str(wrong("meta.split", split, "train: a dream is never held out"))
+        if "confidence" in meta and not is_number(meta["confidence"], 0, 1):
+            return str(wrong("meta.confidence", meta["confidence"], "a number from 0 to 1, or no such key"))
+        if self.meta is not None and ("confidence" in meta) != ("confidence" in self.meta):
+            return "meta.confidence: expected in every frame of a dream, or in none"
+        return ""

@@ -1,0 +1,127 @@
+"""Lines of JSON -> rows: one for each frame that a file holds or should have held. Exact, and slow."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from worldmodel.episodes.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
+
+BOM = "\ufeff"
+MAX_DIGITS = 400  # of an integer; float64 ends at 309
+
+
+@dataclass(frozen=True)
+class Row:
+    """A frame, or the reason why there is none; a refused row keeps what it still tells of its agent and episode."""
+
+    line: int  # in its file, from 1
+    reason: str = ""  # empty where the frame is good
+    frame: Frame | None = None
+    agent_id: str | None = None  # None where it cannot be told
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    position: int | None = None  # in an episode line, from 0; None for a frame line
+
+
+def parse_line(number: int, line: bytes) -> list[Row]:
+    """The row of a frame line, or the rows of an episode line; a blank line has none."""
+    if not line.strip():
+        return []
+    try:
+        found = decoded(line)
+    except ValueError as error:
+        return [Row(number, str(error))]
+    if isinstance(found, dict) and "episode" in found:
+        return _episode_rows(number, found)
+    return [_frame_row(number, found)]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{key_text(twice)}: stands twice in one object, expected once")
+    return found
+
+
+def _not_finite(constant: str) -> NoReturn:
+    raise ValueError(f"not JSON: found {constant}, expected finite numbers")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"not readable: a number of {len(digits)} characters, expected one within float64")
+    return number
+
+
+def _short(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"not readable: an integer of {len(digits)} characters, expected at most {MAX_DIGITS}")
+    return int(digits)
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite, parse_int=_short
+).decode
+
+
+def decoded(line: bytes) -> Any:
+    try:
+        text = line.decode("utf-8")
+        if "\0" in text:
+            raise ValueError(
+                f"not text: a NUL byte at position {text.index(chr(0)) + 1}; the file was cut or overwritten"
+            )
+        if text.startswith(BOM):
+            raise ValueError("not JSON: a byte order mark, expected only at the start of a file; remove it")
+        return _decode(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        near = error.doc[max(0, error.pos - 10) : error.pos + 10].rstrip()
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}, near {near!r}") from None
+    except RecursionError:
+        raise ValueError("not readable: nested too deeply") from None
+
+
+def _episode_rows(number: int, found: dict[str, Any]) -> list[Row]:
+    agent, frames = found.get("agent_id"), found["episode"]
+    known = agent if is_text(agent) else None
+    unknown = [key for key in found if key not in ("agent_id", "episode")]
+    if unknown:
+        return [Row(number, f"{key_text(unknown[0])}: unknown field, expected only agent_id, episode", agent_id=known)]
+    if known is None:
+        return [Row(number, str(wrong("agent_id", agent, TEXT)))]
+    if not isinstance(frames, list) or not frames:
+        return [Row(number, str(wrong("episode", frames, "a non-empty list of frames")), agent_id=known)]
+    return [_inner_row(number, position, known, frame) for position, frame in enumerate(frames)]
+
+
+def _inner_row(number: int, position: int, agent: str, found: Any) -> Row:
+    """A frame of an episode line: it may leave out the agent, but not name another one."""
+    whole = {"agent_id": agent, **found} if isinstance(found, dict) else found
+    row = _frame_row(number, whole, position)
+    if row.frame is not None and row.frame.agent_id != agent:
+        reason = str(wrong("agent_id", row.frame.agent_id, f"{json.dumps(agent)} as the line says"))
+        return Row(number, reason, None, agent, row.meta, position)
+    return Row(number, row.reason, row.frame, agent, row.meta, position)
+
+
+def _frame_row(number: int, found: Any, position: int | None = None) -> Row:
+    try:
+        frame = Frame.parse(found)
+    except ValueError as error:
+        fields = found if isinstance(found, dict) else {}
+        agent = fields.get("agent_id")
+        return Row(number, str(error), None, agent if is_text(agent) else None, _usable_meta(fields), position)
+    return Row(number, "", frame, frame.agent_id, frame.meta, position)
+
+
+def _usable_meta(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return parse_meta(fields.get("meta", {}))
+    except ValueError:
+        return {}

@@ -1,0 +1,152 @@
+"""Train, val or test: decided by hashing who an episode is, never by which others there are."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from worldmodel.core.params import Intake
+from worldmodel.episodes.schema import Split, canonical, identity_of
+from worldmodel.episodes.spool import Kept
+
+SEEDS_TRIED = 100  # for an advice
+
+
+def assign(episodes: Sequence[Kept], intake: Intake) -> list[Split | None]:
+    """The split of each episode, None where train_episodes leaves it out. All pieces of an episode share one.
+
+    Observed episodes go by hash unless a piece of them fixes the split (meta.split); dreams are train.
+    Raises ValueError where a split that should exist gets no observed episode, where pieces of one episode ask for
+    different splits, and where a dream says that it starts from an episode that is not trained on.
+    """
+    observed = [episode for episode in episodes if episode.source == "observed"]
+    fixed = _fixed(observed)
+    splits: list[Split | None] = [
+        "train" if episode.source == "dream" else _decided(episode, fixed, intake) for episode in episodes
+    ]
+    _require_all(observed, fixed, intake)
+    if intake.train_episodes:
+        _leave_out(episodes, splits, intake)
+    _require_trained_starts(episodes, splits)
+    return splits
+
+
+def hashed_share(seed: int, text: str) -> float:
+    """A number in 0..1 that only these two decide, evenly spread over texts."""
+    digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _decided(episode: Kept, fixed: Mapping[str, Split], intake: Intake) -> Split:
+    if fixed and (split := fixed.get(episode.identity)):
+        return split
+    u = hashed_share(intake.seed, episode.identity if intake.split_by == "episode" else episode.agent_id)
+    if u < intake.test_share:
+        return "test"
+    return "val" if u < intake.test_share + intake.val_share else "train"
+
+
+def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
+    """Splits that the logs ask for, by identity."""
+    fixed: dict[str, Split] = {}
+    for episode in observed:
+        if episode.split is not None and fixed.setdefault(episode.identity, episode.split) != episode.split:
+            raise ValueError(
+                f"episode {episode.identity}: found meta.split {fixed[episode.identity]} and {episode.split}, expected "
+                "one; make the first frames of its pieces agree"
+            )
+    return fixed
+
+
+def _leave_out(episodes: Sequence[Kept], splits: list[Split | None], intake: Intake) -> None:
+    """Take the split from train episodes beyond train_episodes; a smaller number keeps a subset of a larger one."""
+    train = {
+        index: episode.identity
+        for index, episode in enumerate(episodes)
+        if (episode.source, splits[index]) == ("observed", "train")
+    }
+    ordered = sorted(set(train.values()), key=lambda identity: (hashed_share(intake.seed, identity), identity))
+    beyond = set(ordered[: -intake.train_episodes])
+    for index, identity in train.items():
+        if identity in beyond:
+            splits[index] = None
+
+
+def _require_all(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> None:
+    if not _empty({_decided(episode, fixed, intake) for episode in observed}, intake):
+        return
+    counts = Counter({episode.identity: _decided(episode, fixed, intake) for episode in observed}.values())
+    for split, share in _empty(counts, intake).items():
+        found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
+        raise ValueError(
+            f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
+            f"{_advice(observed, fixed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
+            "meta.split"
+        )
+
+
+def _shares(intake: Intake) -> dict[Split, float]:
+    return {
+        "train": 1 - intake.val_share - intake.test_share,
+        "val": intake.val_share,
+        "test": intake.test_share,
+    }
+
+
+def _empty(found: Collection[Split], intake: Intake) -> dict[Split, float]:
+    """Splits that should have a share and are not among those found, with that share."""
+    return {split: share for split, share in _shares(intake).items() if share > 0 and split not in found}
+
+
+def _advice(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> str:
+    """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
+    for seed in range(SEEDS_TRIED):
+        other = replace(intake, seed=seed)
+        if not _empty({_decided(episode, fixed, other) for episode in observed}, other):
+            return f"set prepare.seed to {seed} (which gives each split some), "
+    return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
+
+
+def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | None]) -> None:
+    starts = {
+        index: identity
+        for index, episode in enumerate(episodes)
+        if episode.source == "dream" and (identity := _start(episode))
+    }
+    asked = set(starts.values())
+    if not asked:
+        return
+    found = {
+        episode.identity: split
+        for episode, split in zip(episodes, splits, strict=True)
+        if split and episode.source == "observed" and episode.identity in asked
+    }
+    for index, identity in starts.items():
+        if found.get(identity) != "train":
+            raise ValueError(
+                f"{_who(episodes[index])}: starts from episode {identity}, which is "
+                f"{found.get(identity, 'not in the logs or left out')}, expected one that is trained on; dream again "
+                "(dvc repro dreams), or remove this dream"
+            )
+
+
+def _start(dream: Kept) -> str | None:
+    """The identity of the episode that a dream says it starts from."""
+    start = dream.provenance.get("start")
+    if start is None:
+        return None
+    if not isinstance(start, Mapping) or not {"agent_id", "episode"} <= set(start):
+        raise ValueError(
+            f"{_who(dream)}: meta.start is {canonical(start)}, expected an object with agent_id and episode"
+        )
+    for key in ("segment", "frame"):
+        if type(start.get(key, 0)) is not int or start.get(key, 0) < 0:
+            raise ValueError(
+                f"{_who(dream)}: meta.start.{key} is {canonical(start[key])}, expected an integer from 0, or no such "
+                "key"
+            )
+    return identity_of(start["agent_id"], str(start["episode"]))
+
+
+def _who(dream: Kept) -> str:
+    return f"dream {dream.name!r} of agent {dream.agent_id!r}"

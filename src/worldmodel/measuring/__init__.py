@@ -1,1 +1,0 @@
-"""What predictions, dreams and the exported bundle are worth."""

@@ -1,0 +1,75 @@
+"""Losses: pure functions of (prediction, target, weight). Dimension key as in model.py."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldmodel.model.world_model import Prediction
+
+TEMPERATURE = 0.1  # of cosines in info_nce: the best of those compared in SimCLR (arXiv 2002.05709, table 5)
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of values [B, K, ...] under weight [B, K]; frames of weight 0 do not exist, and the mean of none is 0."""
+    per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
+    return (per_frame * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def squared_error(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean squared error, standardized units squared."""
+    return weighted_mean((prediction - target).square(), weight)
+
+
+def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor) -> Tensor:
+    """Exact Gaussian negative log-likelihood, nats a feature; error and log_std [B, K, F]."""
+    nats = 0.5 * (error * (-log_std).exp()).square() + log_std + 0.5 * math.log(2 * math.pi)
+    return weighted_mean(nats, weight)
+
+
+def spread_by(observed: Tensor, prediction: Prediction) -> Prediction:
+    """The same prediction, whose spread learns from the windows where `observed` [B] is 1: dreams have no noise."""
+    log_std = prediction.log_std
+    return prediction._replace(log_std=torch.where(observed[:, None, None] > 0, log_std, log_std.detach()))
+
+
+def world_model_loss(
+    prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor, likelihood: bool = False
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(to minimize, parts to look at): squared error plus the likelihood of the spread around it, or likelihood alone.
+
+    Beside the squared error the spread sees a detached error: the mean is a least-squares fit whatever the spread does.
+    By likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
+    that of one more feature.
+    """
+    error = squared_error(prediction.features, features, weight)
+    missed = features - prediction.features
+    nats = negative_log_likelihood(missed if likelihood else missed.detach(), prediction.log_std, weight)
+    parts = {"mse": error, "nll": nats}
+    total = nats if likelihood else error + nats
+    if prediction.rewards is not None and rewards is not None:
+        parts["reward"] = squared_error(prediction.rewards, rewards, weight)
+        total = total + parts["reward"] / features.shape[-1]
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor, weight: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, I)) in nats a window, mean and log_variance [B, C], weight [B, K].
+
+    A window counts by the sum of its frames' weights, as it does in the errors of its frames.
+    """
+    nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
+    return weighted_mean(nats[:, None].expand_as(weight), weight)
+
+
+def info_nce(predicted: Tensor, encoded: Tensor, weight: Tensor) -> Tensor:
+    """InfoNCE (arXiv 1807.03748): nats to tell each window's own `encoded` from those of the batch, [B, C] and [B].
+
+    Scores are cosines over TEMPERATURE. Windows of weight 0 are neither asked for nor offered.
+    """
+    scores = F.normalize(predicted, dim=-1) @ F.normalize(encoded, dim=-1).T / TEMPERATURE
+    own = torch.arange(len(scores), device=scores.device)
+    missing = (weight == 0) & (own[:, None] != own)  # its own one stays: a row of minus infinity has no likelihood
+    nats = F.cross_entropy(scores.masked_fill(missing, -math.inf), own, reduction="none")
+    return weighted_mean(nats[:, None], weight[:, None])

@@ -1,0 +1,59 @@
+"""Where a training stands, beside its model and optimizer: losses, the best weights, and all of it as a State."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from worldmodel.checkpoints.checkpoint import State
+from worldmodel.model.learner import Selected
+from worldmodel.model.snapshot import restore, snapshot
+from worldmodel.model.world_model import WorldModel
+
+
+@dataclass
+class Course:
+    best: Selected
+    total: Tensor  # [losses], summed since the last look
+    since: int = 0  # steps since the last look
+    step: int = 0  # steps taken
+    seconds: float = 0.0  # spent on steps alone, by all processes that took them
+    losses: list[tuple[int, str, float]] = field(default_factory=list)  # step, series, mean since the look before
+
+    def add(self, losses: Tensor, seconds: float) -> None:
+        """One step was taken."""
+        self.total, self.since, self.step = self.total + losses, self.since + 1, self.step + 1
+        self.seconds += seconds
+
+    def means(self) -> list[float]:
+        """Of each loss since the last look."""
+        found: list[float] = (self.total / self.since).tolist()
+        return found
+
+    def look(self, now: Selected, series: Sequence[str]) -> None:
+        """Keep the better weights, log the losses; an error on val windows is logged where there are any."""
+        self.best = self.best.or_better(now)
+        self.losses += [(self.step, name, mean) for name, mean in zip(series, self.means(), strict=True)]
+        self.losses += [(self.step, "val", now.error)] if now.error != math.inf else []
+        self.total, self.since = torch.zeros_like(self.total), 0
+
+    def state(self, model: WorldModel, optimizer: Optimizer) -> State:
+        numbers, tensors = snapshot(model, optimizer, self.best)
+        here = {"step": self.step, "since": self.since, "seconds": self.seconds, "losses": self.losses}
+        return State(numbers | here, tensors | {"total": self.total})
+
+    @staticmethod
+    def resumed(state: State, model: WorldModel, optimizer: Optimizer, device: torch.device) -> "Course":
+        """Fills model and optimizer as well."""
+        numbers = state.numbers
+        return Course(
+            best=restore(model, optimizer, state),
+            total=state.tensors["total"].to(device),
+            since=numbers["since"],
+            step=numbers["step"],
+            seconds=numbers["seconds"],
+            losses=[(step, name, loss) for step, name, loss in numbers["losses"]],
+        )

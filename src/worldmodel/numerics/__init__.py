@@ -1,0 +1,1 @@
+"""How numbers are computed, so that they are the same on every machine."""

@@ -1,0 +1,81 @@
+"""Dreams beside what the log has from the same frames on. Dimension key: T frames, F features."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.packing import PackedData
+from worldmodel.arrays.scaler import Floats, Scaler
+from worldmodel.arrays.windows import Packed
+
+SAMPLE = 3000  # dreams, and observed episodes
+SEED = 0  # of the sample
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pair:
+    agent_id: str
+    name: str  # of the dream
+    begin: int  # frame of the log that both begin at
+    real: Floats  # [T, F], standardized units
+    dream: Floats  # [T, F]
+    apart: float  # mean squared difference after the history, standardized units
+
+
+@dataclass(frozen=True)
+class Dreamed:
+    pairs: tuple[Pair, ...]  # the nearest, the one in the middle and the farthest
+    history: int  # frames that a dream begins with, as logged but for a little noise
+    observed_change: Doubles  # [F] spread of a feature's change from frame to frame, standardized units
+    dreamed_change: Doubles  # [F]
+
+
+def compare(data: PackedData, history: int) -> Dreamed | None:
+    """None without dreams."""
+    packed = data.packed
+    dreams, observed = (_sampled(packed, source) for source in ("dream", "observed"))
+    if not len(dreams) or not len(observed):
+        return None
+    pairs = sorted(_pairs(packed, dreams, history), key=lambda pair: (pair.apart, pair.name))
+    chosen = {0, len(pairs) // 2, len(pairs) - 1} if pairs else set[int]()
+    return Dreamed(
+        tuple(pairs[number] for number in sorted(chosen)),
+        history,
+        _change(packed.features[packed.rows(episode)] for episode in observed),
+        _change(packed.features[packed.rows(episode)][history - 1 :] for episode in dreams),
+    )
+
+
+def liveliest(pair: Pair, scaler: Scaler, count: int) -> list[tuple[int, Floats, Floats]]:
+    """The features that move most in reality: number, real and dreamed [T], raw units."""
+    real, dream = scaler.features.inverse(pair.real), scaler.features.inverse(pair.dream)
+    order = np.argsort(-pair.real.std(axis=0), kind="stable")[:count].tolist()
+    return [(feature, real[:, feature], dream[:, feature]) for feature in order]
+
+
+def _sampled(packed: Packed, source: str) -> NDArray[np.int64]:
+    found = packed.where("train", source)
+    return found[np.sort(np.random.default_rng(SEED).permutation(len(found))[:SAMPLE])]
+
+
+def _pairs(packed: Packed, dreams: Iterable[int], history: int) -> Iterator[Pair]:
+    labels = packed.labels
+    pieces = {labels.origins[episode]: episode for episode in packed.where("train")}
+    for dream in dreams:
+        origin, begin = pieces.get(labels.origins[dream]), labels.begins[dream]
+        if origin is None:
+            continue
+        start, length = packed.starts[origin] + begin, min(packed.lengths[dream], packed.lengths[origin] - begin)
+        if length <= history:
+            continue
+        real, own = packed.features[start : start + length], packed.features[packed.rows(dream)][:length]
+        apart = float(np.square(real[history:].astype(np.float64) - own[history:]).mean())
+        yield Pair(labels.agents[dream], labels.names[dream], begin, real, own, apart)
+
+
+def _change(episodes: Iterable[Floats]) -> Doubles:
+    spread: Doubles = np.concatenate([np.diff(episode.astype(np.float64), axis=0) for episode in episodes]).std(axis=0)
+    return spread

@@ -1,0 +1,69 @@
+"""The latent space: z of sampled windows on the two principal directions of observed ones.
+
+Dimension key: W windows, Z latent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.arrays.windows import Windows, windows
+from worldmodel.evaluation.scoring import chunks, raw_inputs
+from worldmodel.report.scored import Scored
+
+SAMPLE = 2000  # windows of a kind
+SEED = 0  # of the sample
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Latents:
+    held_out: Doubles  # [W, 2]
+    agents: Sequence[str]  # [W], of held_out
+    observed: Doubles  # [W, 2], train
+    dreamed: Doubles  # [W, 2], train
+    explained: tuple[float, float]  # share of the variance of z along each direction
+
+
+def project(scored: Scored) -> Latents:
+    """The directions are those of observed train windows: dreams do not turn the picture."""
+    packed, history, horizon = scored.data.packed, scored.held_out.history, scored.held_out.horizon
+    observed, dreamed = (
+        windows(packed, packed.where("train", source), history, horizon) for source in ("observed", "dream")
+    )
+    shown = [_sampled(each) for each in (scored.held_out, observed, dreamed)]
+    held_out_z, observed_z, dreamed_z = (_encoded(scored, each) for each in shown)
+    known = observed_z if len(observed_z) > 1 else held_out_z
+    center = known.mean(axis=0)
+    directions, explained = _principal(known - center)
+    return Latents(
+        held_out=(held_out_z - center) @ directions,
+        agents=[packed.labels.agents[episode] for episode in shown[0].episode],
+        observed=(observed_z - center) @ directions,
+        dreamed=(dreamed_z - center) @ directions,
+        explained=explained,
+    )
+
+
+def _sampled(given: Windows) -> Windows:
+    return given.at(np.sort(np.random.default_rng(SEED).permutation(len(given))[:SAMPLE]))
+
+
+def _encoded(scored: Scored, given: Windows) -> Doubles:
+    """[W, Z]"""
+    model, parts = scored.predictors.model, [np.empty((0, scored.predictors.model.z_dim))]
+    for batch in chunks(given):
+        history, past, _ = raw_inputs(batch, scored.predictors.scaler)
+        parts.append(model.encode(history, past if past.size else None).astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _principal(centered: Doubles) -> tuple[Doubles, tuple[float, float]]:
+    """Two directions [Z, 2], each with its largest entry above 0, and the share of the variance along each."""
+    spread, directions = np.linalg.eigh(centered.T @ centered)
+    leading = directions[:, ::-1][:, :2]
+    signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(2)])
+    total = max(float(spread.sum()), np.finfo(float).tiny)
+    return leading * signs, (float(spread[-1]) / total, float(spread[-2]) / total)

@@ -1,1 +1,0 @@
-"""What every stage stands on: its outer edge, numerics, whole files, hashes, clocks."""

@@ -1,0 +1,1 @@
+"""The six stages of the pipeline, one function and one command line each."""

@@ -1,0 +1,88 @@
+"""offline logs -> dreams: canonical JSONL of episodes that a teacher imagined, a simulator of the user's computed, or
+that the log holds already (the control).
+
+All of them see observed train episodes and nothing else; the split is the one that prepare uses.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from worldmodel.arrays.packing import labels_of, pack, sample_of
+from worldmodel.arrays.scaler import fit
+from worldmodel.checkpoints.checkpoint import Checkpoints, held_for
+from worldmodel.core import params
+from worldmodel.core.fingerprint import import_closure
+from worldmodel.core.options import PATH, params_option
+from worldmodel.core.stage_run import begin
+from worldmodel.dreams.dreamer import generate_dreams
+from worldmodel.dreams.realism import Realism, realism, told
+from worldmodel.episodes.schema import ActionSpace, Episode, Split
+from worldmodel.logs.reader import read_logs, write_jsonl
+from worldmodel.logs.rejects import require_few_rejects
+from worldmodel.logs.split import assign
+from worldmodel.numerics import setup
+from worldmodel.numerics.isolation import portable
+
+LIBRARIES = ("numba", "numpy", "torch")
+FILE = "dreams.jsonl"
+DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
+
+
+@portable
+def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoints | None = None) -> None:
+    """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
+    device = setup.configure(settings.train)
+    observed, space = read_observed(logs, settings.prepare)
+    train = observed["train"]
+    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device, kept)
+    write_jsonl(out / FILE, dreamed)
+    frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
+    print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
+    found_out = _realism(train, dreamed, space, settings)
+    if found_out:
+        print(told(found_out))
+
+
+def read_observed(logs: Path, intake: params.Intake) -> tuple[dict[Split, list[Episode]], ActionSpace]:
+    """Observed episodes by split, less what train_episodes leaves out. Raises ValueError for bad logs."""
+    found = read_logs([logs], intake.max_gap_s)
+    require_few_rejects(found, intake.max_rejected_share)
+    by_split: dict[Split, list[Episode]] = {"train": [], "val": [], "test": []}
+    for episode, split in zip(found.episodes, assign(found.episodes, intake), strict=True):
+        if split is not None and episode.source == "observed":
+            by_split[split].append(episode)
+    return by_split, found.action_space
+
+
+def _realism(
+    train: Sequence[Episode], dreamed: Sequence[Episode], space: ActionSpace, settings: params.DreamsStage
+) -> Realism | None:
+    """What validate will measure, told before anyone trains on these dreams."""
+    episodes = [*train, *dreamed]
+    samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in episodes]
+    scales = settings.normalize
+    scaler = fit(samples[: len(train)], scales.method, scales.min_std, one_hot=space.kind == "discrete")
+    packed = pack(samples, scaler, labels_of(episodes, ["train"] * len(episodes)))
+    return realism(packed, settings.train.history, settings.dreams.length)
+
+
+def _simulator(settings: params.Dreams) -> dict[str, Path]:
+    """The file of the user's function, where it is used and lies in the project's folder, and what that imports."""
+    entry = Path(*settings.simulator.split(":")[0].split(".")).with_suffix(".py")
+    if settings.source != "simulator" or not entry.is_file():
+        return {}
+    return {path.as_posix(): path for path in import_closure(entry, [Path(), entry.parent])}
+
+
+@click.command(help="Let a teacher or a simulator dream from the train split, or repeat it.")
+@click.option("--logs", type=PATH, required=True, help="Folder of observed logs.")
+@click.option("--out", type=PATH, required=True, help="Folder for dreams.jsonl.")
+@params_option
+def command(logs: Path, out: Path, params_file: Path) -> None:
+    settings = params.load(params_file, params.DreamsStage)
+    inputs = {"logs": logs} | _simulator(settings.dreams)
+    task = begin("dreams", settings, inputs, LIBRARIES)
+    with held_for(task) as kept, task.watched(params_file):
+        dreams(logs, out, settings, kept)

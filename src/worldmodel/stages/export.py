@@ -1,0 +1,79 @@
+"""artifacts/train, artifacts/normalizer.json -> artifacts/worldmodel/<run-id>: what users take away.
+
+The run-id is made of everything that the bundle depends on, and of no time and no host.
+"""
+
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import yaml
+
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.client import ENCODER, PREDICTOR
+from worldmodel.core import params
+from worldmodel.core.atomic import replacing
+from worldmodel.core.fingerprint import sha256
+from worldmodel.core.options import PATH, params_option
+from worldmodel.core.stage_run import StageRun, begin
+from worldmodel.export.card import model_card
+from worldmodel.export.graph import encoder_graph, predictor_graph
+from worldmodel.model.artifact import MANIFEST, WEIGHTS, read_trained, write_manifest
+
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
+
+
+def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportStage) -> Path:
+    """Write the bundle in place of any earlier one and return its folder.
+
+    Raises ValueError where the weights were trained with other scales or params.
+    """
+    found, scaler = read_trained(trained), Scaler.read(normalizer)
+    if found.manifest["arguments"] != asdict(settings.train):
+        raise ValueError(f"{trained}: trained with other params than the `train` section has; run `dvc repro train`")
+    if found.manifest["data"]["normalizer"] != sha256(normalizer):
+        raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
+    task = _task(trained, normalizer, settings)
+    manifest, run_id = found.manifest | {"exported": task.depends_on}, task.run_id
+    bundle = out / run_id
+    kind, opset = found.manifest["action_kind"], settings.export.opset
+    files = {
+        ENCODER: encoder_graph(found.model, scaler, kind, opset),
+        PREDICTOR: predictor_graph(found.model, scaler, kind, opset),
+        WEIGHTS: (trained / WEIGHTS).read_bytes(),
+        "normalizer.json": normalizer.read_bytes(),
+        "params.yaml": yaml.safe_dump(asdict(settings), sort_keys=False).encode(),
+        "README.md": model_card(run_id, found, settings).encode(),
+    }
+    _remove_earlier(out)
+    for name, content in files.items():
+        with replacing(bundle / name) as temporary:
+            temporary.write_bytes(content)
+    write_manifest(bundle / MANIFEST, {"run_id": run_id} | manifest)
+    print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
+    return bundle
+
+
+def _task(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:
+    return begin("export", settings, {"trained": trained, "normalizer": normalizer}, LIBRARIES)
+
+
+def _remove_earlier(out: Path) -> None:
+    """Bundles and nothing else: the folder may hold what is not ours."""
+    for earlier in out.glob("*"):
+        if RUN_ID.fullmatch(earlier.name):
+            shutil.rmtree(earlier)
+
+
+@click.command(help="Turn a trained model into a bundle with ONNX graphs.")
+@click.option("--trained", type=PATH, required=True, help="Folder that train wrote.")
+@click.option("--normalizer", type=PATH, required=True, help="Scales that normalize wrote.")
+@click.option("--out", type=PATH, required=True, help="Folder for the bundle's folder.")
+@params_option
+def command(trained: Path, normalizer: Path, out: Path, params_file: Path) -> None:
+    settings = params.load(params_file, params.ExportStage)
+    with _task(trained, normalizer, settings).watched(params_file):
+        export(trained, normalizer, out, settings)

@@ -1,0 +1,85 @@
+"""logs, dreams -> prepared episodes (out/manifest.json, out/episodes/) and out/rejects.csv.
+
+One rule: a row of the input becomes a frame of an episode or a line of rejects.csv; no transition crosses a hole.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from worldmodel.core.options import PATH, params_option
+from worldmodel.core.params import Intake, Prepare, PrepareStage, load
+from worldmodel.core.stage_run import begin
+from worldmodel.episodes.schema import Episode, Split
+from worldmodel.episodes.spool import Spool, Spooled
+from worldmodel.logs.files import Location, location, log_files
+from worldmodel.logs.reader import Kept, Logs, collect_logs
+from worldmodel.logs.rejects import by_reason, require_few_rejects, write_rejects
+from worldmodel.logs.split import assign
+from worldmodel.store.manifest import count
+from worldmodel.store.prepared import Prepared, write_prepared
+
+LIBRARIES = ("lmdb", "numba", "numpy")
+SHOWN_AGENTS = 10
+
+
+def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepare) -> Prepared:
+    """Read, check and split everything, write it to `out`, say what was found. `dreams` may be None or an empty folder.
+
+    The episodes wait on disk for what is known at the end alone: memory need not hold them.
+
+    Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
+    """
+    with Spool.within(out) as spool:
+        found, splits = gather(logs, dreams, out, settings, spool.add)
+        prepared = write_prepared(out, found.episodes, splits, found.action_space, settings.format)
+    print(summary(prepared, found))
+    return prepared
+
+
+def gather(
+    logs: Location, dreams: Location | None, out: Path, intake: Intake, keep: Callable[[Episode], Kept]
+) -> tuple[Logs[Kept], list[Split | None]]:
+    """What `keep` makes of each episode, and its split; out/rejects.csv has the rejects even if there are too many."""
+    sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
+    found = collect_logs(sources, intake.max_gap_s, keep)
+    write_rejects(out / "rejects.csv", found.rejects)
+    require_few_rejects(found, intake.max_rejected_share)
+    return found, assign(found.episodes, intake)
+
+
+def summary(prepared: Prepared, found: Logs[Spooled]) -> str:
+    """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
+    counts = count(
+        prepared,
+        agent=lambda record: record.agent_id,
+        kind=lambda record: f"{record.source}, {record.split}",
+    )
+    agents, lines = counts["agent"], _table("", counts["kind"])
+    lines += _table("agent ", dict(list(agents.items())[:SHOWN_AGENTS]))
+    if len(agents) > SHOWN_AGENTS:
+        lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
+    left_out = len(found.episodes) - len(prepared)
+    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", *_rejected(found)])
+
+
+def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
+    return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
+
+
+def _rejected(found: Logs[Spooled]) -> list[str]:
+    counts = [f"  {count} {reason}" for reason, count in by_reason(found.rejects)]
+    return [f"rejected: {len(found.rejects)} of {found.rows} rows", *counts]
+
+
+@click.command(help="Check logs and dreams, split them, write one file an episode.")
+@click.option("--logs", type=location, required=True, help="Folder, file or address (s3://bucket/folder).")
+@click.option("--dreams", type=location, help="The same of dreams.")
+@click.option("--out", type=PATH, required=True, help="Folder for episodes, manifest and rejects.")
+@params_option
+def command(logs: Location, dreams: Location | None, out: Path, params_file: Path) -> None:
+    settings = load(params_file, PrepareStage)
+    inputs = {name: path for name, path in (("logs", logs), ("dreams", dreams)) if path is not None}
+    with begin("prepare", settings, inputs, LIBRARIES).watched(params_file):
+        prepare(logs, dreams, out, settings.prepare)

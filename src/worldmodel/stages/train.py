@@ -1,0 +1,201 @@
+"""packed arrays, artifacts/normalizer.json -> artifacts/train (weights, manifest), curves of loss and rho.
+
+Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from tqdm import tqdm
+
+from worldmodel.arrays.mixing import Mixture, rho_schedule
+from worldmodel.arrays.packing import read_packed
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.windows import Packed, Windows, windows
+from worldmodel.checkpoints.checkpoint import Checkpoints, held_for, listening
+from worldmodel.core import params, timing
+from worldmodel.core.fingerprint import fingerprint, sha256, stage_code
+from worldmodel.core.options import PATH, params_option
+from worldmodel.core.stage_run import begin
+from worldmodel.core.tables import six_digits
+from worldmodel.core.versions import installed
+from worldmodel.model import learner
+from worldmodel.model.artifact import Trained, write_trained
+from worldmodel.model.live_curves import write_curves
+from worldmodel.model.training_state import Course
+from worldmodel.model.world_model import Shape, WorldModel
+from worldmodel.numerics import setup
+from worldmodel.numerics.isolation import portable
+
+LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
+EVALUATIONS = 20  # looks at the val windows
+REFRESH = 25  # steps between two texts of the progress bar
+
+
+@portable
+def train(
+    normalized: Path,
+    normalizer: Path,
+    out: Path,
+    plots: Path,
+    clock: Path,
+    settings: params.Train,
+    kept: Checkpoints | None = None,
+) -> dict[str, Any]:
+    """Train one model and write it; returns its manifest.
+
+    Raises ValueError where inputs do not belong together, where there is no window, or no dream for rho.
+    """
+    device = setup.configure(settings)
+    data, scaler = read_packed(normalized), Scaler.read(normalizer)
+    data.require_scales(scaler, normalizer)
+
+    mixture, held_out = sources(data.packed, settings)
+
+    # From ridge to the selected, calibrated weights
+    model = untrained(data.packed, settings, device)
+    run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept, plots=plots)
+    learner.calibrate(model, learner.thinned(held_out), device)
+
+    # What is kept
+    manifest = {
+        "arguments": asdict(settings),
+        "shape": model.shape.to_dict(),
+        "action_kind": data.action_space.kind,
+        "data": {"arrays": data.digests, "normalizer": sha256(normalizer)},
+        "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
+        "dreams_drawn": mixture.dreams_by(settings.steps),
+        "selected": {"step": run.selected_step, "val_mse": run.selected_error},
+        "bits": setup.bits(settings, device),
+        "versions": installed(LIBRARIES),
+        "code": fingerprint(stage_code("train")),
+    }
+    write_trained(out, Trained(model.cpu().eval(), manifest))
+    timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
+    return manifest
+
+
+def sources(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
+    """What is trained on, and what is selected on."""
+    observed, dreamed = (
+        windows(packed, packed.where("train", source), settings.history, settings.horizon)
+        for source in ("observed", "dream")
+    )
+    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+    weigh = settings.dream_weighting == "confidence"
+    return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), _held_out(packed, settings)
+
+
+def _held_out(packed: Packed, settings: params.Train) -> Windows:
+    return windows(packed, packed.where("val", "observed"), settings.history, settings.horizon)
+
+
+def untrained(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
+    """The model that training starts from: seeded, and as good as ridge."""
+    shape = Shape(
+        features=packed.features.shape[1],
+        actions=packed.actions.shape[1],
+        rewards=packed.rewards is not None,
+        history=settings.history,
+        horizon=settings.horizon,
+        z_dim=settings.z_dim,
+        hidden_dim=settings.hidden_dim,
+        encoder=settings.encoder,
+        context_spread=settings.kl_weight > 0,
+    )
+    seen = learner.thinned(_held_out(packed, settings))
+    return learner.new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=seen)
+
+
+def objective(settings: params.Train, t: int) -> learner.Objective:
+    """What step t minimizes."""
+    likelihood = t >= settings.nll_start * settings.steps
+    return learner.Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training run leaves beside the weights."""
+
+    losses: list[tuple[int, str, float]]  # step; train, val or a loss of z's context; mean since the step before
+    selected_step: int
+    selected_error: float | None  # on val windows, None without them
+    steps: int
+    seconds: float  # spent on steps alone
+
+    def speed(self, batch_size: int) -> dict[str, float]:
+        per_step = self.seconds / self.steps
+        return {"ms_per_batch": 1e3 * per_step, "samples_per_s": batch_size / per_step}
+
+
+def fit(
+    model: WorldModel,
+    mixture: Mixture,
+    held_out: Windows,
+    settings: params.Train,
+    device: torch.device,
+    evaluations: int = EVALUATIONS,
+    kept: Checkpoints | None = None,
+    plots: Path | None = None,
+) -> Run:
+    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows.
+
+    Goes on from the latest of the kept checkpoints, to the same bits. The curves in `plots` grow with each look.
+    """
+    optimizer = learner.new_optimizer(model)
+    asked = objective(settings, 0).names
+    shown, series = ("mse", *asked), ("train", *asked)
+    begun = kept.latest() if kept else None
+    course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
+    if begun and plots:
+        write_curves(plots, course, mixture)
+    bar = tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0)
+    with listening(kept), bar as progress:
+        for t in range(course.step, settings.steps):
+            begin = time.perf_counter()
+            batch = learner.to_device(mixture.batch(t), device)
+            rate = learner.learning_rate(t, settings.steps, settings.lr)
+            parts = learner.update(model, optimizer, batch, rate, objective(settings, t))
+            course.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
+            if (t + 1) % REFRESH == 0:
+                means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]
+                speed = settings.batch_size * (t + 1) / course.seconds
+                progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
+            if learner.due(t, settings.steps, evaluations):
+                course.look(learner.Selected.at(model, held_out, t + 1, device), series)
+                if plots:
+                    write_curves(plots, course, mixture)
+            if kept and kept.due(t + 1):
+                kept.save(t + 1, course.state(model, optimizer))
+            progress.update()
+    model.load_state_dict(course.best.weights)
+    error = learner.choose_fading(model, held_out, device)
+    return Run(course.losses, course.best.step, _known(error), settings.steps, course.seconds)
+
+
+def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> Course:
+    return Course(learner.Selected.at(model, held_out, 0, device), torch.zeros(losses, device=device))
+
+
+def _known(error: float) -> float | None:
+    return six_digits(error) if math.isfinite(error) else None
+
+
+@click.command(help="Train one world model on packed episodes.")
+@click.option("--normalized", type=PATH, required=True, help="Folder of packed arrays.")
+@click.option("--normalizer", type=PATH, required=True, help="Scales that normalize wrote.")
+@click.option("--out", type=PATH, required=True, help="Folder for weights and manifest.")
+@click.option("--plots", type=PATH, required=True, help="Folder for loss.csv and rho.csv.")
+@click.option("--timing", type=PATH, required=True, help="File for what the clock says.")
+@params_option
+def command(normalized: Path, normalizer: Path, out: Path, plots: Path, timing: Path, params_file: Path) -> None:
+    settings = params.load(params_file, params.TrainStage)
+    inputs = {"normalized": normalized, "normalizer": normalizer}
+    task = begin("train", settings, inputs, LIBRARIES)
+    with held_for(task) as kept, task.watched(params_file):
+        train(normalized, normalizer, out, plots, timing, settings.train, kept)

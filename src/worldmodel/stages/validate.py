@@ -1,0 +1,124 @@
+"""bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
+
+Runs the ONNX files as `control` does, on observed test episodes, beside the floors. It measures and never judges.
+Of val episodes, which weights were chosen on, it only lists errors (episodes.csv).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worldmodel.arrays.packing import PackedData, read_packed
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.windows import Windows, windows
+from worldmodel.client import WorldModel
+from worldmodel.core import params, timing
+from worldmodel.core.atomic import replacing
+from worldmodel.core.options import PATH, params_option
+from worldmodel.core.stage_run import begin
+from worldmodel.core.tables import rounded
+from worldmodel.dreams import rarity
+from worldmodel.dreams.realism import realism, told
+from worldmodel.evaluation import latency, metrics
+from worldmodel.evaluation import parity as equivalence
+from worldmodel.evaluation import plots as curves
+from worldmodel.evaluation.scoring import Predictors, score
+from worldmodel.model.artifact import read_compute, read_trained
+from worldmodel.model.baselines import train_ridge
+from worldmodel.numerics import setup
+from worldmodel.numerics.isolation import portable
+
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
+
+
+@portable
+def validate(
+    bundles: Path, normalized: Path, out: Path, plots: Path, clock: Path, settings: params.Validate
+) -> dict[str, Any]:
+    """Measure the bundle and write metrics, plots and timing; returns the metrics.
+
+    Raises ValueError where the inputs do not belong together or no test episode is long enough.
+    """
+    model = WorldModel.load(bundles)
+    bundle = bundles / model.run_id
+    setup.configure(read_compute(bundle))
+    trained, scaler, data = read_trained(bundle), Scaler.read(bundle / "normalizer.json"), read_packed(normalized)
+    data.require_scales(scaler, bundle / "normalizer.json")
+    held_out = _test_windows(data, model, settings.horizon)
+
+    # Errors of model and floors on held-out windows
+    predictors = Predictors(model, scaler, train_ridge(data.packed))
+    scores = score(predictors, held_out)
+    by_episode = metrics.episodes(scores, data.packed.labels)
+    by_agent = metrics.agents(by_episode)
+    difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
+    rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
+    dreamlike = realism(data.packed, model.history, model.horizon)
+    found = metrics.quality(scores, by_agent) | {
+        "rare": metrics.errors(scores, rare),
+        "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
+        "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
+    }
+    with replacing(out) as temporary:
+        temporary.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    # Plots and the clock
+    curves.write_horizon(plots / "horizon.csv", scores)
+    curves.write_coverage(plots / "coverage.csv", scores)
+    curves.write_agents(plots / "agents.csv", by_agent)
+    val = _windows(data, model, settings.horizon, "val")
+    also = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
+    curves.write_episodes(plots / "episodes.csv", [*also, *by_episode])
+    curves.write_realism(plots / "realism.csv", dreamlike)
+    curves.write_predicted(plots / "predicted.csv", predictors, held_out, by_agent[0].worst)
+    timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
+    print(summary(found, bundle))
+    if dreamlike:
+        print(told(dreamlike))
+    return found
+
+
+def summary(found: dict[str, Any], bundle: Path) -> str:
+    """What a user wants to know first."""
+    error, floors, skill = found["mse"]["mean"], found["baseline"], found["skill"]
+    onnx = "equals torch" if found["onnx"]["equivalent"] else "DIFFERS FROM TORCH"
+    return (
+        f"error {error:.4f} on held-out episodes (standardized units squared, mean over the horizon)\n"
+        f"ridge {floors['linear']['mse']:.4f}: the model explains {skill['vs_linear']:.1%} of its error\n"
+        f"hold-last {floors['persistence']['mse']:.4f}: {skill['vs_persistence']:.1%}\n"
+        f"90 % intervals hold {found['coverage']['p90']:.1%}\n"
+        f"ONNX {onnx} within {found['onnx']['max_abs_diff']:.0e}\n"
+        f"bundle: {bundle}"
+    )
+
+
+def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
+    if horizon > model.horizon:
+        raise ValueError(f"validate.horizon is {horizon}, the bundle predicts {model.horizon} frames (train.horizon)")
+    held_out = _windows(data, model, horizon, "test")
+    if not len(held_out):
+        raise ValueError(
+            f"no observed test episode has more than {model.history} frames: log longer ones, "
+            "raise prepare.test_share, or mark some with meta.split = test"
+        )
+    return held_out
+
+
+def _windows(data: PackedData, model: WorldModel, horizon: int, split: str) -> Windows:
+    return windows(data.packed, data.packed.where(split), model.history, horizon)
+
+
+@click.command(help="Measure a bundle on observed test episodes.")
+@click.option("--bundles", type=PATH, required=True, help="Folder that export wrote.")
+@click.option("--normalized", type=PATH, required=True, help="Folder of packed arrays.")
+@click.option("--out", type=PATH, required=True, help="File for the metrics.")
+@click.option("--plots", type=PATH, required=True, help="Folder for the CSV files of its plots.")
+@click.option("--timing", type=PATH, required=True, help="File for what the clock says.")
+@params_option
+def command(bundles: Path, normalized: Path, out: Path, plots: Path, timing: Path, params_file: Path) -> None:
+    settings = params.load(params_file, params.ValidateStage)
+    inputs = {"bundles": bundles, "normalized": normalized}
+    with begin("validate", settings, inputs, LIBRARIES).watched(params_file):
+        validate(bundles, normalized, out, plots, timing, settings.validate)

@@ -1,0 +1,77 @@
+"""manifest.json of prepared episodes: what describes the data set, and a record for each episode."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from worldmodel.core.listing import write_listing
+from worldmodel.episodes.schema import ActionSpace, Source, Split, identity_of
+from worldmodel.episodes.table import Table
+from worldmodel.store.shards import SUFFIX
+
+MANIFEST = "manifest.json"
+FILE_NAME = re.compile(r"[0-9a-f]{16}\.npz")
+SHARD_NAME = re.compile(r"(observed|dream)-\d{5,}\.lmdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One episode as the manifest describes it."""
+
+    file: str
+    agent_id: str
+    name: str
+    segment: int
+    source: Source
+    split: Split
+    frames: int
+    terminal: bool
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    shard: str = ""  # the file that holds `file`; empty where it is a file of its own
+
+    def __post_init__(self) -> None:
+        if not FILE_NAME.fullmatch(self.file):
+            raise ValueError(f"file is {self.file!r}, expected 16 hex digits and .npz")
+        if self.shard and not SHARD_NAME.fullmatch(self.shard):
+            raise ValueError(f"shard is {self.shard!r}, expected observed or dream, a number and {SUFFIX}")
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.agent_id, self.name)
+
+
+COLUMNS = [column.name for column in fields(Record)]
+
+
+def write_manifest(path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace) -> None:
+    """The records are gone over twice."""
+    head = {
+        "action": asdict(action_space),
+        "counts": count(
+            records,
+            agent=lambda record: record.agent_id,
+            source=lambda record: record.source,
+            split=lambda record: record.split,
+        ),
+        "feature_count": table.features.shape[1],
+        "rewards": table.rewards is not None,
+    }
+    write_listing(path, head, "episodes", map(_entry, records), pad=2)
+
+
+def _entry(record: Record) -> dict[str, Any]:
+    found = {column: getattr(record, column) for column in COLUMNS}
+    return {column: value for column, value in found.items() if value or column not in ("provenance", "shard")}
+
+
+def count(records: Iterable[Record], **by: Callable[[Record], str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Episodes and frames for each value of each key."""
+    counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in by}
+    for record in records:
+        for name, key in by.items():
+            entry = counts[name].setdefault(key(record), {"episodes": 0, "frames": 0})
+            entry["episodes"] += 1
+            entry["frames"] += record.frames
+    return counts

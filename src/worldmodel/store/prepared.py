@@ -1,0 +1,238 @@
+"""Prepared episodes on disk: manifest.json, and one NPZ for each episode: a file of its own, or one of many in a shard.
+
+The manifest is written last, so that a folder without one is unfinished.
+"""
+
+import hashlib
+import io
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from worldmodel.core.listing import read_listing
+from worldmodel.episodes.frame import Float32
+from worldmodel.episodes.schema import ActionSpace, Split, canonical
+from worldmodel.episodes.spool import Kept
+from worldmodel.episodes.table import Table
+from worldmodel.store.manifest import MANIFEST, Record, write_manifest
+from worldmodel.store.npz import npz_bytes, read_npz
+from worldmodel.store.shards import SUFFIX, Item, read_shard, write_shards
+
+Format = Literal["npz", "lmdb"]
+
+EPISODES = "episodes"
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What one episode's file holds; what actions[t], taken in state features[t], does shows in features[t+1]."""
+
+    timestamps: NDArray[np.float64]  # [T] seconds
+    features: Float32  # [T, F] raw units
+    actions: Float32 | None  # [T, A] raw units or one-hot
+    rewards: Float32 | None  # [T]
+    confidence: Float32 | None  # [T] 0..1, dreams that state it
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of prepared episodes; records, in canonical order, and arrays are read when asked for."""
+
+    folder: Path
+    feature_count: int
+    action_space: ActionSpace
+    has_rewards: bool
+    count: int
+
+    def __iter__(self) -> Iterator[Record]:
+        return _read_records(self.folder)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def load(self, record: Record) -> Arrays:
+        """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
+        path = self.folder / EPISODES / (record.shard or record.file)
+        t, f, a = record.frames, self.feature_count, self.action_space.size
+        found = _read(path, record, t * (8 + 4 * (f + a + 2)))
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
+        if a:
+            expected["actions"] = ("<f4", (t, a))
+        if self.has_rewards:
+            expected["rewards"] = ("<f4", (t,))
+        if record.source == "dream" and "confidence" in found:
+            expected["confidence"] = ("<f4", (t,))
+        shapes = {name: (array.dtype.str, array.shape) for name, array in found.items()}
+        if shapes != expected:
+            raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; run dvc repro prepare")
+        optional = {name: found.get(name) for name in ("actions", "rewards", "confidence")}
+        return Arrays(timestamps=found["timestamps"], features=found["features"], **optional)
+
+
+def write_prepared(
+    folder: Path,
+    episodes: Sequence[Kept],
+    splits: Sequence[Split | None],
+    action_space: ActionSpace,
+    form: Format = "npz",
+) -> Prepared:
+    """Write the episodes that have a split, in place of what an earlier call wrote; the same bytes in every folder.
+
+    Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
+    """
+    chosen = array("q", (index for index, split in enumerate(splits) if split is not None))
+    if not chosen:
+        raise ValueError("no episode to write, expected one or more that have a split")
+    numbers = np.zeros(len(episodes), np.uint64)
+    numbers[chosen] = [_number(episodes[index]) for index in chosen]
+    records = _Chosen(episodes, splits, _in_order(episodes, chosen), numbers)
+    _require_distinct(records)
+    _remove_earlier(folder)
+    if form == "lmdb":
+        records = replace(records, shards=dict(write_shards(folder / EPISODES, records.files(chosen, action_space))))
+    else:
+        within = folder / EPISODES
+        for _, file, content in records.files(records.order, action_space):
+            (within / file).write_bytes(content)
+    table = episodes[chosen[0]].table()
+    write_manifest(folder / MANIFEST, records, table, action_space)
+    return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, len(chosen))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The episodes that have a split: records, in canonical order, and content of files, each in its turn."""
+
+    episodes: Sequence[Kept]
+    splits: Sequence[Split | None]
+    order: Sequence[int]
+    numbers: NDArray[np.uint64]  # that name the files, by index of the episode
+    shards: Mapping[str, str] = field(default_factory=dict)  # by file
+
+    def __iter__(self) -> Iterator[Record]:
+        for index in self.order:
+            file = self._file(index)
+            yield self._record(index, file, self.shards.get(file, ""))
+
+    def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
+        """Source, name and content of each episode's file, in the order given; observed ones first."""
+        ordered = sorted(order, key=lambda index: self.episodes[index].source == "dream")
+        for index in tqdm(ordered, desc="episodes", unit="episode", disable=None):
+            episode = self.episodes[index]
+            yield episode.source, self._file(index), npz_bytes(_arrays(episode.table(), action_space))
+
+    def _file(self, index: int) -> str:
+        return f"{self.numbers[index]:016x}.npz"
+
+    def _record(self, index: int, file: str, shard: str) -> Record:
+        episode, split = self.episodes[index], self.splits[index]
+        assert split is not None
+        return Record(
+            file=file,
+            agent_id=episode.agent_id,
+            name=episode.name,
+            segment=episode.segment,
+            source=episode.source,
+            split=split,
+            frames=episode.length,
+            terminal=episode.terminal,
+            provenance=episode.provenance,
+            shard=shard,
+        )
+
+
+def _in_order(episodes: Sequence[Kept], chosen: Iterable[int]) -> "array[int]":
+    """Observed ones first, by agent, name and segment: one key after the other, which makes no new objects."""
+    order = list(chosen)
+    order.sort(key=lambda index: episodes[index].segment)
+    order.sort(key=lambda index: episodes[index].name)
+    order.sort(key=lambda index: episodes[index].agent_id)
+    order.sort(key=lambda index: episodes[index].source == "dream")
+    return array("q", order)
+
+
+def _number(episode: Kept) -> int:
+    identity = canonical([episode.source, episode.identity, episode.segment])
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
+
+
+def _require_distinct(records: _Chosen) -> None:
+    number, count = np.unique(records.numbers[records.order], return_counts=True)
+    if count.max() > 1:
+        file = f"{number[count.argmax()]:016x}.npz"
+        same = [
+            f"{record.source} {record.identity} segment {record.segment}" for record in records if record.file == file
+        ]
+        raise ValueError(f"{', '.join(same)}: {count.max()} episodes would be {file}, expected distinct segments")
+
+
+def _arrays(table: Table, action_space: ActionSpace) -> dict[str, NDArray[Any]]:
+    arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Unlink rather than overwrite: the files may be links into a cache."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in (folder / EPISODES).glob("*"):
+        if path.suffix in (".npz", SUFFIX):
+            path.unlink()
+    (folder / EPISODES).mkdir(parents=True, exist_ok=True)
+
+
+def read_prepared(folder: Path) -> Prepared:
+    """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
+    if not (folder / MANIFEST).exists():
+        raise ValueError(f"{folder / MANIFEST}: no such file; expected prepared episodes, run dvc repro prepare")
+    with _naming(folder / MANIFEST):
+        found, _ = read_listing(folder / MANIFEST, EPISODES)
+        space, counts = ActionSpace(**found["action"]), found["counts"]["source"]
+        count = sum(each["episodes"] for each in counts.values())
+        prepared = Prepared(folder, found["feature_count"], space, found["rewards"], count)
+    _require_files(prepared)
+    return prepared
+
+
+def _read_records(folder: Path) -> Iterator[Record]:
+    with _naming(folder / MANIFEST):
+        for item in read_listing(folder / MANIFEST, EPISODES)[1]:
+            yield Record(**item)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What a manifest does not hold is told with its name."""
+    try:
+        yield
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a manifest of prepared episodes ({error!r}); run dvc repro prepare") from None
+
+
+def _require_files(prepared: Prepared) -> None:
+    shards = dict.fromkeys(record.shard for record in prepared if record.shard)
+    files = shards or (record.file for record in prepared)
+    missing = [file for file in files if not (prepared.folder / EPISODES / file).is_file()]
+    if missing:
+        raise ValueError(
+            f"{prepared.folder / EPISODES}: {len(missing)} of {len(shards) or len(prepared)} files that {MANIFEST} "
+            f"lists are missing, {missing[0]} first; run dvc repro prepare"
+        )
+
+
+def _read(path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:
+    try:
+        content = read_shard(path, record.file) if record.shard else path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run dvc repro prepare") from None
+    try:
+        return read_npz(io.BytesIO(content), most)
+    except ValueError as error:
+        kind = f"holds {record.file}, not" if record.shard else "not"
+        raise ValueError(f"{path}: {kind} a readable NPZ ({error}); run dvc repro prepare") from None

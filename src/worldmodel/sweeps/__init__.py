@@ -1,0 +1,1 @@
+"""Many runs of the pipeline with other params, through DVC's queue."""

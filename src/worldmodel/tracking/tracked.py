@@ -1,0 +1,121 @@
+"""What runs/ and artifacts/ hold, as trackers want it: params, metrics, curves and tags of each run-id."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from worldmodel.core import run_records
+from worldmodel.core.yaml12 import read_yaml
+
+Curve = list[tuple[int, float]]  # step (of training, or frame of the horizon), value
+CURVES = {
+    "loss": ("step", "loss"),
+    "rho": ("step", "rho"),
+    "horizon": ("frame", "mse"),
+    "coverage": ("frame", "coverage"),
+}
+
+
+@dataclass
+class Tracked:
+    """One run-id; of a bundle, with what was measured of it."""
+
+    run_id: str
+    stage: str
+    params: dict[str, Any]
+    tags: dict[str, str] = field(default_factory=dict)
+    begun: float = 0.0  # seconds since 1970; 0 where no record says
+    ended: float = 0.0
+    outcome: str = "finished"  # finished | failed | killed, which one that runs looks like too
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+    def points(self) -> Iterator[tuple[str, float, int]]:
+        """Metrics and curves as name, value, step; a metric stands at step 0."""
+        yield from ((name, value, 0) for name, value in self.metrics.items())
+        yield from ((name, value, step) for name, curve in self.curves.items() for step, value in curve)
+
+
+def tracked(project: Path) -> list[Tracked]:
+    """Of each record in runs/, and of the bundle in artifacts/; the oldest first.
+
+    Raises ValueError where there is neither, or where one is not readable.
+    """
+    found = {each.run_id: each for each in map(_of_record, sorted((project / "runs").glob(f"*/{run_records.METADATA}")))}
+    for bundle in sorted((project / "artifacts/worldmodel").glob("*/params.yaml")):
+        run_id = bundle.parent.name
+        measured = found.setdefault(run_id, Tracked(run_id, "export", dict(_leaves(read_yaml(bundle)))))
+        measured.metrics, measured.curves = (
+            _metrics(project / "artifacts", run_id),
+            _curves(project / "artifacts/plots"),
+        )
+    if not found:
+        raise ValueError(f"{project}: nothing in runs/ and no bundle in artifacts/worldmodel/; run `dvc repro` first")
+    return sorted(found.values(), key=lambda each: (each.begun, each.run_id))
+
+
+def _of_record(path: Path) -> Tracked:
+    record = run_records.read(path.parent)
+    about, last = record["depends_on"], record["attempts"][-1]
+    began, ended = (datetime.fromisoformat(text).timestamp() if text else 0.0 for text in (last["start"], last["end"]))
+    outcome = {"finished": "finished", None: "killed"}.get(last["outcome"], "failed")
+    return Tracked(
+        record["run_id"],
+        record["stage"],
+        dict(_leaves(about["params"])),
+        {
+            "attempts": str(len(record["attempts"])),
+            "code": about["code"],
+            "command": last["command"],
+            "git.changed": str(len(last["git"]["changed"])),
+            "git.revision": str(last["git"]["revision"]),
+            "host": last["host"],
+            "outcome": str(last["outcome"]),
+            "python": last["python"],
+        }
+        | {f"versions.{name}": version for name, version in about["versions"].items()},
+        began,
+        ended or began,
+        outcome,
+    )
+
+
+def _metrics(artifacts: Path, run_id: str) -> dict[str, float]:
+    """What was measured, and what the clock said where that was of this bundle."""
+    found = _read(artifacts / "metrics.json")
+    clock = _read(artifacts / "timing.json").get("inference", {})
+    if clock.get("of") == run_id:
+        found["timing"] = {name: value for name, value in clock.items() if name != "of"}
+    return {name: float(value) for name, value in _leaves(found)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Nothing where there is no such file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+def _curves(plots: Path) -> dict[str, Curve]:
+    """loss/train -> its points, and so on."""
+    found: dict[str, Curve] = {}
+    for name, (x, y) in CURVES.items():
+        path = plots / f"{name}.csv"
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    found.setdefault(f"{name}/{row['series']}", []).append((int(row[x]), float(row[y])))
+    return found
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
