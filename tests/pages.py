@@ -17,7 +17,7 @@ INSTEAD = {  # what takes long here, or asks, or needs something to be there bef
     "dvc exp run --queue -S 'train.rho=0,0.7'": "dvc exp run --queue -S train.rho=0.3",
     "dvc queue start -j 1": f"dvc queue start -j 1 && {SLEPT}",
     'make sweep S="train.rho=0,0.3,0.7 train.seed=0,1,2" JOBS=2': (
-        "git restore . && dvc checkout --quiet && python studies/sweep.py train.rho=0.3 --poll 1"
+        "git restore . && dvc checkout --quiet && worldmodel sweep train.rho=0.3 --poll 1"
     ),
     "dvc exp run -S dreams.source=simulator -S dreams.simulator=simulators.mine:run -S dreams.episodes=1000": (
         "dvc exp run -S dreams.source=simulator -S dreams.simulator=simulators.mine:run -S dreams.episodes=9"
@@ -29,9 +29,9 @@ INSTEAD = {  # what takes long here, or asks, or needs something to be there bef
     "--out data/worldmodel/offline/halfcheetah.jsonl.gz": (
         "python examples/collect_gymnasium.py HalfCheetah-v5 --episodes 1 --out my-logs/halfcheetah.jsonl.gz"
     ),
-    "python scripts/check_logs.py s3://lake/logs": (
+    "worldmodel check-logs s3://lake/logs": (
         "AWS_ENDPOINT_URL=http://minio.example:9000 AWS_RESPONSE_CHECKSUM_VALIDATION=when_required "
-        "python scripts/check_logs.py s3://lake/logs"
+        "worldmodel check-logs s3://lake/logs"
     ),
     'dvc repro && git add . && git commit -m "What changed"': (
         "sed -i 's/latency_calls: 3/latency_calls: 4/' params.yaml && "

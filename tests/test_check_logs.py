@@ -31,7 +31,7 @@ def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path):
 
 
 def test_the_sample_is_good(capsys):
-    check_logs.main([str(ROOT / "data" / "worldmodel" / "offline")])
+    check_logs.command.main([str(ROOT / "data" / "worldmodel" / "offline")], standalone_mode=False)
     assert "episodes  272, 200 frames each" in capsys.readouterr().out
 
 

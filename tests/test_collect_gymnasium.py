@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 
-import collect_gymnasium
+from examples import collect_gymnasium
 import gymnasium
 import numpy as np
 import pytest

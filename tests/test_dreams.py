@@ -151,7 +151,7 @@ def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys):
     logs = write_logs(tmp_path / "logs", make_episodes(30, 6))
     arguments = ["--logs", logs, "--out", tmp_path / "out", "--params", tmp_path / "params.yaml"]
     monkeypatch.setattr("sys.argv", ["dreams.py", *map(str, arguments)])
-    dreams.main()
+    dreams.command.main(standalone_mode=False)
     found = read(tmp_path / "out" / "dreams.jsonl")
     assert len(found) == 5
     assert {each.length for each in found} <= {3, 4}

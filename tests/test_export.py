@@ -140,7 +140,7 @@ def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, re
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
     arguments = ["--trained", project.trained, "--normalizer", project.normalizer, "--out", tmp_path / "out"]
     monkeypatch.setattr("sys.argv", ["export.py", *map(str, arguments), "--params", str(tmp_path / "params.yaml")])
-    export.main()
+    export.command.main(standalone_mode=False)
     (bundle,) = (tmp_path / "out").iterdir()
     assert (bundle / "encoder.onnx").read_bytes() == b"continuous 19"
     assert f"{bundle}: encoder.onnx" in capsys.readouterr().out

@@ -102,7 +102,7 @@ def test_without_the_library_it_says_how_to_get_it(project, monkeypatch, tracker
     for name in ("mlflow", "tensorboard", "tensorboard.compat.proto"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=f"{tracker} cannot be imported here .*`make export-{tracker}` brings it"):
-        export_runs.main([tracker, "--project", str(project), "--to", str(project / "out")])
+        export_runs.command.main([tracker, "--project", str(project), "--to", str(project / "out")], standalone_mode=False)
 
 
 def bring(tracker, project, to):

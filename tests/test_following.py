@@ -1,4 +1,4 @@
-from studies_factories import runs_of
+from research_factories import runs_of
 from worldmodel.sweeps import experiments
 from worldmodel.sweeps.queue_runner import ATTEMPTS, Follower
 

@@ -2,7 +2,7 @@ import pytest
 
 from copies import tiny_params
 from research import rho_grid as grid
-from studies_factories import runs_of
+from research_factories import runs_of
 from worldmodel.sweeps.run import with_overrides
 
 

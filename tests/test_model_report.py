@@ -187,7 +187,7 @@ def test_the_worst_episode_is_shown_first_and_as_validate_wrote_it(project, here
 
 def test_the_command_writes_the_page_where_it_is_told(project, here, capsys):
     lay_out(project, here)
-    build.main(["--out", "elsewhere/page.html"])
+    build.command.main(["--out", "elsewhere/page.html"], standalone_mode=False)
     assert (here / "elsewhere/page.html").read_text(encoding="utf-8") == build.page(gather())
     assert re.fullmatch(r"elsewhere/page\.html: \d+ kB\n", capsys.readouterr().out)
 

@@ -100,7 +100,7 @@ def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys, req
     arguments = ["--prepared", tmp_path / "a" / "prepared", "--out", out, "--normalizer", scales]
     arguments += ["--params", request.config.rootpath / "params.yaml"]
     monkeypatch.setattr("sys.argv", ["normalize.py", *map(str, arguments)])
-    normalize.main()
+    normalize.command.main(standalone_mode=False)
     assert Scaler.read(scales).to_json() == project.normalizer.read_text()
     assert contents(out) == contents(project.normalized)
     assert "scales of 4 observed train episodes; packed 11 episodes, 117 frames" in capsys.readouterr().out

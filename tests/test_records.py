@@ -90,10 +90,10 @@ def test_a_folder_without_a_record_is_named(tmp_path):
 
 
 def test_the_table_has_a_line_for_each_run_and_tells_the_killed_from_the_living(tmp_path, capsys):
-    list_runs.main([str(tmp_path)])
+    list_runs.command.main([str(tmp_path)], standalone_mode=False)
     assert capsys.readouterr().out == f"{tmp_path}: nothing ran yet\n"
     with records.attempt(tmp_path / "a", ABOUT):
-        list_runs.main([str(tmp_path)])
+        list_runs.command.main([str(tmp_path)], standalone_mode=False)
     assert capsys.readouterr().out.splitlines()[1].endswith("running")
     code = f"""
 import os, pathlib, sys
@@ -103,7 +103,7 @@ with records.attempt(pathlib.Path({str(tmp_path / "b")!r}), {ABOUT}):
     os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    list_runs.main([str(tmp_path)])
+    list_runs.command.main([str(tmp_path)], standalone_mode=False)
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run-id", "stage", "attempts"]
     assert [line.split()[:3] for line in lines] == [["0123456789ab", "train", "1"]] * 2

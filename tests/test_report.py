@@ -1,7 +1,7 @@
 from research import rho_figure as figure
 from research import rho_report as report
 from research.rho_results import lines
-from studies_factories import measured
+from research_factories import measured
 
 
 def test_the_table_takes_the_place_of_the_one_before(tmp_path):

@@ -55,7 +55,7 @@ def committed(bundles, tmp_path_factory):
 
 def receipt(project, capsys):
     with pytest.raises(SystemExit) as end:
-        reproduce.main(["--project", str(project)])
+        reproduce.command.main(["--project", str(project)], standalone_mode=False)
     return end.value.code, capsys.readouterr().out.splitlines()
 
 

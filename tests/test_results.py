@@ -1,7 +1,7 @@
 import pytest
 
 from research.rho_results import lines
-from studies_factories import measured, rows_of
+from research_factories import measured, rows_of
 from worldmodel.sweeps.results import by_key
 
 

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
-import simulate_gymnasium
-from simulate_gymnasium import Spread, simulate
+from examples import simulate_gymnasium
+from examples.simulate_gymnasium import Spread, simulate
 
 from worldmodel.logs.reader import read_logs
 from worldmodel.trajectory import Start, arrays_of

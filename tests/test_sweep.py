@@ -10,7 +10,7 @@ import yaml
 
 from copies import ENVIRONMENT, ROOT, tiny_params
 from scratch import Scratch
-from studies_factories import rows_of
+from research_factories import rows_of
 from worldmodel.sweeps import experiments
 from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
 from worldmodel.sweeps.ranking import markdown, ranked

@@ -1,6 +1,6 @@
 from factories import make_episodes, write_logs
 from research import teachers
-from studies_factories import runs_of
+from research_factories import runs_of
 
 
 def test_the_teachers_error_is_fitted_once_and_then_read(tmp_path, monkeypatch):

@@ -261,5 +261,5 @@ def test_the_stage_reads_params_and_arguments(tmp_path, data, monkeypatch, reque
         "params": tmp_path / "params.yaml",
     }
     monkeypatch.setattr("sys.argv", ["train.py", *(part for k, v in arguments.items() for part in (f"--{k}", str(v)))])
-    train.main()
+    train.command.main(standalone_mode=False)
     assert contents(tmp_path / "train") == contents(trained(tmp_path / "other", data, steps=3).trained)

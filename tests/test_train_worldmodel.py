@@ -21,7 +21,7 @@ def run(tmp_path):
 
     def call(*options):
         given = ["--logs", logs, "--out", tmp_path / "out", "--params", params, *options]
-        train_worldmodel.main([str(each) for each in given])
+        train_worldmodel.command.main([str(each) for each in given], standalone_mode=False)
         return tmp_path / "out"
 
     return call

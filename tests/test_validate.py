@@ -327,7 +327,7 @@ def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, re
     }
     given = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
     monkeypatch.setattr("sys.argv", ["validate.py", *given])
-    validate.main()
+    validate.command.main(standalone_mode=False)
     assert (tmp_path / "metrics.json").read_bytes() == project.metrics.read_bytes()
     told = capsys.readouterr().out
     assert f"bundle: {project.bundle}" in told
