@@ -1,127 +1,133 @@
 # Every target works on a fresh clone: it makes its own virtual environment first.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-LOGS   := data/worldmodel/offline
-TRACKERS := $(VENV)/trackers
-RUN    := PATH="$(CURDIR)/$(BIN):$$PATH"
-BASE   ?= origin/main
-JOBS   ?= 1
+PYTHON   ?= python3
+VENV     := .venv
+TRACKERS := .venv-trackers
+PIP      := bin/pip install --quiet --disable-pip-version-check
+LOGS     := data/worldmodel/offline
+BASE     ?= origin/main
+JOBS     ?= 1
+export BASE URL ENDPOINT OUT TO
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help repro data train export validate runs reproduce test check check-logs smoke bench bench-logs bench-memory
-.PHONY: rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins remote
-.PHONY: merge-driver clean
+.PHONY: help repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
+.PHONY: bench-memory rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins
+.PHONY: remote merge-driver clean
 
 help:  ## what each target does
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-repro: $(VENV)/runtime  ## run what changed of the pipeline, show metrics and the bundle
-	$(RUN) dvc repro
-	$(RUN) dvc metrics show artifacts/metrics.json
+repro: $(VENV)/pipeline  ## run what changed of the pipeline, show metrics and the bundle
+	dvc repro
+	dvc metrics show artifacts/metrics.json
 	@echo "bundle: $$(ls -d artifacts/worldmodel/*/)"
 
-data: $(VENV)/runtime  ## dreams, prepare, normalize
-	$(RUN) dvc repro normalize
+data: $(VENV)/pipeline  ## dreams, prepare, normalize
+	dvc repro normalize
 
-train: $(VENV)/runtime  ## the pipeline up to the trained model
-	$(RUN) dvc repro train
+train: $(VENV)/pipeline  ## the pipeline up to the trained model
+	dvc repro train
 
-export: $(VENV)/runtime  ## the pipeline up to the ONNX bundle
-	$(RUN) dvc repro export
+export: $(VENV)/pipeline  ## the pipeline up to the ONNX bundle
+	dvc repro export
 
-validate: $(VENV)/runtime  ## the pipeline up to the metrics
-	$(RUN) dvc repro validate
+validate: $(VENV)/pipeline  ## the pipeline up to the metrics
+	dvc repro validate
 
-report: $(VENV)/runtime  ## one HTML page about the trained model, runs/report.html (OUT=file), from what is here
-	$(RUN) python model_report/build.py $(if $(OUT),--out "$(OUT)")
+report: $(VENV)/pipeline  ## one HTML page about the trained model, runs/report.html (OUT=file), from what is here
+	worldmodel report $${OUT:+--out "$$OUT"}
 
-runs: $(VENV)/runtime  ## what ran, when, where, and how it ended
-	$(RUN) python scripts/list_runs.py
+runs: $(VENV)/pipeline  ## what ran, when, where, and how it ended
+	worldmodel runs
 
-reproduce: $(VENV)/runtime  ## clone HEAD, run its pipeline from nothing, compare all md5 with the committed ones
-	$(RUN) python scripts/reproduce.py
+reproduce: $(VENV)/pipeline  ## clone HEAD, run its pipeline from nothing, compare all md5 with the committed ones
+	worldmodel reproduce
 
 test: $(VENV)/dev  ## the whole test suite
-	$(RUN) pytest
+	pytest -n auto
+
+test-fast: $(VENV)/dev  ## what takes no pipeline and no minute
+	pytest -n auto -m "not dvc and not slow"
 
 check: $(VENV)/dev  ## lint, format, types, generated code
-	$(RUN) ruff check .
-	$(RUN) ruff format --check .
-	$(RUN) mypy
-	$(RUN) scripts/generate_proto.sh --check
+	ruff check .
+	ruff format --check .
+	mypy
+	scripts/generate_proto.sh --check
 
-check-logs: $(VENV)/runtime  ## what logs hold, or which rows are wrong: make check-logs LOGS=path
-	@$(RUN) python scripts/check_logs.py "$(LOGS)"
+check-logs: $(VENV)/pipeline  ## what logs hold, or which rows are wrong: make check-logs LOGS=path
+	@worldmodel check-logs "$(LOGS)"
 
-smoke: $(VENV)/runtime  ## all six stages with ten training steps, in a temporary copy
-	$(RUN) scripts/smoke.sh
+smoke: $(VENV)/pipeline  ## all six stages with ten training steps, in a temporary copy
+	scripts/smoke.sh
 
-fresh: $(VENV)/runtime  ## fails where dvc.lock does not belong to the files here; needs no data
-	$(RUN) python review/fresh.py
+fresh: $(VENV)/pipeline  ## fails where dvc.lock does not belong to the files here; needs no data
+	worldmodel fresh
 
-gate: $(VENV)/runtime  ## fails where a metric breaks gates.yaml, against the merge base with BASE=origin/main
-	$(RUN) python review/gate.py --base "$(BASE)"
+gate: $(VENV)/pipeline  ## fails where a metric breaks gates.yaml, against the merge base with BASE=origin/main
+	worldmodel gate --base "$$BASE"
 
-pr-report: $(VENV)/runtime  ## what changes against the merge base with BASE=origin/main, as Markdown (OUT=file)
-	@$(RUN) python review/pr_report.py --base "$(BASE)" $(if $(OUT),--out "$(OUT)")
+pr-report: $(VENV)/pipeline  ## what changes against the merge base with BASE=origin/main, as Markdown (OUT=file)
+	@worldmodel pr-report --base "$$BASE" $${OUT:+--out "$$OUT"}
 
-sweep: $(VENV)/dev  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
-	$(RUN) python studies/sweep.py $(S) --jobs $(JOBS)
+sweep: $(VENV)/pipeline  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
+	worldmodel sweep $(S) --jobs $(JOBS)
 
 export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO=an address of MLflow
-	$(TRACKERS)/bin/python scripts/export_runs.py mlflow $(if $(TO),--to "$(TO)")
+	$(TRACKERS)/bin/worldmodel track mlflow $${TO:+--to "$$TO"}
 
 export-tensorboard: $(TRACKERS)/ready  ## runs and results into runs/tensorboard, or TO=another folder
-	$(TRACKERS)/bin/python scripts/export_runs.py tensorboard $(if $(TO),--to "$(TO)")
+	$(TRACKERS)/bin/worldmodel track tensorboard $${TO:+--to "$$TO"}
 
-bench: $(VENV)/runtime  ## how fast training is, beside a bare loop, a plain network and a matrix product
-	$(RUN) dvc repro normalize
-	$(RUN) python studies/bench.py
+bench: $(VENV)/pipeline  ## how fast training is, beside a bare loop, a plain network and a matrix product
+	dvc repro normalize
+	python -m research.bench
 
-bench-logs: $(VENV)/runtime  ## how fast logs are read, beside json.loads and bare parsers on the same lines
-	$(RUN) python studies/bench_logs.py
+bench-logs: $(VENV)/dev  ## how fast logs are read, beside json.loads and bare parsers on the same lines
+	python -m research.bench_logs
 
-bench-memory: $(VENV)/runtime  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
-	$(RUN) python studies/bench_memory.py --megabytes $(or $(SIZE),50)
+bench-memory: $(VENV)/pipeline  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
+	python -m research.bench_memory --megabytes $(or $(SIZE),50)
 
-rho-study: $(VENV)/dev  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
-	$(RUN) python studies/rho.py
+rho-study: $(VENV)/pipeline  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
+	python -m research.rho
 
-peers: $(VENV)/runtime  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
-	TQDM_DISABLE=1 $(RUN) python studies/peers/table.py --logs $(LOGS)
+peers: $(VENV)/pipeline  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
+	TQDM_DISABLE=1 python -m research.peers.table --logs "$(LOGS)"
 
 hooks: $(VENV)/dev  ## let git call `make check` before each commit
-	$(RUN) pre-commit install
+	pre-commit install
 
 proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
-	$(RUN) scripts/generate_proto.sh
+	scripts/generate_proto.sh
 
 pins:  ## after requirements*.txt were changed: install them, write constraints.txt and versions.yaml anew
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) python scripts/pins.py
-	touch $(VENV)/runtime $(VENV)/dev
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/$(PIP) -r requirements-dev.txt
+	scripts/pins.sh
+	touch $(VENV)/pipeline $(VENV)/dev
 
-remote: $(VENV)/runtime  ## URL=s3://bucket/path [ENDPOINT=http://host:port] [KEYS=keep]: the DVC remote, tried out first
-	$(RUN) python scripts/remote.py "$(URL)" --endpoint "$(ENDPOINT)" $(if $(filter keep,$(KEYS)),--keep-keys)
+remote: $(VENV)/pipeline  ## URL=s3://bucket/path [ENDPOINT=http://host:port] [KEYS=keep]: the DVC remote, tried out first
+	worldmodel remote "$$URL" $${ENDPOINT:+--endpoint "$$ENDPOINT"} $(if $(filter keep,$(KEYS)),--keep-keys)
 
-merge-driver: $(VENV)/runtime  ## let git merge dvc.lock stage by stage in this clone
-	$(RUN) python scripts/merge_lock.py --install
+merge-driver: $(VENV)/pipeline  ## let git merge dvc.lock stage by stage in this clone
+	worldmodel merge-driver --install
 
-clean:  ## remove the virtual environment and tool caches, keep data and artifacts
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the virtual environments and tool caches, keep data and artifacts
+	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/runtime: requirements.txt constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+$(VENV)/pipeline: requirements.txt constraints.txt pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/$(PIP) -r requirements.txt -c constraints.txt
+	$(VENV)/$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt constraints.txt $(VENV)/runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+$(VENV)/dev: requirements-dev.txt $(VENV)/pipeline
+	$(VENV)/$(PIP) -r requirements-dev.txt -c constraints.txt
 	touch $@
 
 # Apart: what trackers need never decides what stages run with.
-$(TRACKERS)/ready: requirements-trackers.txt
+$(TRACKERS)/ready: requirements-trackers.txt pyproject.toml
 	test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
-	$(TRACKERS)/bin/pip install --quiet --disable-pip-version-check -r requirements-trackers.txt
+	$(TRACKERS)/$(PIP) -r requirements-trackers.txt
+	$(TRACKERS)/$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
