@@ -118,7 +118,7 @@ clean:  ## remove the virtual environments and tool caches, keep data and artifa
 $(VENV)/pipeline: requirements.txt constraints.txt pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/$(PIP) -r requirements.txt -c constraints.txt
-	$(VENV)/$(PIP) --no-deps --no-build-isolation --editable .
+	$(VENV)/$(PIP) --no-deps --editable .
 	touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/pipeline
@@ -129,5 +129,5 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/pipeline
 $(TRACKERS)/ready: requirements-trackers.txt pyproject.toml
 	test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
 	$(TRACKERS)/$(PIP) -r requirements-trackers.txt
-	$(TRACKERS)/$(PIP) --no-deps --no-build-isolation --editable .
+	$(TRACKERS)/$(PIP) --no-deps --editable .
 	touch $@
