@@ -7,7 +7,7 @@ from pathlib import Path
 from worldmodel.arrays.packing import labels_of, pack, sample_of
 from worldmodel.arrays.scaler import Sample, Scaler, fit
 from worldmodel.arrays.windows import Packed
-from worldmodel.core.params import Intake, Normalize
+from worldmodel.core.params import IngestParams, Normalize
 from worldmodel.episodes.schema import ActionSpace, Episode, Split
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.rejects import require_few_rejects
@@ -32,7 +32,7 @@ class Material:
         return pack(_samples(episodes, self.action_space), self.scaler, labels_of(episodes, splits))
 
 
-def read_material(logs: Sequence[Path], intake: Intake, normalize: Normalize) -> Material:
+def read_material(logs: Sequence[Path], intake: IngestParams, normalize: Normalize) -> Material:
     """Raises ValueError where the logs are no good."""
     found = read_logs(logs, intake.max_gap_s)
     require_few_rejects(found, intake.max_rejected_share)

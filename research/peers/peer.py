@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.arrays.windows import Ints, Packed
+from worldmodel.arrays.scaler import MIN_SPREAD
+from worldmodel.arrays.windows import Packed
+from worldmodel.core.typing import Ints
 from worldmodel.model.learner import Tensors
 
-SMALLEST_SPREAD = 1e-6  # standardized units; a feature that changes less keeps its unit
 Kind = TypeVar("Kind", bound="Peer")
 
 
@@ -73,7 +74,7 @@ def new_peer(kind: type[Kind], packed: Packed, episodes: Ints, seed: int, histor
     sizes = Sizes(packed.features.shape[1], packed.actions.shape[1], packed.rewards is not None, history, horizon)
     change = np.concatenate([np.diff(packed.features[packed.rows(episode)], axis=0) for episode in episodes])
     spread = change.std(axis=0)
-    std = np.where(spread < SMALLEST_SPREAD, 1, spread).astype(np.float32)
+    std = np.where(spread < MIN_SPREAD, 1, spread).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peer = kind(sizes, torch.from_numpy(change.mean(axis=0)), torch.from_numpy(std))

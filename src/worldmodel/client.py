@@ -12,9 +12,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import onnxruntime
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float32]
+from worldmodel.core.typing import Floats
+
 ENCODER, PREDICTOR = "encoder.onnx", "predictor.onnx"
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.episodes.frame import Float32
+from worldmodel.core.typing import Floats
 from worldmodel.episodes.schema import ActionSpace
 
-Actions = NDArray[np.int64] | Float32
+Actions = NDArray[np.int64] | Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class Start:
     episode: str  # its name
     frame: int  # of the episode, the first one of the history
     length: int  # frames wanted after the history
-    features: Float32  # [H, F]
+    features: Floats  # [H, F]
     actions: Actions | None  # [H-1, A] or integers [H-1]; actions[t] led from features[t] to features[t+1]
-    rewards: Float32 | None  # [H-1]
+    rewards: Floats | None  # [H-1]
     planned_actions: Actions | None  # [P, A] or [P], logged from the last frame of the history on; 2 <= P <= length + 1
 
 
@@ -85,7 +85,7 @@ def _actions(found: object, frames: int, space: ActionSpace) -> Actions | None:
     return array.astype(np.int64)
 
 
-def _numbers(what: str, found: object, shape: Sequence[int | str]) -> Float32:
+def _numbers(what: str, found: object, shape: Sequence[int | str]) -> Floats:
     """The array as float32; a text in `shape` stands for any number."""
     array = _array(found)
     fits = array.ndim == len(shape) and all(

@@ -4,11 +4,9 @@ import base64
 import binascii
 
 import numpy as np
-from numpy.typing import NDArray
 
+from worldmodel.core.typing import Floats
 from worldmodel.worldmodel_pb2 import InputState, LatentZ
-
-Floats = NDArray[np.float32]
 
 
 def to_bytes(z: Floats) -> bytes:

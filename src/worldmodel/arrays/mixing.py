@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.arrays.windows import PICKED, Batch, Ints, Windows, join
+from worldmodel.arrays.windows import PICKED, Batch, Windows, join
+from worldmodel.core.typing import Ints
 
 OBSERVED, DREAM = 0, 1
 

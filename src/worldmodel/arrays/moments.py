@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from worldmodel.core.typing import Doubles
+
 Blocks = Callable[[], Iterable[NDArray[np.floating[Any]]]]  # the rows in order, [n, D] at a time, anew at each call
 LEAF = 1 << 16  # numbers that numpy adds in one go
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.arrays.scaler import Floats, Sample, Scaler
+from worldmodel.arrays.scaler import Sample, Scaler
 from worldmodel.arrays.windows import Labels, Packed
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.listing import read_listing, write_listing
-from worldmodel.episodes.schema import ActionSpace, Described, origin_of
+from worldmodel.core.typing import Floats
+from worldmodel.episodes.schema import ActionSpace, EpisodeInfo, origin_of
 
 MANIFEST = "manifest.json"
 
@@ -54,13 +55,13 @@ def sample_of(
     return Sample(features, moves, rewards, confidence)
 
 
-def label_of(episode: Described, split: str, frames: int) -> Label:
+def label_of(episode: EpisodeInfo, split: str, frames: int) -> Label:
     start = episode.provenance.get("start")
     origin, begin = origin_of(episode.agent_id, episode.name, episode.segment, episode.source, start)
     return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames)
 
 
-def labels_of(episodes: Iterable[Described], splits: Iterable[str]) -> Labels:
+def labels_of(episodes: Iterable[EpisodeInfo], splits: Iterable[str]) -> Labels:
     found = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
     *columns, _ = zip(*found, strict=True) if found else [()] * len(Label._fields)
     return Labels(*columns)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.moments import Moments, moments
+from worldmodel.core.typing import Floats
 
 RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size: less is rounding
-STILL = 1e-6  # spread of one-step changes
+MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
 
-Floats = NDArray[np.float32]
 Method = Literal["standard", "minmax"]
 
 
@@ -57,7 +57,7 @@ class Scaler:
     @property
     def constant(self) -> NDArray[np.bool_]:
         """Which features count as constant, [F]: those that keep their unit and do not move in it."""
-        still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < STILL)
+        still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < MIN_SPREAD)
         return still
 
     @property

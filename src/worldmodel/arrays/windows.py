@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldmodel.arrays.mapped import release
+from worldmodel.core.typing import Floats, Ints
 
 STREAMED = 1 << 17  # rows read in turn between two calls of Packed.release
 PICKED = 1 << 8  # windows taken in between: each brings 64 KiB of each file around its own rows
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

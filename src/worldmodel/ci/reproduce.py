@@ -16,12 +16,13 @@ import click
 import numpy as np
 import yaml
 
-from worldmodel.arrays.scaler import Affine, Floats, Scaler
+from worldmodel.arrays.scaler import Affine, Scaler
 from worldmodel.checkpoints.remote import VARIABLE
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core.options import PATH
 from worldmodel.core.project import project_folder
 from worldmodel.core.tables import aligned
+from worldmodel.core.typing import Floats
 
 BUNDLES = Path("artifacts/worldmodel")
 GRID = 256  # histories with a plan each

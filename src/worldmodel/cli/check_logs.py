@@ -13,7 +13,7 @@ import click
 from worldmodel.core.options import PATH
 from worldmodel.core.params import PrepareStage, load
 from worldmodel.core.project import default_params
-from worldmodel.episodes.spool import Spool
+from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import collect_logs
 from worldmodel.logs.reading import find_logs
@@ -23,8 +23,8 @@ from worldmodel.logs.survey import survey
 
 def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:
     """Whether every row is good, and what there is to say. Raises ValueError where there is no row at all."""
-    with tempfile.TemporaryDirectory() as folder, Spool.within(Path(folder)) as spool:
-        found = collect_logs([logs], max_gap_s, spool.add)
+    with tempfile.TemporaryDirectory() as folder, EpisodeStore.within(Path(folder)) as store:
+        found = collect_logs([logs], max_gap_s, store.add)
         if not found.rejects:
             return True, survey(found.episodes).lines(find_logs([logs]))
     shown = [str(reject) for reject in found.rejects[:SHOWN_REJECTS]]

@@ -11,14 +11,14 @@ import click
 
 from worldmodel.cli.section_options import overridden, section_options
 from worldmodel.core.options import PATH
-from worldmodel.core.params import Intake, PrepareStage, load
+from worldmodel.core.params import IngestParams, PrepareStage, load
 from worldmodel.core.project import default_params
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import write_jsonl
 from worldmodel.stages.prepare import gather, prepare
 
 
-def mix(logs: Location, dreams: Location | None, out: Path, intake: Intake) -> Path:
+def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams) -> Path:
     """Write out/dataset.jsonl, in which meta.split fixes what the split decided; returns its path."""
     found, splits = gather(logs, dreams, out, intake, lambda episode: episode)
     kept = [
@@ -38,7 +38,7 @@ def mix(logs: Location, dreams: Location | None, out: Path, intake: Intake) -> P
 @click.option("--out", type=PATH, required=True, help="Folder to write to.")
 @click.option("--format", "form", type=click.Choice(["npz", "lmdb", "jsonl"]), default="npz", show_default=True)
 @click.option("--params", "params_file", type=PATH, help="File of params.  [default: params.yaml]")
-@section_options(Intake, "prepare")
+@section_options(IngestParams, "prepare")
 def command(
     logs: Location, dreams: Location | None, out: Path, form: str, params_file: Path | None, **given: Any
 ) -> None:

@@ -70,7 +70,7 @@ class Dreams:
 
 
 @dataclass(frozen=True, config=CLOSED)
-class Intake:
+class IngestParams:
     """What decides which logged episodes exist and where each belongs: read by dreams and by prepare."""
 
     seed: Seed
@@ -90,7 +90,7 @@ class Intake:
 
 
 @dataclass(frozen=True, config=CLOSED)
-class Prepare(Intake):
+class Prepare(IngestParams):
     format: Literal["npz", "lmdb"]
 
 
@@ -156,7 +156,7 @@ class Params:
 @dataclass(frozen=True, config=CLOSED)
 class DreamsStage:
     dreams: Dreams
-    prepare: Intake
+    prepare: IngestParams
     normalize: Normalize
     train: Compute
 
@@ -181,7 +181,7 @@ class ExportStage:
     """Everything that a bundle depends on: it carries these params, and its run-id is made of them."""
 
     dreams: Dreams
-    prepare: Intake
+    prepare: IngestParams
     normalize: Normalize
     train: Train
     export: Export

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from worldmodel.arrays.windows import Floats, Ints
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.gaussian import GaussianProcess, fit_gaussian_processes
 from worldmodel.dreams.members import Fitting
 from worldmodel.dreams.transition import TransitionNetwork, fit_networks

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from worldmodel.arrays.packing import pack, sample_of
 from worldmodel.arrays.scaler import Scaler, fit
-from worldmodel.arrays.windows import Batch, Ints, Packed, windows
+from worldmodel.arrays.windows import Batch, Packed, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints
 from worldmodel.core.params import Dreams, Normalize
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.repeating import repeat_dreams
 from worldmodel.dreams.simulating import dream_times, simulate_dreams, start_identity
 from worldmodel.dreams.starts import CHUNK, Starts
 from worldmodel.dreams.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.episodes.schema import ActionSpace, Episode
-from worldmodel.model.world_model import Floats, Shape
+from worldmodel.model.world_model import Shape
 
 PATIENCE = 10  # starts tried for each dream asked for
 

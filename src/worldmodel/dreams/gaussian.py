@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.arrays.windows import Floats, Ints, Packed
+from worldmodel.arrays.scaler import MIN_SPREAD
+from worldmodel.arrays.windows import Packed
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.model.baselines import linear_starts
 from worldmodel.model.world_model import LinearStart
 
@@ -22,7 +24,6 @@ SCALE_STEPS = 60
 SCALE_RATE = 0.1
 SCALE_PRIOR = 2.0  # std of the logarithm of a length scale around that of sqrt(D)
 LEAST_NOISE = 1e-4  # of the variance of what is left over
-LEAST_SPREAD = 1e-6  # standardized units; a state that changes less counts as constant
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _transitions(
     )
     change = np.concatenate([np.diff(state, axis=0) for state in states])
     left_over = change - inputs @ start.weight.T - start.bias
-    return inputs, left_over / np.maximum(start.change_std, LEAST_SPREAD)
+    return inputs, left_over / np.maximum(start.change_std, MIN_SPREAD)
 
 
 def _fit_scales(known: Tensor, left_over: Tensor) -> tuple[Tensor, Tensor]:

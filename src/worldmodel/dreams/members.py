@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from worldmodel.arrays.mixing import Mixture
-from worldmodel.arrays.windows import Ints, Packed, Windows, windows
+from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, State, listening
 from worldmodel.core.params import Teacher as TeacherParams
+from worldmodel.core.typing import Ints
 from worldmodel.model import learner
 from worldmodel.model.snapshot import named, part, restore, snapshot
 from worldmodel.model.world_model import Shape, WorldModel

@@ -10,18 +10,17 @@ Dimension key: W windows, R reference windows, C coordinates.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldmodel.arrays.mixing import permutation
-from worldmodel.arrays.windows import PICKED, Ints, Windows
+from worldmodel.arrays.scaler import MIN_SPREAD
+from worldmodel.arrays.windows import PICKED, Windows
+from worldmodel.core.typing import Doubles, Ints
 
 RAREST_SHARE = 0.1  # of windows count as rare
 NEIGHBOUR = 10  # k: one odd frame in the reference does not make its surroundings common
 REFERENCE = 4096  # windows that distances are taken to
 CHUNK = 2048  # windows compared at once
-STILL = 1e-6  # standardized units; a coordinate that spreads less counts as constant
 SEED = 0  # of the choice of the reference
-Doubles = NDArray[np.float64]
 
 
 def rarest(train: Windows, given: Windows) -> Ints:
@@ -45,7 +44,7 @@ def rarity(train: Windows, given: Windows) -> Doubles:
         return np.full(len(given), np.inf)
     known, owner = np.concatenate([_situations(part) for part in _parts(reference)]), reference.episode
     spread = known.std(axis=0)
-    spread[spread < STILL] = 1
+    spread[spread < MIN_SPREAD] = 1
     known /= spread
     distances = [_distances(known, owner, _situations(part) / spread, part.episode) for part in _parts(given)]
     return np.concatenate(distances) if distances else np.empty(0)

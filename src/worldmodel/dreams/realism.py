@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.arrays.windows import Batch, Floats, Ints, Packed, Windows, windows
+from worldmodel.arrays.scaler import MIN_SPREAD
+from worldmodel.arrays.windows import Batch, Packed, Windows, windows
+from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.model.baselines import Ridge, train_ridge
 
 PAIRS = 3000  # at most; a seeded sample of more
@@ -19,10 +21,8 @@ FOLDS = 5
 SEED = 0  # of the sample and of the folds
 PENALTY = 1.0  # of squared weights, beside one squared error a window
 SMALLEST = 1e-3  # standardized units; magnitudes below it look the same
-STILL = 1e-6  # a column that spreads less does not vary but by rounding
 CHUNK = 2_000_000  # numbers of a batch at once
 DIGITS = 3  # of an AUC: more than a few thousand windows can tell
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _judge(real: Doubles, dream: Doubles, fold: Ints) -> tuple[float, Doubles]:
 def _discriminant(columns: Doubles, is_dream: NDArray[np.bool_], asked: Doubles) -> Doubles:
     """Ridge regression of -1 (real) and 1 (dream): Fisher's linear discriminant, in closed form."""
     center, spread = columns.mean(axis=0), columns.std(axis=0)
-    spread[spread < STILL] = 1
+    spread[spread < MIN_SPREAD] = 1
     known = (columns - center) / spread
     weight = np.linalg.solve(known.T @ known + PENALTY * np.eye(known.shape[1]), known.T @ (2.0 * is_dream - 1))
     scores: Doubles = (asked - center) / spread @ weight

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.arrays.windows import Ints, Windows
+from worldmodel.arrays.windows import Windows
+from worldmodel.core.typing import Ints
 from worldmodel.dreams.rarity import rarest, rarest_count
 
 CHUNK = 256  # starts drawn at once; each chunk has its own random stream

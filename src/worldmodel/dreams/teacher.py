@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from worldmodel.arrays.windows import Batch, Ints, Packed
+from worldmodel.arrays.windows import Batch, Packed
 from worldmodel.checkpoints.checkpoint import Checkpoints
 from worldmodel.core.params import Teacher as TeacherParams
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.auxiliary import Opinions, fit_opinions
 from worldmodel.dreams.members import Fitting
 from worldmodel.model import learner
-from worldmodel.model.world_model import Floats, Shape, WorldModel
+from worldmodel.model.world_model import Shape, WorldModel
 
 # squared, in standardized units: to miss by a hundredth of a standard deviation leaves nothing that dreams could bring
 NEGLIGIBLE = 1e-4

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldmodel.arrays.mixing import Mixture
-from worldmodel.arrays.windows import Ints, Packed, windows
-from worldmodel.dreams.gaussian import LEAST_SPREAD
+from worldmodel.arrays.scaler import MIN_SPREAD
+from worldmodel.arrays.windows import Packed, windows
+from worldmodel.core.typing import Ints
 from worldmodel.dreams.members import SELECTIONS
 from worldmodel.model import learner
 from worldmodel.model.baselines import linear_starts
@@ -77,7 +78,7 @@ class TransitionNetwork(nn.Module):
     def loss(self, batch: learner.Tensors) -> Tensor:
         """Squared error of the first change, in units of the usual one."""
         state, after = batch.history[:, -1] @ self.projection.T, batch.features @ self.projection.T
-        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.change_std.clamp(min=LEAST_SPREAD)
+        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.change_std.clamp(min=MIN_SPREAD)
         moved = state + self.change_std * motion
         motion = motion - (moved - moved.clamp(self.lower_stop, self.upper_stop)) / spread
         changed = (after[:, 0] - state) / spread

@@ -17,7 +17,8 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+from worldmodel.core.typing import Floats
+
 MAX_ACTIONS = 4096  # a one-hot wider than this is more likely an identifier, and would exhaust memory
 MAX_TEXT = 256  # characters of a name
 MAX_DEPTH = 32  # of meta
@@ -85,8 +86,8 @@ class Frame(SameData):
 
     agent_id: str
     timestamp: float  # seconds
-    features: Float32  # [F]
-    action: int | Float32 | None = None  # 0..MAX_ACTIONS-1 (discrete) or [A] (continuous)
+    features: Floats  # [F]
+    action: int | Floats | None = None  # 0..MAX_ACTIONS-1 (discrete) or [A] (continuous)
     reward: float | None = None  # exactly a float32
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -125,7 +126,7 @@ class Frame(SameData):
         return found | ({"meta": dict(self.meta)} if self.meta else {})
 
 
-def shortest(values: Float32 | Sequence[np.float32]) -> list[float]:
+def shortest(values: Floats | Sequence[np.float32]) -> list[float]:
     """Floats whose text has the fewest digits that still name the same float32."""
     return [float(str(value)) for value in values]
 
@@ -161,7 +162,7 @@ def _parse_timestamp(found: object) -> float:
     return float(cast(float, found))
 
 
-def _parse_vector(where: str, found: object) -> Float32:
+def _parse_vector(where: str, found: object) -> Floats:
     if type(found) is not list or not found:
         raise wrong(where, found, _EXPECTED[where])
     for index, value in enumerate(found):
@@ -170,7 +171,7 @@ def _parse_vector(where: str, found: object) -> Float32:
     return np.array(found, np.float32)
 
 
-def _parse_action(found: object) -> int | Float32:
+def _parse_action(found: object) -> int | Floats:
     if type(found) is int and 0 <= found < MAX_ACTIONS:
         return found
     return _parse_vector("action", found)

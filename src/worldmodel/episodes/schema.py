@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.episodes.frame import META_KEYS, Float32, Frame, SameData, is_finite, shortest
+from worldmodel.core.typing import Floats
+from worldmodel.episodes.frame import META_KEYS, Frame, SameData, is_finite, shortest
 from worldmodel.episodes.table import Table
 
 __all__ = [
     "ActionSpace",
-    "Described",
     "Episode",
+    "EpisodeInfo",
     "Frame",
     "Kind",
     "Source",
@@ -59,7 +60,7 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
     return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
 
 
-class Described(Protocol):
+class EpisodeInfo(Protocol):
     """What an Episode, one that waits on disk and a record in a manifest have in common."""
 
     @property
@@ -84,10 +85,10 @@ class Episode(SameData):
     agent_id: str
     name: str  # of the whole episode within its agent; its pieces share it
     timestamps: NDArray[np.float64]  # [T] seconds, increasing
-    features: Float32  # [T, F]
-    actions: NDArray[np.int64] | Float32 | None = None  # [T] discrete, [T, A] continuous
-    rewards: Float32 | None = None  # [T]
-    confidence: Float32 | None = None  # [T] 0..1, dreams only
+    features: Floats  # [T, F]
+    actions: NDArray[np.int64] | Floats | None = None  # [T] discrete, [T, A] continuous
+    rewards: Floats | None = None  # [T]
+    confidence: Floats | None = None  # [T] 0..1, dreams only
     segment: int = 0  # number of the piece; each begins after a hole in the log
     source: Source = "observed"
     split: Split | None = None  # overrides the hash
@@ -161,7 +162,7 @@ class Episode(SameData):
             for t in range(self.length)
         ]
 
-    def _action(self, t: int) -> int | Float32 | None:
+    def _action(self, t: int) -> int | Floats | None:
         if self.actions is None:
             return None
         return int(self.actions[t]) if self.actions.ndim == 1 else self.actions[t].astype(np.float32, copy=False)
@@ -226,7 +227,7 @@ class ActionSpace:
     kind: Kind
     size: int
 
-    def encode(self, actions: NDArray[np.int64] | Float32 | None) -> Float32 | None:
+    def encode(self, actions: NDArray[np.int64] | Floats | None) -> Floats | None:
         """Actions as float32 [T, size] (integers one-hot); None stays None. Raises ValueError where they do not fit."""
         if self.kind == "none" and actions is None:
             return None
@@ -242,7 +243,7 @@ class ActionSpace:
         found = "none" if actions is None else f"{actions.dtype} {list(actions.shape)}"
         raise ValueError(f"actions: found {found}, expected {self.kind} actions of size {self.size}")
 
-    def decode(self, actions: Float32) -> NDArray[np.int64] | Float32 | None:
+    def decode(self, actions: Floats) -> NDArray[np.int64] | Floats | None:
         """The inverse of encode, from [T, size]; the largest number of a row is the integer that it stands for."""
         if self.kind == "none":
             return None

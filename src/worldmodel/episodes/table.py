@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.episodes.frame import Float32, Frame, is_number, wrong
+from worldmodel.core.typing import Floats
+from worldmodel.episodes.frame import Frame, is_number, wrong
 
 
 class Table(NamedTuple):
     timestamps: NDArray[np.float64]  # [T] seconds
-    features: Float32  # [T, F]
-    actions: NDArray[np.int64] | Float32 | None  # [T] discrete, [T, A] continuous
-    rewards: Float32 | None  # [T]
-    confidence: Float32 | None  # [T], dreams that state it
+    features: Floats  # [T, F]
+    actions: NDArray[np.int64] | Floats | None  # [T] discrete, [T, A] continuous
+    rewards: Floats | None  # [T]
+    confidence: Floats | None  # [T], dreams that state it
 
     @staticmethod
     def of(frames: Sequence[Frame], dream: bool) -> "Table":

@@ -6,9 +6,8 @@ Dimension key: S seeds, N episodes, D draws, K columns.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+from worldmodel.core.typing import Doubles
 
 DRAWS = 10_000
 SEED = 0

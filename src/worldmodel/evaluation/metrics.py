@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
-from worldmodel.arrays.windows import Ints, Labels
+from worldmodel.arrays.windows import Labels
+from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.model.world_model import NORMAL_90
 
 ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
 BLOCK = 1 << 10  # windows at once
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 
 def squared_error(predicted: Floats, real: Floats) -> Doubles:

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from worldmodel.arrays.scaler import Affine, Floats, Scaler
+from worldmodel.arrays.scaler import Affine, Scaler
 from worldmodel.arrays.windows import Windows
 from worldmodel.client import Future, WorldModel
+from worldmodel.core.typing import Floats
 from worldmodel.evaluation.scoring import chunks, predict_raw, raw_inputs
 from worldmodel.export.graph import RawEncoder, RawPredictor
 from worldmodel.model import world_model as torch_model

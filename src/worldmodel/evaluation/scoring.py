@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from worldmodel.arrays.mapped import mapped
-from worldmodel.arrays.scaler import Floats, Scaler
-from worldmodel.arrays.windows import Batch, Ints, Windows
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.windows import Batch, Windows
 from worldmodel.client import Future, WorldModel
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, squared_error
 from worldmodel.model.baselines import Ridge, persistence
 

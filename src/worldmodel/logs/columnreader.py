@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.episodes.frame import Float32, parse_agent, parse_meta
+from worldmodel.core.typing import Floats, Ints
+from worldmodel.episodes.frame import parse_agent, parse_meta
 from worldmodel.logs.blocks import Block
-from worldmodel.logs.columns import Columns, Ints
+from worldmodel.logs.columns import Columns
 from worldmodel.logs.form import Form, Layout, Scanned
 from worldmodel.logs.rows import Row, decoded, parse_line
 
@@ -92,7 +93,7 @@ class ColumnReader:
         agent_index, agents = found.texts["agent_id"]
         meta_index, metas = found.texts.get("meta", (np.zeros(count, np.int64), None))
         part = {name: found.numbers[:, where] for name, where in form.columns.items()}
-        actions: Ints | Float32 | None = None
+        actions: Ints | Floats | None = None
         if form.signature.kind == "discrete":
             actions = part["action"][:, 0].astype(np.int64)
         elif form.signature.kind == "continuous":

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.episodes.frame import Float32, Frame
+from worldmodel.core.typing import Floats, Ints
+from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import Kind
 from worldmodel.episodes.table import Table
 from worldmodel.logs.rows import Row
 
-Ints = NDArray[np.int64]
 Value = TypeVar("Value", str, bytes)
 
 
@@ -40,9 +40,9 @@ class Columns:
     agent_index: Ints  # [N] into agents
     agents: Sequence[str]
     timestamps: NDArray[np.float64]  # [N]
-    features: Float32  # [N, F]
-    actions: Ints | Float32 | None  # [N] or [N, A]
-    rewards: Float32 | None  # [N]
+    features: Floats  # [N, F]
+    actions: Ints | Floats | None  # [N] or [N, A]
+    rewards: Floats | None  # [N]
     meta_index: Ints  # [N] into metas
     metas: Sequence[Mapping[str, Any]]
     signature: Signature

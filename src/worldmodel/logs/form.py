@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.core.typing import Ints
 from worldmodel.episodes.frame import Frame
-from worldmodel.logs.columns import Ints, Signature, indexed
+from worldmodel.logs.columns import Signature, indexed
 from worldmodel.logs.scanning import NUMBER, OBJECT, TEXT, WHOLE, scan
 
 _value_at = json.JSONDecoder().raw_decode

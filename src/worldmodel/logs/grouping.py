@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from worldmodel.core.typing import Ints
 from worldmodel.episodes.frame import META_KEYS, Frame, is_number, wrong
 from worldmodel.episodes.schema import Episode, name_of
 from worldmodel.episodes.table import Table
-from worldmodel.logs.columns import Columns, Ints
+from worldmodel.logs.columns import Columns
 from worldmodel.logs.rows import Row
 
 FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}

@@ -19,9 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from worldmodel.core.atomic import replacing
-from worldmodel.episodes import spool
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
+from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.columns import Columns, Signature
 from worldmodel.logs.files import Location, LogFile
 from worldmodel.logs.grouping import Grouper
@@ -29,14 +29,14 @@ from worldmodel.logs.reading import Parsed, Part, find_logs, parse_all, split
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import Row
 
-Kept = TypeVar("Kept", bound=spool.Kept)
+View = TypeVar("View", bound=EpisodeView)
 
 
 @dataclass(frozen=True)
-class Logs(Generic[Kept]):
+class Logs(Generic[View]):
     """All that was read: each of the `rows` is either a frame of an episode or a reject."""
 
-    episodes: tuple[Kept, ...]
+    episodes: tuple[View, ...]
     rejects: tuple[Reject, ...]
     rows: int
     action_space: ActionSpace
@@ -52,7 +52,7 @@ def read_logs(folders: Sequence[Location], max_gap_s: float) -> Logs[Episode]:
     return collect_logs(folders, max_gap_s, lambda episode: episode)
 
 
-def collect_logs(folders: Sequence[Location], max_gap_s: float, keep: Callable[[Episode], Kept]) -> Logs[Kept]:
+def collect_logs(folders: Sequence[Location], max_gap_s: float, keep: Callable[[Episode], View]) -> Logs[View]:
     """The same, but of each episode only what `keep` makes of it, so that memory need not hold them all.
 
     What the rows have in common is known at the end: where the first rows are unlike most, all is read once more, and
@@ -76,19 +76,19 @@ def collect_logs(folders: Sequence[Location], max_gap_s: float, keep: Callable[[
 
 
 @dataclass
-class _Pass(Generic[Kept]):
+class _Pass(Generic[View]):
     """One reading of all files; rows that deviate from the signature are refused."""
 
     max_gap_s: float
-    keep: Callable[[Episode], Kept]
+    keep: Callable[[Episode], View]
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
     votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
     rows: int = 0
     actions: int = 0  # one more than the largest discrete one
-    episodes: list[Kept] = field(default_factory=list)
+    episodes: list[View] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
-    def over(self, files: Sequence[LogFile]) -> "_Pass[Kept]":
+    def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
         parts = [part for file in files for part in split(file)]
         total = sum(file.size for file in files)
         with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
@@ -99,7 +99,7 @@ class _Pass(Generic[Kept]):
 
     def _read_file(self, parts: Iterable[tuple[Part, Iterable[Parsed]]], bar: "tqdm[Never]") -> None:
         grouper, lines = Grouper(self.max_gap_s), 0
-        kept, places = list[Kept](), array("q")  # line and position of each
+        kept, places = list[View](), array("q")  # line and position of each
         for part, tables in parts:
             name, before = part.file.name, lines
             for parsed in tables:
@@ -114,7 +114,7 @@ class _Pass(Generic[Kept]):
         self.episodes += [kept[index] for index in np.lexsort((position, line))]
         self.rejects += [Reject(name, row.line, row.reason) for row in grouper.refused]
 
-    def _take(self, grouper: Grouper, kept: list[Kept], places: "array[int]") -> None:
+    def _take(self, grouper: Grouper, kept: list[View], places: "array[int]") -> None:
         for found in grouper.take():
             actions = found.episode.actions
             if actions is not None and actions.ndim == 1:
@@ -174,7 +174,7 @@ def _reward_text(signature: Signature) -> str:
     return "one" if signature.reward else "none"
 
 
-def _distinct(episodes: list[Kept]) -> list[Kept]:
+def _distinct(episodes: list[View]) -> list[View]:
     """The same list with (source, identity, segment) made unique: a name that returns takes the next free segment.
 
     Of equals the one that is earliest in time keeps its number, so that the order of files decides nothing else.
@@ -190,7 +190,7 @@ def _distinct(episodes: list[Kept]) -> list[Kept]:
     return episodes
 
 
-def _of_common_names(episodes: Sequence[Kept]) -> list[int]:
+def _of_common_names(episodes: Sequence[View]) -> list[int]:
     """All that share source and identity with another one, and perhaps a few whose hashes are equal by chance."""
     names = ((episode.source, episode.agent_id, episode.name) for episode in episodes)
     hashes = np.fromiter(map(hash, names), np.int64, len(episodes))

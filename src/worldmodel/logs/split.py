@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from worldmodel.core.params import Intake
+from worldmodel.core.params import IngestParams
 from worldmodel.episodes.schema import Split, canonical, identity_of
-from worldmodel.episodes.spool import Kept
+from worldmodel.episodes.temporary_store import EpisodeView
 
 SEEDS_TRIED = 100  # for an advice
 
 
-def assign(episodes: Sequence[Kept], intake: Intake) -> list[Split | None]:
+def assign(episodes: Sequence[EpisodeView], intake: IngestParams) -> list[Split | None]:
     """The split of each episode, None where train_episodes leaves it out. All pieces of an episode share one.
 
     Observed episodes go by hash unless a piece of them fixes the split (meta.split); dreams are train.
@@ -37,7 +37,7 @@ def hashed_share(seed: int, text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _decided(episode: Kept, fixed: Mapping[str, Split], intake: Intake) -> Split:
+def _decided(episode: EpisodeView, fixed: Mapping[str, Split], intake: IngestParams) -> Split:
     if fixed and (split := fixed.get(episode.identity)):
         return split
     u = hashed_share(intake.seed, episode.identity if intake.split_by == "episode" else episode.agent_id)
@@ -46,7 +46,7 @@ def _decided(episode: Kept, fixed: Mapping[str, Split], intake: Intake) -> Split
     return "val" if u < intake.test_share + intake.val_share else "train"
 
 
-def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
+def _fixed(observed: Sequence[EpisodeView]) -> dict[str, Split]:
     """Splits that the logs ask for, by identity."""
     fixed: dict[str, Split] = {}
     for episode in observed:
@@ -58,7 +58,7 @@ def _fixed(observed: Sequence[Kept]) -> dict[str, Split]:
     return fixed
 
 
-def _leave_out(episodes: Sequence[Kept], splits: list[Split | None], intake: Intake) -> None:
+def _leave_out(episodes: Sequence[EpisodeView], splits: list[Split | None], intake: IngestParams) -> None:
     """Take the split from train episodes beyond train_episodes; a smaller number keeps a subset of a larger one."""
     train = {
         index: episode.identity
@@ -72,7 +72,7 @@ def _leave_out(episodes: Sequence[Kept], splits: list[Split | None], intake: Int
             splits[index] = None
 
 
-def _require_all(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> None:
+def _require_all(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], intake: IngestParams) -> None:
     if not _empty({_decided(episode, fixed, intake) for episode in observed}, intake):
         return
     counts = Counter({episode.identity: _decided(episode, fixed, intake) for episode in observed}.values())
@@ -85,7 +85,7 @@ def _require_all(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: I
         )
 
 
-def _shares(intake: Intake) -> dict[Split, float]:
+def _shares(intake: IngestParams) -> dict[Split, float]:
     return {
         "train": 1 - intake.val_share - intake.test_share,
         "val": intake.val_share,
@@ -93,12 +93,12 @@ def _shares(intake: Intake) -> dict[Split, float]:
     }
 
 
-def _empty(found: Collection[Split], intake: Intake) -> dict[Split, float]:
+def _empty(found: Collection[Split], intake: IngestParams) -> dict[Split, float]:
     """Splits that should have a share and are not among those found, with that share."""
     return {split: share for split, share in _shares(intake).items() if share > 0 and split not in found}
 
 
-def _advice(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake) -> str:
+def _advice(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], intake: IngestParams) -> str:
     """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
@@ -107,7 +107,7 @@ def _advice(observed: Sequence[Kept], fixed: Mapping[str, Split], intake: Intake
     return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
 
 
-def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | None]) -> None:
+def _require_trained_starts(episodes: Sequence[EpisodeView], splits: Sequence[Split | None]) -> None:
     starts = {
         index: identity
         for index, episode in enumerate(episodes)
@@ -130,7 +130,7 @@ def _require_trained_starts(episodes: Sequence[Kept], splits: Sequence[Split | N
             )
 
 
-def _start(dream: Kept) -> str | None:
+def _start(dream: EpisodeView) -> str | None:
     """The identity of the episode that a dream says it starts from."""
     start = dream.provenance.get("start")
     if start is None:
@@ -148,5 +148,5 @@ def _start(dream: Kept) -> str | None:
     return identity_of(start["agent_id"], str(start["episode"]))
 
 
-def _who(dream: Kept) -> str:
+def _who(dream: EpisodeView) -> str:
     return f"dream {dream.name!r} of agent {dream.agent_id!r}"

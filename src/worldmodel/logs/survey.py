@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.episodes.spool import Kept
+from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.files import LogFile
 
 SHOWN_AGENTS = 8
@@ -63,7 +63,7 @@ class Survey:
     choices: Counter[int] = field(default_factory=Counter)  # discrete actions
     ranges: dict[str, Ranges] = field(default_factory=dict)
 
-    def add(self, episode: Kept) -> None:
+    def add(self, episode: EpisodeView) -> None:
         table = episode.table()
         self.lengths.append(episode.length)
         self.agents[episode.agent_id] += episode.length
@@ -139,7 +139,7 @@ class Survey:
         return f"integers from 0 to {max(self.choices)}: {', '.join([*shown[:SHOWN_ACTIONS], *more])}"
 
 
-def survey(episodes: Iterable[Kept]) -> Survey:
+def survey(episodes: Iterable[EpisodeView]) -> Survey:
     found = Survey()
     for episode in episodes:
         found.add(episode)

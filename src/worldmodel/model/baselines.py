@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from worldmodel.arrays.moments import moments
 from worldmodel.arrays.windows import Packed
-from worldmodel.model.world_model import FARTHEST, Floats, LinearStart
+from worldmodel.core.typing import Doubles, Floats
+from worldmodel.model.world_model import FARTHEST, LinearStart
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
 STOP_FRAMES = 10  # at the least or greatest value, for that to be a stop
 STOP_RATIO = 2  # and more than so many times as many as at the value next to it
 PRODUCT_ROWS = 1 << 18  # frames multiplied at once
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

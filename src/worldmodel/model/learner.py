@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.arrays.windows import Batch, Ints, Packed, Windows
+from worldmodel.arrays.windows import Batch, Packed, Windows
+from worldmodel.core.typing import Floats, Ints
 from worldmodel.model.baselines import linear_starts
 from worldmodel.model.losses import info_nce, kl_to_standard_normal, spread_by, world_model_loss
-from worldmodel.model.world_model import NORMAL_90, Floats, LinearStart, Prediction, Shape, WorldModel
+from worldmodel.model.world_model import NORMAL_90, LinearStart, Prediction, Shape, WorldModel
 
 WEIGHT_DECAY = 1e-4
 BETAS = (0.9, 0.95)  # of AdamW; a longer memory lets a good model run away (docs/results.md, a shorter memory)

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.core.typing import Floats
 from worldmodel.model.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 
 LOG_STD_RANGE = (-7.0, 3.0)
@@ -20,8 +20,6 @@ FARTHEST = 1e6  # standardized units; a rollout that runs away stays there, so t
 NORMAL_90 = 1.6448536269514722  # half width of a normal 90 % interval, in std
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.packing import PackedData
-from worldmodel.arrays.scaler import Floats, Scaler
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed
+from worldmodel.core.typing import Doubles, Floats
 
 SAMPLE = 3000  # dreams, and observed episodes
 SEED = 0  # of the sample
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

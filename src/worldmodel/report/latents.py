@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldmodel.arrays.windows import Windows, windows
+from worldmodel.core.typing import Doubles
 from worldmodel.evaluation.scoring import chunks, raw_inputs
 from worldmodel.report.scored import Scored
 
 SAMPLE = 2000  # windows of a kind
 SEED = 0  # of the sample
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

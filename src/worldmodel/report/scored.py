@@ -11,8 +11,9 @@ from worldmodel.arrays.packing import PackedData
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.client import WorldModel
+from worldmodel.core.typing import Doubles
 from worldmodel.evaluation import metrics
-from worldmodel.evaluation.intervals import Doubles, Means, means
+from worldmodel.evaluation.intervals import Means, means
 from worldmodel.evaluation.metrics import Episode, Scores
 from worldmodel.evaluation.scoring import Predictors, score
 from worldmodel.model.artifact import read_compute

@@ -45,7 +45,7 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoint
         print(told(found_out))
 
 
-def read_observed(logs: Path, intake: params.Intake) -> tuple[dict[Split, list[Episode]], ActionSpace]:
+def read_observed(logs: Path, intake: params.IngestParams) -> tuple[dict[Split, list[Episode]], ActionSpace]:
     """Observed episodes by split, less what train_episodes leaves out. Raises ValueError for bad logs."""
     found = read_logs([logs], intake.max_gap_s)
     require_few_rejects(found, intake.max_rejected_share)

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.packing import label_of, sample_of, write_packed
-from worldmodel.arrays.scaler import Floats, Sample, Scaler, fit
+from worldmodel.arrays.scaler import Sample, Scaler, fit
 from worldmodel.core import params
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
-from worldmodel.episodes.spool import Places, Spool
+from worldmodel.core.typing import Floats
 from worldmodel.episodes.table import Table
+from worldmodel.episodes.temporary_store import EpisodeStore, Offsets
 from worldmodel.store.prepared import read_prepared
 
 LIBRARIES = ("numpy",)
@@ -32,20 +33,20 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     Each episode is read once and then waits in one file, since the scales go over it several times.
     """
     episodes = read_prepared(prepared)
-    with Spool.within(out) as spool:
-        places, fitted_on, frames = Places(), Places(), 0
+    with EpisodeStore.within(out) as store:
+        places, fitted_on, frames = Offsets(), Offsets(), 0
         for record in episodes:
-            place = spool.put(Table(**vars(episodes.load(record))))
+            place = store.put(Table(**vars(episodes.load(record))))
             places.append(place)
             frames += record.frames
             if (record.source, record.split) == ("observed", "train"):
                 fitted_on.append(place)
         one_hot = episodes.action_space.kind == "discrete"
-        scaler = fit(Waiting(spool, fitted_on), settings.method, settings.min_std, one_hot)
+        scaler = fit(Waiting(store, fitted_on), settings.method, settings.min_std, one_hot)
         with replacing(normalizer) as temporary:
             temporary.write_text(scaler.to_json(), encoding="utf-8")
         labels = (label_of(record, record.split, record.frames) for record in episodes)
-        write_packed(out, Waiting(spool, places), frames, labels, episodes.action_space, scaler)
+        write_packed(out, Waiting(store, places), frames, labels, episodes.action_space, scaler)
     print(f"scales of {len(fitted_on)} observed train episodes; packed {len(places)} episodes, {frames} frames")
     if scaler.constant.any():
         print(told(scaler.constant))
@@ -66,12 +67,12 @@ def told(constant: NDArray[np.bool_]) -> str:
 class Waiting:
     """Samples that are read anew each time they are gone over."""
 
-    spool: Spool
-    places: Places
+    store: EpisodeStore
+    places: Offsets
 
     def __iter__(self) -> Iterator[Sample]:
         for place in self.places:
-            table = self.spool.read(place)
+            table = self.store.read(place)
             actions = cast(Floats | None, table.actions)  # prepared ones are encoded
             yield sample_of(table.features, actions, table.rewards, table.confidence)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from worldmodel.core.options import PATH, params_option
-from worldmodel.core.params import Intake, Prepare, PrepareStage, load
+from worldmodel.core.params import IngestParams, Prepare, PrepareStage, load
 from worldmodel.core.stage_run import begin
 from worldmodel.episodes.schema import Episode, Split
-from worldmodel.episodes.spool import Spool, Spooled
+from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
 from worldmodel.logs.files import Location, location, log_files
-from worldmodel.logs.reader import Kept, Logs, collect_logs
+from worldmodel.logs.reader import Logs, View, collect_logs
 from worldmodel.logs.rejects import by_reason, require_few_rejects, write_rejects
 from worldmodel.logs.split import assign
 from worldmodel.store.manifest import count
@@ -31,16 +31,16 @@ def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepar
 
     Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
     """
-    with Spool.within(out) as spool:
-        found, splits = gather(logs, dreams, out, settings, spool.add)
+    with EpisodeStore.within(out) as store:
+        found, splits = gather(logs, dreams, out, settings, store.add)
         prepared = write_prepared(out, found.episodes, splits, found.action_space, settings.format)
     print(summary(prepared, found))
     return prepared
 
 
 def gather(
-    logs: Location, dreams: Location | None, out: Path, intake: Intake, keep: Callable[[Episode], Kept]
-) -> tuple[Logs[Kept], list[Split | None]]:
+    logs: Location, dreams: Location | None, out: Path, intake: IngestParams, keep: Callable[[Episode], View]
+) -> tuple[Logs[View], list[Split | None]]:
     """What `keep` makes of each episode, and its split; out/rejects.csv has the rejects even if there are too many."""
     sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
     found = collect_logs(sources, intake.max_gap_s, keep)
@@ -49,7 +49,7 @@ def gather(
     return found, assign(found.episodes, intake)
 
 
-def summary(prepared: Prepared, found: Logs[Spooled]) -> str:
+def summary(prepared: Prepared, found: Logs[StoredEpisode]) -> str:
     """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
     counts = count(
         prepared,
@@ -68,7 +68,7 @@ def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
 
 
-def _rejected(found: Logs[Spooled]) -> list[str]:
+def _rejected(found: Logs[StoredEpisode]) -> list[str]:
     counts = [f"  {count} {reason}" for reason, count in by_reason(found.rejects)]
     return [f"rejected: {len(found.rejects)} of {found.rows} rows", *counts]
 

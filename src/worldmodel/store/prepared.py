@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.core.listing import read_listing
-from worldmodel.episodes.frame import Float32
+from worldmodel.core.typing import Floats
 from worldmodel.episodes.schema import ActionSpace, Split, canonical
-from worldmodel.episodes.spool import Kept
 from worldmodel.episodes.table import Table
+from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.store.manifest import MANIFEST, Record, write_manifest
 from worldmodel.store.npz import npz_bytes, read_npz
 from worldmodel.store.shards import SUFFIX, Item, read_shard, write_shards
@@ -35,10 +35,10 @@ class Arrays:
     """What one episode's file holds; what actions[t], taken in state features[t], does shows in features[t+1]."""
 
     timestamps: NDArray[np.float64]  # [T] seconds
-    features: Float32  # [T, F] raw units
-    actions: Float32 | None  # [T, A] raw units or one-hot
-    rewards: Float32 | None  # [T]
-    confidence: Float32 | None  # [T] 0..1, dreams that state it
+    features: Floats  # [T, F] raw units
+    actions: Floats | None  # [T, A] raw units or one-hot
+    rewards: Floats | None  # [T]
+    confidence: Floats | None  # [T] 0..1, dreams that state it
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Prepared:
 
 def write_prepared(
     folder: Path,
-    episodes: Sequence[Kept],
+    episodes: Sequence[EpisodeView],
     splits: Sequence[Split | None],
     action_space: ActionSpace,
     form: Format = "npz",
@@ -110,7 +110,7 @@ def write_prepared(
 class _Chosen:
     """The episodes that have a split: records, in canonical order, and content of files, each in its turn."""
 
-    episodes: Sequence[Kept]
+    episodes: Sequence[EpisodeView]
     splits: Sequence[Split | None]
     order: Sequence[int]
     numbers: NDArray[np.uint64]  # that name the files, by index of the episode
@@ -148,7 +148,7 @@ class _Chosen:
         )
 
 
-def _in_order(episodes: Sequence[Kept], chosen: Iterable[int]) -> "array[int]":
+def _in_order(episodes: Sequence[EpisodeView], chosen: Iterable[int]) -> "array[int]":
     """Observed ones first, by agent, name and segment: one key after the other, which makes no new objects."""
     order = list(chosen)
     order.sort(key=lambda index: episodes[index].segment)
@@ -158,7 +158,7 @@ def _in_order(episodes: Sequence[Kept], chosen: Iterable[int]) -> "array[int]":
     return array("q", order)
 
 
-def _number(episode: Kept) -> int:
+def _number(episode: EpisodeView) -> int:
     identity = canonical([episode.source, episode.identity, episode.segment])
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from worldmodel.evaluation.intervals import Change, Doubles, mean_error
+from worldmodel.core.typing import Doubles
+from worldmodel.evaluation.intervals import Change, mean_error
 
 Rows = Sequence[Mapping[str, str]]
 Key = tuple[str, str, str]  # split, agent_id, episode

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from worldmodel.core.typing import Doubles
 from worldmodel.report.axis import Axis, linear
 from worldmodel.report.chart import Chart, Dots, Mark, charts
-from worldmodel.report.latents import Doubles, Latents
+from worldmodel.report.latents import Latents
 from worldmodel.report.markup import Html, Section, join, missing, paragraph, tag
 from worldmodel.report.material import Material
 from worldmodel.report.wording import count, counted, percent

@@ -10,38 +10,38 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from worldmodel.episodes.schema import Described, Episode, Source, Split, identity_of
+from worldmodel.episodes.schema import Episode, EpisodeInfo, Source, Split, identity_of
 from worldmodel.episodes.table import Table
 
 Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
 
 
-class Place(NamedTuple):
-    """Where a table is in a spool."""
+class Offset(NamedTuple):
+    """Where a table is in a store."""
 
     offset: int  # bytes
     shapes: Shapes
 
 
-class Places:
+class Offsets:
     """Many places in little room."""
 
     def __init__(self) -> None:
         self._offsets = array("q")
         self._shapes = list[Any]()  # one object for tables of one shape
 
-    def append(self, place: Place) -> None:
+    def append(self, place: Offset) -> None:
         self._offsets.append(place.offset)
         self._shapes.append(place.shapes)
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def __iter__(self) -> Iterator[Place]:
-        return map(Place, self._offsets, self._shapes)
+    def __iter__(self) -> Iterator[Offset]:
+        return map(Offset, self._offsets, self._shapes)
 
 
-class Kept(Described, Protocol):
+class EpisodeView(EpisodeInfo, Protocol):
     """What an episode in memory and one on disk have in common."""
 
     @property
@@ -59,10 +59,10 @@ class Kept(Described, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What most episodes of a spool have in common with others: one object for all of these."""
+class SharedInfo:
+    """What most episodes of a store have in common with others: one object for all of these."""
 
-    spool: "Spool"
+    store: "EpisodeStore"
     shapes: Shapes
     agent_id: str
     segment: int
@@ -70,48 +70,48 @@ class Facts:
     split: Split | None
     terminal: bool
     length: int
-    provenance: Mapping[str, Any] = field(compare=False)  # where it is not empty, no facts are shared
+    provenance: Mapping[str, Any] = field(compare=False)  # where it is not empty, no shared are shared
 
 
 @dataclass(frozen=True, slots=True)
-class Spooled:
-    """An episode whose arrays are in a spool."""
+class StoredEpisode:
+    """An episode whose arrays are in a store."""
 
-    facts: Facts
+    shared: SharedInfo
     name: str
     offset: int  # bytes
 
     @property
     def agent_id(self) -> str:
-        return self.facts.agent_id
+        return self.shared.agent_id
 
     @property
     def segment(self) -> int:
-        return self.facts.segment
+        return self.shared.segment
 
     @property
     def source(self) -> Source:
-        return self.facts.source
+        return self.shared.source
 
     @property
     def split(self) -> Split | None:
-        return self.facts.split
+        return self.shared.split
 
     @property
     def terminal(self) -> bool:
-        return self.facts.terminal
+        return self.shared.terminal
 
     @property
     def length(self) -> int:
-        return self.facts.length
+        return self.shared.length
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        return self.facts.provenance
+        return self.shared.provenance
 
     @property
     def begin(self) -> float:
-        """Seconds, read from the spool."""
+        """Seconds, read from the store."""
         return float(self.table().timestamps[0])
 
     @property
@@ -119,42 +119,42 @@ class Spooled:
         return identity_of(self.agent_id, self.name)
 
     def numbered(self, segment: int) -> Self:
-        return replace(self, facts=replace(self.facts, segment=segment))
+        return replace(self, shared=replace(self.shared, segment=segment))
 
     def table(self) -> Table:
-        return self.facts.spool.read(Place(self.offset, self.facts.shapes))
+        return self.shared.store.read(Offset(self.offset, self.shared.shapes))
 
 
 @dataclass(eq=False)
-class Spool:
+class EpisodeStore:
     """Tables end to end in a file that is gone when its block ends."""
 
     stream: BinaryIO
     end: int = 0
-    _one: dict[Any, Any] = field(default_factory=dict)  # object for all shapes, and all facts, that are equal
+    _one: dict[Any, Any] = field(default_factory=dict)  # object for all shapes, and all shared, that are equal
 
     @classmethod
     @contextmanager
-    def within(cls, folder: Path) -> Iterator["Spool"]:
+    def within(cls, folder: Path) -> Iterator["EpisodeStore"]:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / ".spool.tmp"
+        path = folder / ".store.tmp"
         try:
             with path.open("w+b", buffering=1 << 20) as stream:
                 yield cls(stream)
         finally:
             path.unlink(missing_ok=True)
 
-    def put(self, table: Table) -> Place:
+    def put(self, table: Table) -> Offset:
         offset = self.end
         for column in table:
             self.end += 0 if column is None else self.stream.write(np.ascontiguousarray(column).data.cast("B"))
         shapes = tuple(None if column is None else (column.dtype.str, column.shape) for column in table)
-        return Place(offset, self._one.setdefault(shapes, shapes))
+        return Offset(offset, self._one.setdefault(shapes, shapes))
 
-    def add(self, episode: Episode) -> Spooled:
+    def add(self, episode: Episode) -> StoredEpisode:
         offset, shapes = self.put(episode.table())
-        facts = Facts(
-            spool=self,
+        shared = SharedInfo(
+            store=self,
             shapes=shapes,
             agent_id=episode.agent_id,
             segment=episode.segment,
@@ -164,9 +164,11 @@ class Spool:
             length=episode.length,
             provenance=episode.provenance,
         )
-        return Spooled(facts if episode.provenance else self._one.setdefault(facts, facts), episode.name, offset)
+        return StoredEpisode(
+            shared if episode.provenance else self._one.setdefault(shared, shared), episode.name, offset
+        )
 
-    def read(self, place: Place) -> Table:
+    def read(self, place: Offset) -> Table:
         self.stream.flush()
         columns = [None if shape is None else np.empty(shape[1], shape[0]) for shape in place.shapes]
         buffers = [column.data for column in columns if column is not None]
