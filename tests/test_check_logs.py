@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(path, **environment):
-    command = [sys.executable, str(ROOT / "scripts" / "check_logs.py"), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    command = [sys.executable, "-m", "worldmodel", "check-logs", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path):
