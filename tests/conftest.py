@@ -4,9 +4,11 @@ import pinned  # noqa: F401  (before NumPy, which goes by it)
 
 # isort: split
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import fsspec
@@ -15,9 +17,10 @@ import pytest
 
 from copies import Copy
 from factories import STAGES
-from projects import VARIANTS, Project, build
-from teams import FOREIGN, KEYS, Server, outfit
+from projects import VARIANTS, Project, build, built
+from teams import FOREIGN, KEYS, Server
 from worldmodel.checkpoints import remote as mirror
+from worldmodel.core import locking
 from worldmodel.core.params import Compute
 from worldmodel.numerics.setup import configure
 
@@ -28,23 +31,54 @@ configure(Compute(history=1, threads=1, numerics="portable", device="cpu"))  # b
 # Ctrl-C reaches tests and what they start, even where the shell has started them in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+Shared = Callable[[str, Callable[[Path], object]], Path]
+Projects = Callable[[str], Project]
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    top = tmp_path_factory.mktemp("homes")
+    return (top / str(number) for number in count())
+
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where stages that are called in a test keep checkpoints and records, instead of in the project."""
-    folder = tmp_path_factory.mktemp("home")
+    folder = next(homes)
+    folder.mkdir()
     monkeypatch.setenv("DVC_ROOT", str(folder))
     monkeypatch.delenv(mirror.VARIABLE, raising=False)
     return folder
 
 
-Projects = Callable[[str], Project]
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Name, build -> a folder that the first worker builds and all workers of this run read; no test changes it."""
+    base = tmp_path_factory.getbasetemp()
+    top = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, build: Callable[[Path], object]) -> Path:
+        lock = top / "shared" / name
+        lock.mkdir(parents=True, exist_ok=True)
+        folder, done = lock / "made", lock / "done"
+        with locking.waiting(lock):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                build(folder)
+                done.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> Projects:
-    """Encoder -> a project that is normalized, trained, exported and validated."""
-    return cache(lambda encoder: build(tmp_path_factory.mktemp(encoder), encoder))
+def projects(shared: Shared) -> Projects:
+    """Encoder -> a project that is normalized, trained, exported and validated; tests only read it."""
+
+    def project_of(encoder: str) -> Project:
+        return built(shared(encoder, partial(build, encoder=encoder)), encoder)
+
+    return project_of
 
 
 @pytest.fixture(scope="session")
@@ -59,21 +93,21 @@ def variant(request: pytest.FixtureRequest, projects: Projects) -> Project:
 
 
 @pytest.fixture(scope="session")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """Run once from scratch under DVC, and committed. A test that leaves it other than it was makes one `again`."""
-    made = Copy.made(tmp_path_factory.mktemp("pipeline") / "project")
+def template(shared: Shared) -> Copy:
+    """Run once from scratch under DVC, and committed; tests only read it, or take a `copy`."""
+    return Copy(shared("pipeline", run_once))
+
+
+def run_once(folder: Path) -> None:
+    made = Copy.made(folder)
     assert made.repro() == (set(STAGES), set())
     made.commit()
-    return made
 
 
-@pytest.fixture(scope="session")
-def team_project(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """What `copy` is, with what a team's project has besides; copy or clone it, don't change it."""
-    made = copy.again(tmp_path_factory.mktemp("team") / "project")
-    outfit(made.folder)
-    made.commit()
-    return made
+@pytest.fixture
+def copy(template: Copy, tmp_path: Path) -> Copy:
+    """The template's, for this test alone."""
+    return template.again(tmp_path / "project")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "WOR
 class Copy:
     """A project with tiny logs and params."""
 
+    environment: Mapping[str, str] = ENVIRONMENT
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -50,6 +53,8 @@ class Copy:
             ".gitignore",
             "dvc.yaml",
             "versions.yaml",
+            ".gitattributes",
+            ".dvc/aws.ini",
         ):
             shutil.copy(ROOT / name, folder / name)
         (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
@@ -70,9 +75,20 @@ class Copy:
         self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
 
     def run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        done = self.attempt(*command)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def refused(self, *command: str) -> str:
+        """What it says on the way to a non-zero exit."""
+        done = self.attempt(*command)
+        assert done.returncode != 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stderr
+
+    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=280
+        )
 
     def repro(self, *arguments: str) -> tuple[set[str], set[str]]:
         """The stages that ran, and those that came from the run cache."""

@@ -116,14 +116,19 @@ def splits_of(episodes: Sequence[Episode]) -> list[Split]:
     return ["train" if episode.source == "dream" else next(observed) for episode in episodes]
 
 
-def build(folder: Path, encoder: str) -> Project:
+def build(folder: Path, encoder: str) -> None:
     """Normalized, trained, exported and validated."""
-    data, model = VARIANTS[encoder]
-    project = make_project(folder, observed_and_dreams(**data), encoder=encoder, **model)
+    project = built(folder, encoder)
+    episodes = observed_and_dreams(**VARIANTS[encoder][0])
+    project.write(episodes, splits_of(episodes))
     project.train()
     project.export()
     project.validate()
-    return project
+
+
+def built(folder: Path, encoder: str) -> Project:
+    """What `build` left in the folder."""
+    return Project(folder, make_train(encoder=encoder, **VARIANTS[encoder][1]))
 
 
 def make_validate(**fields: Any) -> params.Validate:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from copies import ENVIRONMENT, ROOT
+from copies import ENVIRONMENT
 
 STAGE = """
 import json, pathlib, sys
@@ -77,10 +77,12 @@ class Scratch:
         return done.stdout
 
     def call(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=280
+        )
 
     def review(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.call(sys.executable, str(ROOT / "review" / f"{name}.py"), *arguments)
+        return self.call(sys.executable, "-m", "worldmodel", name, *arguments)
 
 
 def two_commits(folder: Path) -> Scratch:

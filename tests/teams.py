@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from copies import ENVIRONMENT, ROOT, Copy
+from copies import ENVIRONMENT, Copy
 
 KEYS = {"AWS_ACCESS_KEY_ID": "worker", "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests"}
 RCLONE = Path(sys.executable).with_name("rclone")
@@ -87,29 +87,6 @@ class Member(Copy):
         member.run("git", "clone", "--quiet", str(other.folder), str(folder))
         return cls(folder, **variables)
 
-    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=300
-        )
-
-    def run(self, *command: str) -> str:
-        done = self.attempt(*command)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def refused(self, *command: str) -> str:
-        """What it says on the way to a non-zero exit."""
-        done = self.attempt(*command)
-        assert done.returncode != 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stderr
-
     def write(self, name: str, text: str) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_text(text, encoding="utf-8")
-
-
-def outfit(folder: Path) -> None:
-    """What a team's project has and the pipeline's copy has not."""
-    (folder / "scripts").mkdir()
-    for name in ("scripts/remote.py", "scripts/merge_lock.py", ".gitattributes", ".dvc/aws.ini"):
-        shutil.copy(ROOT / name, folder / name)

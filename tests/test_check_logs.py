@@ -1,45 +1,40 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands import call
+from copies import ROOT
 from factories import make_episodes, write_logs
 from lines import frame, log
 from test_episodes import contents
 from worldmodel.cli import check_logs
 
-ROOT = Path(__file__).parents[1]
 
-
-def run(path, **environment):
-    command = [sys.executable, "-m", "worldmodel", "check-logs", str(path)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
-def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path):
+def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path, capsys):
     write_logs(tmp_path, make_episodes(4, 5), "a.jsonl.gz")
     before = contents(tmp_path)
     for path in (tmp_path, tmp_path / "a.jsonl.gz"):
-        done = run(path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "episodes  4, 5 frames each" in done.stdout
+        assert call("check-logs", path) == 0
+        said = capsys.readouterr()
+        assert "episodes  4, 5 frames each" in said.out
+        assert said.err == ""
     assert contents(tmp_path) == before
 
 
 def test_the_sample_is_good(capsys):
-    check_logs.command.main([str(ROOT / "data" / "worldmodel" / "offline")], standalone_mode=False)
+    assert call("check-logs", ROOT / "data/worldmodel/offline") == 0
     assert "episodes  272, 200 frames each" in capsys.readouterr().out
 
 
-def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path):
-    done = run(log(tmp_path, frame(0), *["?"] * 24, frame(1, features=[])))
-    assert (done.returncode, done.stderr) == (1, "")
-    lines = done.stdout.splitlines()
+def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path, capsys):
+    assert call("check-logs", log(tmp_path, frame(0), *["?"] * 24, frame(1, features=[]))) == 1
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert said.err == ""
     assert [line.split(": ")[0] for line in lines[:20]] == [f"log.jsonl:{number}" for number in range(2, 22)]
     assert lines[20:] == [
         "",
@@ -49,18 +44,21 @@ def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["gone", "empty", "blank.jsonl"])
-def test_where_nothing_can_be_read_one_line_says_so(tmp_path, name):
+def test_where_nothing_can_be_read_one_line_says_so(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.jsonl").write_text("\n\n")
-    done = run(tmp_path / name)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path / name}")
-    assert done.stderr.count("\n") == 1
+    for name in ("gone", "empty", "blank.jsonl"):
+        assert call("check-logs", tmp_path / name) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(f"error: {tmp_path / name}")
+        assert said.err.count("\n") == 1
 
 
 def test_a_terminal_that_knows_ascii_alone_is_enough(tmp_path):
-    done = run(log(tmp_path, frame(0, "\u00e9\u4e2d")), PYTHONIOENCODING="ascii")
+    command = [sys.executable, "-m", "worldmodel", "check-logs", log(tmp_path, frame(0, "\u00e9\u4e2d"))]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\xe9\u4e2d 1" in done.stdout
 
@@ -68,7 +66,7 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(tmp_path):
 @settings(max_examples=40)
 @given(st.binary(max_size=64))
 def test_whatever_the_bytes_there_is_no_traceback(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("logs") / "log.jsonl"
+    path = tmp_path_factory.getbasetemp() / "log.jsonl"
     path.write_bytes(content + b"\n?")
     good, lines = check_logs.check(path, 60)
     assert not good

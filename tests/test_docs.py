@@ -29,10 +29,9 @@ plan = np.zeros((model.horizon, model.action_count))
 
 
 @pytest.fixture(scope="module")
-def workshop(copy, tmp_path_factory):
-    """What `copy` is, with all that a clone has, an environment that make takes for its own, logs beside it and an
-    origin."""
-    made = copy.again(tmp_path_factory.mktemp("workshop") / "project")
+def workshop(template, tmp_path_factory):
+    """The template with all that a clone has, an environment that make takes for its own, logs and an origin."""
+    made = template.again(tmp_path_factory.mktemp("workshop") / "project")
     _complete(made.folder)
     _furnish(made.folder / ".venv")
     logs = made.folder / "my-logs"

@@ -101,17 +101,18 @@ def test_where_nothing_ran_one_line_says_so(tmp_path):
 def test_without_the_library_it_says_how_to_get_it(project, monkeypatch, tracker):
     for name in ("mlflow", "tensorboard", "tensorboard.compat.proto"):
         monkeypatch.setitem(sys.modules, name, None)
+    arguments = [tracker, "--project", str(project), "--to", str(project / "out")]
     with pytest.raises(ValueError, match=f"{tracker} cannot be imported here .*`make export-{tracker}` brings it"):
-        export_runs.command.main([tracker, "--project", str(project), "--to", str(project / "out")], standalone_mode=False)
+        export_runs.command.main(arguments, standalone_mode=False)
 
 
 def bring(tracker, project, to):
-    command = [TRACKERS, ROOT / "scripts/export_runs.py", tracker, "--project", project, "--to", to]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [TRACKERS, "-m", "worldmodel", "track", tracker, "--project", project, "--to", to]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def read(script, place):
-    done = subprocess.run([TRACKERS, "-c", script, place], capture_output=True, text=True, check=True)
+    done = subprocess.run([TRACKERS, "-c", script, place], capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
 
 

@@ -8,54 +8,36 @@ from worldmodel.core import fingerprint as fp
 SRC = Path(__file__).parents[1] / "src"
 
 
-@pytest.fixture
-def sources(tmp_path):
-    """entry.py -> lib.a -> lib.deep.b, and what stands beside them and is not imported."""
-    files = {
-        "entry.py": "import json\nfrom lib import a\n\ndef late():\n    import beside\n",
-        "beside.py": "",
-        "never.py": "import lib.unused",
-        "lib/__init__.py": "",
-        "lib/a.py": "import numpy as np\nimport lib.deep.b\nfrom os import path",
-        "lib/unused.py": "",
-        "lib/deep/__init__.py": "",
-        "lib/deep/b.py": "from lib.a import something",
-    }
-    for name, text in files.items():
+SOURCES = {
+    "simulators/mine.py": "import json\nfrom lib import a\nfrom .near import step\n\ndef late():\n    import beside\n",
+    "simulators/near.py": "from . import nearer\nfrom simulators.physics import step",
+    "simulators/nearer.py": "from ..above import gravity",
+    "simulators/physics.py": "",
+    "simulators/beside.py": "",
+    "simulators/never.py": "import lib.unused",
+    "above.py": "",
+    "lib/__init__.py": "",
+    "lib/a.py": "import numpy as np\nimport lib.deep.b\nfrom os import path",
+    "lib/unused.py": "",
+    "lib/deep/__init__.py": "",
+    "lib/deep/b.py": "from lib.a import something",
+}
+
+
+def test_imports_are_followed_through_packages_functions_neighbours_and_circles(tmp_path):
+    for name, text in SOURCES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    return tmp_path
+    found = fp.import_closure(tmp_path / "simulators/mine.py", [tmp_path, tmp_path / "simulators"])
+    unreached = {"simulators/never.py", "lib/unused.py"}
+    assert found == sorted(tmp_path / name for name in SOURCES if name not in unreached)
 
 
-REACHED = ["beside.py", "entry.py", "lib/__init__.py", "lib/a.py", "lib/deep/__init__.py", "lib/deep/b.py"]
-
-
-def test_imports_are_followed_through_packages_functions_and_circles(sources):
-    assert fp.import_closure(sources / "entry.py") == [sources / name for name in REACHED]
-
-
-def test_a_changed_import_changes_its_hash_and_a_stranger_none(sources):
-    before = fp.source_hashes(sources / "entry.py")
-    assert list(before) == REACHED
-    (sources / "never.py").write_text("x = 1")
-    assert fp.source_hashes(sources / "entry.py") == before
-    (sources / "lib/deep/b.py").write_text("x = 1")
-    after = fp.source_hashes(sources / "entry.py")
-    assert [name for name in before if before[name] != after[name]] == ["lib/deep/b.py"]
-
-
-def test_hashes_do_not_depend_on_the_folder(sources, tmp_path_factory):
-    copy = tmp_path_factory.mktemp("elsewhere")
-    for name in REACHED:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes((sources / name).read_bytes())
-    assert fp.source_hashes(copy / "entry.py") == fp.source_hashes(sources / "entry.py")
-
-
-def test_the_closure_of_prepare_holds_its_library_and_no_model():
-    found = set(fp.source_hashes(SRC / "prepare.py"))
-    assert {"prepare.py", "worldmodel/__init__.py", "worldmodel/data/logs.py", "worldmodel/data/frame.py"} <= found
-    assert not found & {"worldmodel/learning/model.py", "train.py"}
+def test_the_code_of_a_stage_is_its_library_by_content_and_no_other_stage():
+    found = fp.stage_code("prepare")
+    assert found["worldmodel/logs/reader.py"] == fp.sha256(SRC / "worldmodel/logs/reader.py")
+    assert {"worldmodel/stages/prepare.py", "worldmodel/__init__.py", "worldmodel/episodes/frame.py"} <= found.keys()
+    assert not {"worldmodel/model/world_model.py", "worldmodel/stages/train.py", "train.py"} & found.keys()
 
 
 def test_sha256_is_that_of_the_content(tmp_path):

@@ -96,8 +96,8 @@ def wait_until(there, seconds=300):
 
 
 @pytest.mark.usefixtures("home")
-def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_are_the_same(copy, tmp_path):
-    project = copy.again(tmp_path / "project")
+def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_are_the_same(copy):
+    project = copy
     project.set_train(steps=900)
     trainings = Trainings(project)
     before = len(trainings.attempts())

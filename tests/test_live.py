@@ -82,7 +82,7 @@ def test_a_training_that_goes_on_shows_at_once_where_it_was_and_ends_in_the_same
 
 @pytest.mark.usefixtures("home")
 def test_dvc_draws_a_training_at_work_and_the_terminal_says_how_long_it_will_take(copy, tmp_path):
-    project = copy.again(tmp_path / "project")
+    project = copy
     project.set_train(steps=600)
     drawn = project.folder / "artifacts/plots/loss.csv"
     before = drawn.stat().st_ino

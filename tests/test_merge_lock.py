@@ -123,8 +123,8 @@ def test_a_lock_it_does_not_understand_is_a_conflict_for_git(repository):
 
 
 @pytest.fixture
-def member(team_project, tmp_path):
-    made = Member.copied(team_project, tmp_path / "member")
+def member(template, tmp_path):
+    made = Member.copied(template, tmp_path / "member")
     made.run("git", "branch", "--move", "main")
     install(made)
     return made

@@ -30,9 +30,9 @@ def ended(process):
     return said
 
 
-def test_a_new_machine_goes_on_where_the_old_one_died_to_the_same_bits(copy, server, client, tmp_path):
+def test_a_new_machine_goes_on_where_the_old_one_died_to_the_same_bits(template, server, client, tmp_path):
     place = client | {mirror.VARIABLE: "s3://team/worldmodel"}
-    one, other = copy.again(tmp_path / "one"), copy.again(tmp_path / "other")
+    one, other = template.again(tmp_path / "one"), template.again(tmp_path / "other")
     for each in (one, other):
         each.set_train(steps=3000)
     process = begin(one, tmp_path / "dead", place)

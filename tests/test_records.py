@@ -96,13 +96,12 @@ def test_the_table_has_a_line_for_each_run_and_tells_the_killed_from_the_living(
         list_runs.command.main([str(tmp_path)], standalone_mode=False)
     assert capsys.readouterr().out.splitlines()[1].endswith("running")
     code = f"""
-import os, pathlib, sys
-sys.path.insert(0, {str(list_runs.ROOT / "src")!r})
-from worldmodel.runtime import records
-with records.attempt(pathlib.Path({str(tmp_path / "b")!r}), {ABOUT}):
+import os, pathlib
+from worldmodel.core import run_records
+with run_records.attempt(pathlib.Path({str(tmp_path / "b")!r}), {ABOUT}):
     os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", code], check=False)
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     list_runs.command.main([str(tmp_path)], standalone_mode=False)
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run-id", "stage", "attempts"]

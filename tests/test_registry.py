@@ -12,10 +12,10 @@ ARTIFACTS = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["art
 
 
 @pytest.fixture(scope="module")
-def clone(team_project, tmp_path_factory):
+def clone(template, tmp_path_factory):
     """Of a project that has moved on since its version was registered, with a folder as its remote."""
     folder = tmp_path_factory.mktemp("registry")
-    owner = Member.copied(team_project, folder / "owner")
+    owner = Member.copied(template, folder / "owner")
     owner.run("dvc", "remote", "add", "--default", "storage", str(folder / "remote"))
     owner.commit()
     owner.run("dvc", "push")

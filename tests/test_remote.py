@@ -18,14 +18,14 @@ URL = "s3://team/worldmodel"
 
 
 @pytest.fixture
-def people(team_project, server, tmp_path):
+def people(template, server, tmp_path):
     """Makes members: the first one has all results, later ones are clones of what the first one committed."""
     made = []
 
     def join(**variables):
         folder = tmp_path / f"member-{len(made)}"
         keys = KEYS | variables
-        made.append(Member.cloned(made[0], folder, **keys) if made else Member.copied(team_project, folder, **keys))
+        made.append(Member.cloned(made[0], folder, **keys) if made else Member.copied(template, folder, **keys))
         return made[-1]
 
     return join

@@ -1,108 +1,131 @@
-"""What reruns what: each param, each source file and each library version, against tables written by hand."""
+"""dvc.yaml against the code: a stage lists all code and params that it can read, and nothing else."""
 
-import json
-from fnmatch import fnmatch
+import ast
+import importlib
+from pathlib import Path
 
-import pytest
 import yaml
 
 from copies import ROOT
-from test_versions import CHANGES, PIPELINE
+from factories import STAGES
 from worldmodel.core import params
 
-ALL = ["dreams", "prepare", "normalize", "train", "export", "validate"]
-LEARNING = ["train", "export", "validate"]
+SRC = ROOT / "src"
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+ALL = list(STAGES)
+LEAVES = list(params.leaves(params.Params))
 
 # leaf, or the section of it -> the stages that must rerun; the longest match counts
-PARAMS = {
+RERUNS = {
     "dreams": ALL,
     "prepare": ALL,
     "prepare.format": ALL[1:],
     "normalize": ALL,  # dreams are made in standardized units
-    "train": LEARNING,
+    "train": ALL[3:],
     "train.history": ALL,
     "train.threads": ALL,
     "train.numerics": ALL,
     "train.device": ALL,
-    "export": ["export", "validate"],
-    "validate": ["validate"],
+    "export": ALL[4:],
+    "validate": ALL[5:],
 }
+REACHED_BY_NONE = ("report", "cli", "ci", "sweeps", "tracking", "wire.py", "latent.py")
 
-# source files -> the stages that must rerun even where what they get is the same as before
-SOURCES = {
-    "src/dreams.py src/worldmodel/dreaming/* src/worldmodel/trajectory.py examples/*": "dreams",
-    "src/prepare.py": "prepare",
-    "src/normalize.py": "normalize",
-    "src/train.py src/worldmodel/learning/course.py src/worldmodel/learning/live.py": "train",
-    "src/export.py src/worldmodel/bundle/card.py": "export",
-    "src/validate.py": "validate",
-    "src/worldmodel/__init__.py src/worldmodel/config/* src/worldmodel/data/__init__.py": " ".join(ALL),
-    "src/worldmodel/runtime/[!cimnpt]*": " ".join(ALL),
-    "src/worldmodel/runtime/[inp]*.py src/worldmodel/learning/floors.py": "dreams train validate",
-    "src/worldmodel/runtime/t*": "train validate",
-    "src/worldmodel/data/[abcg]*.py src/worldmodel/data/files.py src/worldmodel/data/logs.py": "dreams prepare",
-    "src/worldmodel/data/re*.py src/worldmodel/data/rows.py src/worldmodel/data/split.py": "dreams prepare",
-    "src/worldmodel/data/form.py src/worldmodel/data/scanning.py": "dreams prepare",
-    "src/worldmodel/data/spool.py": "dreams prepare normalize",
-    "src/worldmodel/data/frame.py src/worldmodel/data/schema.py": "dreams prepare normalize train validate",
-    "src/worldmodel/data/listing.py src/worldmodel/data/table.py": "dreams prepare normalize train validate",
-    "src/worldmodel/data/[en]*.py src/worldmodel/data/manifest.py src/worldmodel/data/shards.py": "prepare normalize",
-    "src/worldmodel/data/packing.py src/worldmodel/data/windows.py": "dreams normalize train validate",
-    "src/worldmodel/data/mapped.py": "dreams normalize train validate",
-    "src/worldmodel/data/scaler.py src/worldmodel/data/moments.py": "dreams normalize train export validate",
-    "src/worldmodel/data/mixing.py": "dreams train validate",
-    "src/worldmodel/learning/l[eo]*.py": "dreams train",
-    "src/worldmodel/learning/[_em]*.py": "dreams train export validate",
-    "src/worldmodel/learning/snapshot.py src/worldmodel/runtime/[cm]*.py": "dreams train",
-    "src/worldmodel/learning/trained.py": "train export validate",
-    "src/worldmodel/measuring/[_r]*.py": "dreams validate",
-    "src/worldmodel/measuring/[a-qs-z]*.py": "validate",
-    "src/worldmodel/bundle/[_g]*.py src/worldmodel/client.py": "export validate",
-}
-FILES = sorted({dep for entry in PIPELINE.values() for dep in entry["deps"] if dep.endswith(".py")})
+
+def modules(path):
+    """Dotted names that a file imports; those that are no modules (functions, classes) among them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(module):
+    """Of a module and the packages that it lies in, as far as they are here."""
+    parts = module.split(".")
+    for path in (SRC.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)):
+        yield from (file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
+
+
+def closure(stage):
+    """Every file of the project that `python src/STAGE.py` imports, now or later."""
+    reached, waiting = set(), {SRC / f"{stage}.py"}
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting |= {file for module in modules(path) for file in files(module)} - reached
+    return {path.relative_to(ROOT) for path in reached}
+
+
+def listed(stage):
+    """Deps of a stage that are code."""
+    return [Path(dep) for dep in PIPELINE[stage]["deps"] if dep.startswith("src/")]
+
+
+def own_params(stage):
+    """Leaves of params.yaml that a stage lists, by themselves or by a section."""
+    names = [each for each in PIPELINE[stage]["params"] if isinstance(each, str)]
+    return [leaf for leaf in LEAVES if any(leaf == name or leaf.startswith(f"{name}.") for name in names)]
+
+
+def test_the_stages_are_the_six_in_their_order():
+    assert list(PIPELINE) == ALL
+
+
+def test_a_stage_lists_the_code_that_it_imports_and_nothing_of_which_it_imports_nothing():
+    for stage in ALL:
+        needed, deps = closure(stage), listed(stage)
+        holders = {path: [dep for dep in deps if path.is_relative_to(dep)] for path in needed}
+        assert {path: found for path, found in holders.items() if len(found) != 1} == {}, stage
+        used = {dep for path, (dep,) in holders.items() if path == dep or path.name != "__init__.py"}
+        assert set(deps) - used == set(), stage
+
+
+def test_what_surrounds_the_pipeline_reruns_nothing():
+    for name in REACHED_BY_NONE:
+        place = Path("src/worldmodel", name)
+        assert (ROOT / place).exists()
+        assert not [stage for stage in ALL if any(place.is_relative_to(dep) for dep in listed(stage))], name
+
+
+def test_dreams_depends_on_the_simulator_that_params_names():
+    simulator = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["dreams"]["simulator"]
+    entry = Path(*simulator.split(":")[0].split(".")).with_suffix(".py")
+    assert {entry.as_posix(), *_neighbours(ROOT / entry)} <= set(PIPELINE["dreams"]["deps"])
+
+
+def _neighbours(path):
+    """Modules of the same folder that a file imports."""
+    names = {name.split(".")[0] for name in modules(path)}
+    return {f"{path.parent.name}/{name}.py" for name in names if path.with_name(f"{name}.py").exists()}
+
+
+def test_a_stage_lists_the_params_and_library_versions_that_it_can_read():
+    for stage, declared in STAGES.items():
+        assert own_params(stage) == list(params.leaves(declared)), stage
+        libraries = importlib.import_module(f"worldmodel.stages.{stage}").LIBRARIES
+        assert PIPELINE[stage]["params"][-1] == {"versions.yaml": list(libraries)}, stage
 
 
 def after(stage):
     """The stages that use what this one makes, and those that use what they make."""
-    entry = PIPELINE[stage]
-    made = {out if isinstance(out, str) else next(iter(out)) for out in entry["outs"]} if "outs" in entry else set()
+    made = set(PIPELINE[stage].get("outs", []))
     users = [name for name, other in PIPELINE.items() if made & set(other["deps"])]
     return set(users).union(*(after(user) for user in users))
 
 
-def rerun(stages):
-    return [stage for stage in ALL if stage in set(stages).union(*(after(each) for each in stages))]
+def test_a_param_reruns_the_stages_that_it_must():
+    for leaf in LEAVES:
+        key = max((key for key in RERUNS if f"{leaf}.".startswith(f"{key}.")), key=len)
+        first = {stage for stage in ALL if leaf in own_params(stage)}
+        assert [stage for stage in ALL if stage in first.union(*map(after, first))] == RERUNS[key], leaf
 
 
-@pytest.mark.parametrize("leaf", list(params.leaves(params.Params)))
-def test_a_param_reruns_the_stages_that_it_must(leaf):
-    key = max((key for key in PARAMS if leaf == key or leaf.startswith(f"{key}.")), key=len)
-    assert rerun([stage for stage, entry in PIPELINE.items() if leaf in entry["params"]]) == PARAMS[key]
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_a_source_file_reruns_the_stages_that_it_must(file):
-    (expected,) = [stages for files, stages in SOURCES.items() if any(fnmatch(file, each) for each in files.split())]
-    assert " ".join(stage for stage, entry in PIPELINE.items() if file in entry["deps"]) == expected
-
-
-def stale(project):
-    return [stage for stage in ALL if stage in json.loads(project.run("dvc", "status", "--json"))]
-
-
-def test_dvc_sees_what_the_tables_say(copy, tmp_path):
-    other = copy.again(tmp_path / "project")
-
-    def edited(name, before, after):
-        text = other.read(name)
-        assert before in text
-        other.write(name, text.replace(before, after))
-        seen = stale(other)
-        other.write(name, text)
-        return seen
-
-    torch = yaml.safe_load((ROOT / "versions.yaml").read_text())["torch"]
-    assert stale(other) == []
-    assert edited("versions.yaml", torch, "9.9.9") == CHANGES["torch"] == ["dreams", "train", "export", "validate"]
-    assert edited("src/worldmodel/data/episodes.py", "import", "import ") == ["prepare", "normalize"]
-    assert edited("params.yaml", "opset: 20", "opset: 21") == ["export"]
+def test_a_stage_runs_its_own_door_says_what_it_does_and_keeps_its_run_cache():
+    for stage, entry in PIPELINE.items():
+        assert entry["cmd"].startswith(f"python src/{stage}.py ")
+        assert not set(entry["cmd"]) & set("|&;<>$`")
+        assert entry["desc"]
+        assert all(isinstance(out, str) for out in entry.get("outs", [])), stage

@@ -1,4 +1,4 @@
-"""The door without DVC: examples/train_worldmodel.py, from logs to a bundle in one folder."""
+"""`worldmodel train`: from logs to a bundle in one folder, without DVC."""
 
 import json
 
@@ -7,21 +7,21 @@ import yaml
 
 from copies import tiny_params
 from factories import make_episodes, write_logs
-from worldmodel.cli import train as train_worldmodel
+from worldmodel.cli.train import command
 from worldmodel.client import WorldModel
 from worldmodel.model.artifact import read_trained
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Calls the door on tiny logs with tiny params; returns the folder it wrote."""
+    """Calls it on tiny logs with tiny params; returns the folder it wrote."""
     logs = write_logs(tmp_path / "logs", make_episodes(30, 20, agents=3))
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
 
     def call(*options):
         given = ["--logs", logs, "--out", tmp_path / "out", "--params", params, *options]
-        train_worldmodel.command.main([str(each) for each in given], standalone_mode=False)
+        command.main([str(each) for each in given], standalone_mode=False)
         return tmp_path / "out"
 
     return call
@@ -36,22 +36,15 @@ def test_logs_become_a_bundle_and_metrics_with_dreams_on_the_way(run):
 
 
 def test_epochs_become_as_many_steps_as_draw_every_observed_window_so_often(run):
-    out = run("--rho", 0, "--epochs", 2.5, "--batch-size", 16)
+    out = run("--rho", 0, "--rho-start", 0.5, "--epochs", 2.5, "--batch-size", 16)
     manifest = read_trained(out / "train").manifest
     steps, windows = manifest["arguments"]["steps"], manifest["windows"]["observed"]
     assert (steps - 1) * 16 < 2.5 * windows <= steps * 16
+    assert not (out / "dreams").exists()  # of a constant rho, rho_start says nothing
 
 
-def test_rho_0_makes_no_dreams_whatever_rho_start_says(run):
-    out = run("--rho", 0, "--rho-start", 0.5, "--steps", 3)
-    assert not (out / "dreams").exists()
-
-
-def test_epochs_of_dreams_alone_are_refused(run):
+def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):
     with pytest.raises(ValueError, match="--epochs 1 with 0% observed windows a batch; give --steps instead"):
         run("--rho", 1, "--epochs", 1)
-
-
-def test_an_option_out_of_range_is_named(run):
     with pytest.raises(ValueError, match=r"--rho: .*less than or equal to 1"):
         run("--rho", 1.5)

@@ -1,0 +1,13 @@
+"""`worldmodel ...`, called in the tests' own process."""
+
+from worldmodel.cli import main
+
+
+def call(*arguments: object) -> int:
+    """The exit code; what it prints is there for capsys."""
+    try:
+        main([str(each) for each in arguments])
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        return end.code
+    return 0
