@@ -8,6 +8,5 @@ def call(*arguments: object) -> int:
     try:
         main([str(each) for each in arguments])
     except SystemExit as end:
-        assert isinstance(end.code, int)
-        return end.code
+        return int(end.code or 0)
     return 0

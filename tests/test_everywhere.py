@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from copies import ROOT
-from teams import Member
 from factories import STAGES
+from teams import Member
 
 PERSON, HOST = "wilhelmina-q-archivist", "scriptorium-77"
 ELSEWHERE = """
