@@ -50,7 +50,7 @@ def mix_two_locks(clone):
         (edit_code, "train: src/stage.py modified"),
         (edit_command, "export: changed command"),
         (edit_metrics, "validate: artifacts/metrics.json modified"),
-        (mix_two_locks, "export: what it took in is not what the stage before it left, by dvc.lock"),
+        (mix_two_locks, "export: artifacts/train is not what the stage before it left, by dvc.lock"),
     ],
 )
 def test_a_lock_that_does_not_belong_fails_and_names_stage_and_reason(clone, change, said):

@@ -1,11 +1,13 @@
 """The merge driver of dvc.lock: on texts, under git, and under DVC."""
 
+import subprocess
 import sys
 
 import pytest
 
 from copies import ROOT
 from teams import Member
+from worldmodel.ci import merge_lock
 from worldmodel.ci.merge_lock import HEAD, drive, merge, parse
 
 
@@ -78,13 +80,14 @@ def test_what_it_does_not_understand_it_leaves_alone_and_says_so(tmp_path, text)
     assert (tmp_path / "ours").read_text() == text
 
 
-@pytest.fixture
-def repository(tmp_path):
-    """Each branch has a stage more than their common commit; plain git would see a conflict."""
-    member = Member(tmp_path / "repository")
-    for name in ("scripts/merge_lock.py", ".gitattributes"):
-        member.write(name, (ROOT / name).read_text())
-    member.run("git", "init", "--quiet", "--initial-branch=main")
+@pytest.fixture(params=["", "with a space/sub"])
+def repository(tmp_path, request):
+    """Each branch has a stage more than their common commit; plain git would see a conflict. `request`: the project."""
+    top = tmp_path / "all projects"
+    member = Member(top / request.param)
+    member.write("dvc.yaml", "")
+    member.write(".gitattributes", (ROOT / ".gitattributes").read_text())
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", top], check=True)
     commit_lock(member, lock(a=1))
     member.run("git", "checkout", "--quiet", "-b", "other")
     commit_lock(member, lock(a=1, b=1))
@@ -99,10 +102,10 @@ def commit_lock(member, text):
 
 
 def install(member):
-    member.run(sys.executable, "scripts/merge_lock.py", "--install")
+    member.run(sys.executable, "-m", "worldmodel", "merge-driver", "--install")
 
 
-def test_git_merges_what_it_could_not_before(repository):
+def test_git_merges_what_it_could_not_before_wherever_the_project_lies(repository):
     install(repository)
     repository.run("git", "merge", "--no-edit", "other")
     assert repository.read("dvc.lock") == lock(a=1, c=1, b=1)
@@ -116,10 +119,52 @@ def test_a_merge_that_already_stands_in_conflict_is_done_over(repository):
     assert repository.read("dvc.lock") == lock(a=1, c=1, b=1)
 
 
-def test_a_lock_it_does_not_understand_is_a_conflict_for_git(repository):
+def test_a_lock_it_does_not_understand_is_a_conflict_with_both_sides_in_the_file(repository):
     commit_lock(repository, "datasets: []\n" + lock(a=1, c=1))
     install(repository)
     assert "merge it by hand" in repository.refused("git", "merge", "other")
+    assert_both_sides(repository)
+
+
+def assert_both_sides(repository):
+    text = repository.read("dvc.lock")
+    assert "<<<<<<< ours\n" in text
+    assert "  b:\n" in text
+    assert "  c:\n" in text
+
+
+def test_where_its_python_has_gone_git_merges_the_text_and_says_what_to_do(repository, tmp_path, monkeypatch):
+    python = tmp_path / "100% of a venv" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    merge_lock.install(repository.folder)
+    repository.run("git", "merge", "--no-edit", "other")
+    repository.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+    python.unlink()
+    done = repository.attempt("git", "merge", "--no-edit", "other")
+    assert done.returncode == 1
+    assert "if the driver was not found: worldmodel merge-driver --install" in done.stderr
+    assert_both_sides(repository)
+
+
+def test_it_is_not_installed_where_git_would_not_call_it(repository):
+    repository.write(".gitattributes", "")
+    said = repository.refused(sys.executable, "-m", "worldmodel", "merge-driver", "--install")
+    assert "found no `dvc.lock merge=dvc-lock`; restore that file first" in said
+    assert repository.attempt("git", "config", "merge.dvc-lock.driver").stdout == ""
+
+
+def test_what_stages_write_stays_as_on_this_branch_and_git_says_so(repository):
+    for branch, loss in (("other", 2), ("main", 3)):
+        repository.run("git", "checkout", "--quiet", branch)
+        repository.write("artifacts/metrics.json", f'{{"loss": {loss}}}')
+        repository.commit()
+    install(repository)
+    done = repository.attempt("git", "merge", "--no-edit", "other")
+    assert (done.returncode, repository.read("artifacts/metrics.json")) == (0, '{"loss": 3}')
+    assert "artifacts/metrics.json: stays as on this branch, until dvc repro writes it anew" in done.stderr
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from scratch import Scratch, two_commits
-from worldmodel.ci.pr_report import NONE
-from worldmodel.ci.sections import change, horizon_section, shortened, table
+from worldmodel.ci.pr_report import NONE, change, curves, rendered
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +16,7 @@ def project(tmp_path_factory) -> Scratch:
 
 @pytest.fixture(scope="module")
 def told(project) -> str:
-    done = project.review("pr_report", "--base", "main")
+    done = project.review("pr-report", "--base", "main")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,14 +57,14 @@ def test_a_fork_with_nothing_but_a_clone_gets_the_same_report_less_the_bundles(p
     clone = object.__new__(Scratch)
     clone.folder = tmp_path / "clone"
     clone.run("git", "checkout", "--quiet", "change")
-    done = clone.review("pr_report", "--base", "origin/main", "--out", "report.md")
+    done = clone.review("pr-report", "--base", "origin/main", "--out", "report.md")
     assert done.returncode == 0, done.stderr
     expected = told.replace("`main`", "`origin/main`").replace("`000000000014` → `000000000028`", "`not known`")
     assert clone.read("report.md") == expected
 
 
 def test_without_a_base_there_is_a_report_of_what_is_there(project):
-    done = project.review("pr_report", "--base", "")
+    done = project.review("pr-report", "--base", "")
     assert done.stdout.startswith("### World model: `mse.mean` 0.4, nothing to compare with\n")
     assert "There is no base to compare with." in done.stdout
     assert "no more than 50 % worse than the base, which has none" in done.stdout
@@ -76,7 +75,7 @@ def test_the_first_run_on_a_base_that_has_no_metrics_is_told_as_such(tmp_path):
     made = Scratch(tmp_path / "project")
     made.commit("no run yet")
     made.run("git", "checkout", "--quiet", "-b", "first")
-    done = made.review("pr_report", "--base", "main")
+    done = made.review("pr-report", "--base", "main")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("### World model: not measured\n")
     assert "which has no metrics: nothing to compare with" in done.stdout
@@ -90,7 +89,7 @@ def test_a_change_that_was_not_run_is_told_before_anything_else(project, tmp_pat
     copy = object.__new__(Scratch)
     copy.folder = tmp_path / "copy"
     copy.set_rho(0.3)
-    done = copy.review("pr_report", "--base", "main")
+    done = copy.review("pr-report", "--base", "main")
     assert "❌ `dvc.lock` does not belong to this commit (`train`), so neither do the metrics" in done.stdout
     assert "| `train` | ❌ has to rerun | `train.rho modified` |" in done.stdout
     assert "| `train.rho` | `0.2` | `0.3` |" in done.stdout
@@ -112,11 +111,12 @@ def test_a_change_has_an_arrow_a_share_and_a_judgement_where_one_is_known(before
     assert change(before, after, better) == said
 
 
-def test_long_lists_are_cut_and_cells_do_not_break_a_table():
-    assert shortened([f"src/{n}.py" for n in range(9)] + ["train.rho"]).startswith("`train.rho`, `src/0.py`")
-    assert shortened([f"src/{n}.py" for n in range(9)]).endswith(" and 4 more")
-    assert table(("a",), [("x|y",)]).splitlines()[-1] == r"| x\|y |"
+def test_long_lists_are_cut_and_what_a_branch_has_put_there_breaks_no_table_and_no_code():
+    stages = [("train", "reran", [*(f"src/{n}.py" for n in range(9)), "train.rho"]), ("a|`b\nc", "reran", [])]
+    text = rendered(now=NONE, before=NONE, run_ids=[], metrics={}, stages=stages)
+    assert "| `train` | reran | `train.rho`, `src/0.py`, `src/1.py`, `src/2.py`, `src/3.py` and 5 more |" in text
+    assert r"| `a\|'b c` | reran |  |" in text
 
 
 def test_without_curves_there_is_no_picture():
-    assert horizon_section(NONE, NONE) == ""
+    assert curves(NONE, NONE) == {}

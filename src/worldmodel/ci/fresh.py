@@ -1,77 +1,68 @@
-"""Exit code 1 where dvc.lock does not belong to the files of this folder; neither data nor a remote is needed.
-
-`dvc repro --dry --allow-missing` knows, and tells it in what it prints: with all data there, its exit code is 0 anyway.
-"""
+"""Does dvc.lock belong to the files of this folder? Neither data nor a remote is needed to tell."""
 
 import json
-import re
-import subprocess
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import click
 
+from worldmodel.core.processes import output
+from worldmodel.core.project import project_folder
 from worldmodel.core.yaml12 import read_yaml
 
-TO_RUN = re.compile(r"Running stage '([^']+)'|Stage '([^']+)' is cached|failed to reproduce '([^']+)'")
 NOT_HERE = ("deleted", "not in cache")  # what data look like that were not pulled
 
 
 def stale() -> dict[str, list[str]]:
-    """Stage -> what has changed since dvc.lock was written, for those stages that `dvc repro` would run first."""
-    code, said = _dvc("repro", "--dry", "--allow-missing", "--keep-going")
-    named = {name for match in TO_RUN.findall(said) for name in match if name}
-    if code and not named:
-        raise ValueError(f"dvc repro --dry --allow-missing: {' '.join(said.split())[-500:]}")
-    reasons = _reasons()
-    unknown = ["what it took in is not what the stage before it left, by dvc.lock"]
-    stages, lock = read_yaml(Path("dvc.yaml"))["stages"], Path("dvc.lock")
-    known = read_yaml(lock).get("stages", {}) if lock.is_file() else {}
-    reasons |= {name: ["not in dvc.lock"] for name in stages if name not in known}
-    return {name: reasons.get(name) or unknown for name in stages if name in named or reasons.get(name)}
-
-
-def _reasons() -> dict[str, list[str]]:
-    """As `dvc status` has them, less what is only not here."""
-    code, said = _dvc("status", "--json")
-    if code:
-        raise ValueError(f"dvc status: {' '.join(said.split())[-500:]}")
-    outs = _outs()
+    """Stage -> what has changed since dvc.lock was written. Raises ValueError where DVC cannot tell."""
+    changes = json.loads(output("dvc", "status", "--json"))
+    stages, path = read_yaml(Path("dvc.yaml"))["stages"], Path("dvc.lock")
+    lock = read_yaml(path).get("stages", {}) if path.is_file() else {}
+    data = _data(stages)
+    made = {out["path"]: out.get("md5") for entry in lock.values() for out in entry.get("outs", [])}
     found: dict[str, list[str]] = {}
-    for name, changes in json.loads(said[said.index("{") :]).items():
-        found[name] = [reason for change in changes for reason in _of_change(change, outs)]
+    for name in stages:
+        if name not in lock:
+            found[name] = ["not in dvc.lock"]
+        elif reasons := [*_changed(changes.get(name, []), data), *_mixed(lock[name], made)]:
+            found[name] = reasons
     return found
 
 
-def _of_change(change: Any, outs: set[str]) -> list[str]:
-    if isinstance(change, str):
-        return [change]
-    reasons = []
-    for path, what in (item for entries in change.values() for item in entries.items()):
-        if isinstance(what, dict):
-            reasons += [f"{key} {how}" for key, how in what.items()]
-        elif not (what in NOT_HERE and path in outs):
-            reasons.append(f"{path} {what}")
-    return reasons
+def _changed(changes: list[Any], data: set[str]) -> Iterator[str]:
+    """As `dvc status` has them, less what is only not here."""
+    for change in changes:
+        if isinstance(change, str):
+            yield change
+            continue
+        for path, what in (item for entries in change.values() for item in entries.items()):
+            if isinstance(what, dict):
+                yield from (f"{key} {how}" for key, how in what.items())
+            elif not (what in NOT_HERE and path in data):
+                yield f"{path} {what}"
 
 
-def _outs() -> set[str]:
+def _mixed(entry: dict[str, Any], made: dict[str, str | None]) -> Iterator[str]:
+    """What a merge by hand leaves: the stage of one branch with the input of another. `dvc status` needs data to tell."""
+    for dep in entry.get("deps", []):
+        if made.get(dep["path"], dep.get("md5")) != dep.get("md5"):
+            yield f"{dep['path']} is not what the stage before it left, by dvc.lock"
+
+
+def _data(stages: dict[str, Any]) -> set[str]:
     """Paths of all that DVC keeps: outs of the stages, and data of .dvc files."""
-    stages = read_yaml(Path("dvc.yaml"))["stages"].values()
-    outs = [out for each in stages for out in each.get("outs", [])]
+    outs = [out for each in stages.values() for out in each.get("outs", [])]
     tracked = {path.with_suffix("").as_posix() for path in Path("data").rglob("*.dvc")}
     return tracked | {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
 
-def _dvc(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
 @click.command()
 def command() -> None:
-    """Fail where dvc.lock does not belong to the files of this folder; needs neither data nor a remote."""
-    found = stale()
+    """Fail where dvc.lock does not belong to the files here; needs neither data nor a remote."""
+    with chdir(project_folder()):
+        found = stale()
     if found:
         lines = [f"  {name}: {', '.join(reasons)}" for name, reasons in found.items()]
         told = "\n".join(["dvc.lock does not belong to these files; changed since it was written:", *lines])

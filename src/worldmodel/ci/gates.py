@@ -15,14 +15,15 @@ GATES = Path("gates.yaml")
 CLOSED = ConfigDict(extra="forbid")
 
 Better = Literal["lower", "higher"]
+Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
 class Gate:
     metric: str
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    min: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    max: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    tolerance: Annotated[Bound, Field(ge=0)] | None = None
+    min: Bound | None = None
+    max: Bound | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=CLOSED)
@@ -54,12 +55,11 @@ def read_gates(path: Path = GATES) -> Gates:
     except ValidationError as error:
         raise ValueError("\n".join(f"{path}: {_mistake(item)}" for item in error.errors())) from None
     for number, gate in enumerate(found.gates):
+        where = f"{path}: gates.{number} ({gate.metric})"
         if gate.tolerance is gate.min is gate.max is None:
-            raise ValueError(f"{path}: gates.{number} ({gate.metric}): expected a tolerance, a min or a max")
+            raise ValueError(f"{where}: expected a tolerance, a min or a max")
         if gate.tolerance is not None and found.direction(gate.metric) is None:
-            raise ValueError(
-                f"{path}: gates.{number} ({gate.metric}): a tolerance, and `better` does not say which way"
-            )
+            raise ValueError(f"{where}: a tolerance, and `better` does not say which way")
     return found
 
 
@@ -74,23 +74,18 @@ def judge(gates: Gates, found: Mapping[str, float], base: Mapping[str, float]) -
 
 
 def _verdict(gate: Gate, better: Better | None, found: float | None, base: Mapping[str, float]) -> Verdict:
-    low, high, expected = gate.min, gate.max, _bounds(gate)
+    least = [] if gate.min is None else [(gate.min, f"at least {gate.min:g}")]
+    most = [] if gate.max is None else [(gate.max, f"at most {gate.max:g}")]
+    told, before = [], base.get(gate.metric)
     if gate.tolerance is not None:
-        before, percent = base.get(gate.metric), f"{100 * gate.tolerance:g} %"
+        percent = f"{100 * gate.tolerance:g} %"
         if before is None:
-            expected.append(f"no more than {percent} worse than the base, which has none")
+            told = [f"no more than {percent} worse than the base, which has none"]
         elif better == "lower":
             limit = before + gate.tolerance * abs(before)
-            high = limit if high is None else min(high, limit)
-            expected.append(f"at most {limit:.6g} ({percent} above {before:.6g})")
+            most.append((limit, f"at most {limit:.6g} ({percent} above {before:.6g})"))
         else:
             limit = before - gate.tolerance * abs(before)
-            low = limit if low is None else max(low, limit)
-            expected.append(f"at least {limit:.6g} ({percent} below {before:.6g})")
-    holds = found is not None and (low is None or found >= low) and (high is None or found <= high)
-    return Verdict(gate.metric, found, " and ".join(expected), holds)
-
-
-def _bounds(gate: Gate) -> list[str]:
-    sides = (("at least", gate.min), ("at most", gate.max))
-    return [f"{words} {bound:g}" for words, bound in sides if bound is not None]
+            least.append((limit, f"at least {limit:.6g} ({percent} below {before:.6g})"))
+    holds = found is not None and all(found >= b for b, _ in least) and all(found <= b for b, _ in most)
+    return Verdict(gate.metric, found, " and ".join([*(text for _, text in [*least, *most]), *told]), holds)

@@ -1,4 +1,4 @@
-"""A git merge driver for dvc.lock: stage by stage, and never a conflict marker.
+"""A git merge driver for dvc.lock: stage by stage.
 
 A stage that one branch changed is taken from that branch. Where both did, neither entry describes the merged code and
 params: it goes, and `dvc repro` runs the stage again or takes it from the run cache. `--install` makes git use it.
@@ -6,21 +6,26 @@ params: it goes, and `dvc repro` runs the stage again or takes it from the run c
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
 from worldmodel.core.options import PATH
+from worldmodel.core.processes import git
+from worldmodel.core.project import project_folder
 
 HEAD = "schema: '2.0'\nstages:\n"
 STAGE = re.compile(r"^  (\S.*):\n", re.MULTILINE)
 WHOLE = re.compile(re.escape(HEAD) + r"  \S.*:\n(?:(?:  .*)?\n)*")
-DRIVERS = {
-    "dvc-lock": "{python} -m worldmodel merge-driver %O %A %B",
-    "stage-output": "true",  # this branch's file stays, until `dvc repro` writes it anew
-}
+# Where the driver cannot do its work git's own leaves markers, or both sides; a conflict it stays, so that somebody looks.
+MERGE = (
+    "{python} -P -m worldmodel merge-driver %O %A %B || ( "
+    "echo 'dvc.lock: merged as text, look at it; if the driver was not found: worldmodel merge-driver --install' >&2; "
+    "git merge-file -L ours -L base -L theirs %A %O %B; exit 1 )"
+)
+STAY = "echo %P: stays as on this branch, until dvc repro writes it anew >&2"
+ATTRIBUTES = {"dvc.lock": "dvc-lock", "artifacts/metrics.json": "stage-output"}
 
 
 def parse(text: str, path: Path) -> dict[str, str]:
@@ -58,20 +63,24 @@ def drive(base: Path, ours: Path, theirs: Path) -> None:
         print(f"dvc.lock: both branches changed {', '.join(dropped)}; run `dvc repro` and commit", file=sys.stderr)
 
 
-def install() -> None:
-    for name, command in DRIVERS.items():
-        driver = command.format(python=shlex.quote(sys.executable))
-        subprocess.run(["git", "config", f"merge.{name}.driver", driver], check=True)
+def install(project: Path) -> None:
+    """Into the clone's settings, which all its working trees share. Raises ValueError where git would not call it."""
+    for name, driver in ATTRIBUTES.items():
+        if not git("check-attr", "merge", "--", name, folder=project).endswith(f": merge: {driver}"):
+            raise ValueError(f"{project / '.gitattributes'}: found no `{name} merge={driver}`; restore that file first")
+    python = shlex.quote(sys.executable).replace("%", "%%")
+    git("config", "merge.dvc-lock.driver", MERGE.format(python=python), folder=project)
+    git("config", "merge.stage-output.driver", STAY, folder=project)
     print("git merges dvc.lock by stages in this clone")
 
 
 @click.command()
-@click.option("--install", "installs", is_flag=True, help="Make this clone use it.")
+@click.option("--install", "installs", is_flag=True, help="Let git call it in this clone.")
 @click.argument("files", nargs=-1, type=PATH, metavar="[BASE OURS THEIRS]")
 def command(installs: bool, files: tuple[Path, ...]) -> None:
     """Merge dvc.lock stage by stage, as git asks for it with three files; --install lets git do so in this clone."""
     if installs and not files:
-        return install()
+        return install(project_folder())
     if installs or len(files) != 3:
         raise click.UsageError("expected three files (base, ours, theirs) or --install.", click.get_current_context())
     drive(*files)

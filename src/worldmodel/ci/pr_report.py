@@ -3,69 +3,133 @@
 Reads the working tree and the merge base with BASE, both as git has them: needs no data, no cache and no remote.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import click
+from jinja2 import Environment, Undefined
+from markupsafe import Markup
 
-from worldmodel.ci import sections
 from worldmodel.ci.fresh import stale
-from worldmodel.ci.gates import Gates, judge, read_gates
+from worldmodel.ci.gates import judge, read_gates
 from worldmodel.ci.revisions import State, merge_base, run_id, state
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
+from worldmodel.core.processes import output
+from worldmodel.core.project import project_folder
 
 HEADLINE = "mse.mean"
-NONE = State(None, {}, {}, {}, {}, None)
+NONE = State({}, {}, {}, {}, None)
+COLORS = {"now": ("#0072b2", "🟦"), "base": ("#e69f00", "🟧"), "ridge": ("#999999", "⬜")}
+SHOWN = 5  # names in a cell
+INPUTS = ("data/", "artifacts/")
 
 
 def report(base: str) -> str:
     """Raises ValueError where git, DVC or a file cannot be read."""
-    gates, now, commit = read_gates(), state(None), merge_base(base)
+    gates, now, commit, changed = read_gates(), state(None), merge_base(base), stale()
     before = state(commit) if commit else NONE
-    changed = stale()
-    parts = [
-        f"### World model: {_headline(now, before, gates)}",
-        _compared(base, commit, before),
-        f"Run-id: {_run_ids(now, before)}.",
-        _freshness(changed),
-        sections.gates_section(judge(gates, now.metrics, before.metrics)) if now.metrics else "",
-        sections.metrics_section(now, before, gates),
-        sections.params_section(now, before) if commit else "",
-        sections.stages_section(now, before, changed) if commit else "",
-        sections.horizon_section(now, before),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _headline(now: State, before: State, gates: Gates) -> str:
-    after = now.metrics.get(HEADLINE)
-    told = sections.change(before.metrics.get(HEADLINE), after, gates.direction(HEADLINE))
-    if after is None:
-        return "not measured"
-    same = {"=": "as at the base", "new": "nothing to compare with"}.get(told, told)
-    return f"`{HEADLINE}` {sections.number(after)}, {same}"
-
-
-def _compared(base: str, commit: str | None, before: State) -> str:
-    if commit is None:
-        return "There is no base to compare with." if not base else f"There is no commit in common with `{base}`."
-    missing = "" if before.metrics else ", which has no metrics: nothing to compare with"
-    return f"Compared with `{commit[:7]}`, the merge base with `{base}`{missing}."
-
-
-def _run_ids(now: State, before: State) -> str:
-    ids = [f"`{run_id(each) or 'not known'}`" for each in (before, now) if each.stages]
-    return " → ".join(dict.fromkeys(ids)) or "none: there is no `dvc.lock`"
-
-
-def _freshness(changed: Mapping[str, Sequence[str]]) -> str:
-    if not changed:
-        return ""
-    names = ", ".join(f"`{name}`" for name in changed)
-    return (
-        f"❌ `dvc.lock` does not belong to this commit ({names}), so neither do the metrics: run `dvc repro`, commit."
+    names = sorted({*now.metrics, *before.metrics})
+    told = {name: change(before.metrics.get(name), now.metrics.get(name), gates.direction(name)) for name in names}
+    cache = Path(output("dvc", "cache", "dir").strip())
+    lines = curves(now, before)
+    return rendered(
+        base=base,
+        commit=commit,
+        now=now,
+        before=before,
+        headline={"=": "as at the base", "new": "nothing to compare with"}.get(said := told.get(HEADLINE, ""), said),
+        run_ids=list(dict.fromkeys(run_id(each, cache) for each in (before, now) if each.stages)),
+        stale=changed,
+        verdicts=judge(gates, now.metrics, before.metrics) if now.metrics else [],
+        metrics=told,
+        changed={name: said for name, said in told.items() if said != "="},
+        params=[key for key in {**before.params, **now.params} if commit and _differ(before.params, now.params, key)],
+        stages=stages(now, before, changed) if commit else [],
+        lines=lines,
+        top=1.05 * max((value for curve in lines.values() for value in curve.values()), default=0) or 1,
     )
+
+
+def rendered(**values: Any) -> str:
+    """The template with these values. What a branch has put into names and numbers breaks no table and no code."""
+    markdown = Environment(trim_blocks=True, lstrip_blocks=True, finalize=_plain)
+    markdown.filters |= {"number": _number, "names": _names, "code": _code}
+    template = markdown.from_string(Path(__file__).with_suffix(".md.j2").read_text(encoding="utf-8"))
+    text = template.render(values, HEADLINE=HEADLINE, COLORS=COLORS)
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r" +\n", "\n", text)).strip() + "\n"
+
+
+def change(before: float | None, after: float | None, better: str | None) -> str:
+    """Arrow, per cent of the base's value, and whether that is better."""
+    if before is None or after is None:
+        return "new" if before is None else "gone"
+    if before == after:
+        return "="
+    arrow = "▲" if after > before else "▼"
+    size = f"{100 * abs(after - before) / abs(before):.1f} %" if before else f"{abs(after):.6g}"
+    if better is None:
+        return f"{arrow} {size}"
+    return f"{arrow} {size} {'🟢 better' if (after > before) == (better == 'higher') else '🔴 worse'}"
+
+
+def stages(now: State, base: State, stale: Mapping[str, Sequence[str]]) -> list[tuple[str, str, Sequence[str]]]:
+    """Stage, what became of it, and why. `stale`: stage -> reasons, of what dvc.lock does not hold yet."""
+    rows: list[tuple[str, str, Sequence[str]]] = []
+    for name in {**now.stages, **stale}:
+        after, before = now.stages.get(name, {}), base.stages.get(name, {})
+        taken, took = _taken(after), _taken(before)
+        reasons = [key for key in {**took, **taken} if _differ(took, taken, key)] if before else ["a new stage"]
+        if name in stale:
+            rows.append((name, "❌ has to rerun", stale[name]))
+        elif reasons:
+            rows.append((name, "reran, same results" if _outs(after) == _outs(before) else "reran", reasons))
+    return rows
+
+
+def _taken(entry: Mapping[str, Any]) -> dict[str, Any]:
+    params = {key: value for file in entry.get("params", {}).values() for key, value in file.items()}
+    deps = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
+    return {"its command": entry.get("cmd")} | params | deps
+
+
+def _outs(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {out["path"]: out.get("md5") for out in entry.get("outs", [])}
+
+
+def curves(now: State, base: State) -> dict[str, Mapping[int, float]]:
+    """Name -> error by frame; the base's is left out where it is the same, or of another horizon."""
+    model, before = now.horizon.get("model", {}), base.horizon.get("model", {})
+    if before == model or before.keys() != model.keys():
+        before = {}
+    drawn = {"now": model, "base": before, "ridge": now.horizon.get("ridge", {})}
+    return {name: curve for name, curve in drawn.items() if curve} if model else {}
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    return (key in one, one.get(key)) != (key in other, other.get(key))
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, Markup) else re.sub(r"\s", " ", str(value)).replace("`", "'").replace("|", r"\|")
+
+
+def _code(value: Any) -> str:
+    return "-" if isinstance(value, Undefined) else Markup(f"`{_plain(value)}`")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else "-"
+
+
+def _names(names: Sequence[str]) -> str:
+    """Params first: they are what a reader asks for."""
+    ordered = sorted(names, key=lambda name: ("/" in name, name.startswith(INPUTS)))
+    more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""
+    return Markup(", ".join(map(_code, ordered[:SHOWN])) + more)
 
 
 @click.command()
@@ -73,7 +137,8 @@ def _freshness(changed: Mapping[str, Sequence[str]]) -> str:
 @click.option("--out", type=PATH, help="File for it; else it is printed.")
 def command(base: str, out: Path | None) -> None:
     """Say what a pull request changes, as Markdown for a comment."""
-    text = report(base)
+    with chdir(project_folder()):
+        text = report(base)
     if out is None:
         print(text, end="")
         return

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from worldmodel.core.processes import git
 from worldmodel.core.yaml12 import parse
 
 METRICS, PARAMS, LOCK = "artifacts/metrics.json", "params.yaml", "dvc.lock"
@@ -22,7 +22,6 @@ Parsed = TypeVar("Parsed")
 class State:
     """Empty where a file is not there."""
 
-    revision: str | None  # of a commit; None: the working tree
     metrics: Mapping[str, float]  # dotted name -> value
     params: Mapping[str, Any]  # dotted name -> value
     stages: Mapping[str, Mapping[str, Any]]  # of dvc.lock
@@ -33,27 +32,27 @@ class State:
 def merge_base(base: str) -> str | None:
     """The commit that the working tree's branch left `base` at; None where base is empty or shares no history.
 
-    Raises ValueError where base is no commit, or history was cut off.
+    Raises ValueError where base is no commit, history was cut off, or git refuses this repository.
     """
     if not base:
         return None
-    if git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}") is None:
-        raise ValueError(
-            f"BASE: found {base!r}, which git does not know; expected a branch or commit, or BASE= for none"
-        )
-    found = git("merge-base", base, "HEAD")
-    if found is None and (git("rev-parse", "--is-shallow-repository") or "").strip() == "true":
+    shallow = git("rev-parse", "--is-shallow-repository") == "true"
+    try:
+        commit = git("rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}")
+    except ValueError as error:
+        raise ValueError(f"BASE: found {base!r}, expected a branch or commit, or BASE= for none; {error}") from None
+    found = git("merge-base", commit, "HEAD", fine=(0, 1))
+    if not found and shallow:
         raise ValueError(
             f"no common commit of HEAD and {base} in this shallow clone; run `git fetch --unshallow` first"
         )
-    return found.strip() if found else None
+    return found or None
 
 
 def state(revision: str | None) -> State:
-    """Raises ValueError where a file is not what its name says."""
+    """Of the commit, or of the working tree. Raises ValueError where a file is not what its name says."""
     timing = _read(TIMING, revision, json.loads) or {}
     return State(
-        revision,
         {name: value for name, value in leaves(_read(METRICS, revision, json.loads)) if isinstance(value, int | float)},
         dict(leaves(_read(PARAMS, revision, parse))),
         (_read(LOCK, revision, parse) or {}).get("stages", {}),
@@ -62,38 +61,30 @@ def state(revision: str | None) -> State:
     )
 
 
-def run_id(found: State) -> str | None:
+def run_id(found: State, cache: Path) -> str | None:
     """Name of the bundle that dvc.lock speaks of; None where it is neither in DVC's cache nor the one last timed."""
     outs = found.stages.get("export", {}).get("outs", [])
-    cache = _output("dvc", "cache", "dir")
     for digest in (out["md5"] for out in outs if out["path"] == "artifacts/worldmodel"):
-        listing = Path((cache or "").strip()) / "files/md5" / digest[:2] / digest[2:]
+        listing = cache / "files/md5" / digest[:2] / digest[2:]
         if listing.is_file():
             return str(json.loads(listing.read_text(encoding="utf-8"))[0]["relpath"]).split("/")[0]
     return found.timed
 
 
 def leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted name and value of whatever is no mapping."""
     if not isinstance(values, dict):
         return [(prefix[:-1], values)] if prefix else []
     return [leaf for key, value in values.items() for leaf in leaves(value, f"{prefix}{key}.")]
 
 
-def git(*arguments: str) -> str | None:
-    """What it says; None where it fails."""
-    return _output("git", *arguments)
-
-
-def _output(*command: str) -> str | None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout
-
-
 def _read(path: str, revision: str | None, parser: Callable[[str], Parsed]) -> Parsed | None:
+    """None where there is no such file."""
     if revision is None:
         text = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else None
     else:
-        text = git("show", f"{revision}:./{path}")
+        known = git("ls-tree", "--name-only", revision, path)
+        text = git("cat-file", "blob", f"{revision}:./{path}") if known else None
     try:
         return None if text is None else parser(text)
     except (ValueError, KeyError, yaml.YAMLError) as error:
