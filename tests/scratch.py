@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Self
 
 import yaml
 
 from copies import ENVIRONMENT
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 STAGE = """
 import json, pathlib, sys
 name, rho = sys.argv[1], float(pathlib.Path("params.yaml").read_text().split("rho: ")[1].split()[0])
@@ -41,16 +45,31 @@ PIPELINE = {
 class Scratch:
     """`git` and `dvc` in a folder of its own; `review` calls one of this project's commands there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "artifacts/plots").mkdir(parents=True)
+    def __init__(self, top: Path, below: str = "", files: Mapping[str, str] = NOTHING) -> None:
+        """A repository at `top` with the project in there, or in a folder below."""
+        self.top, self.folder = top, top / below
+        (self.folder / "artifacts/plots").mkdir(parents=True)
         self.write("src/stage.py", STAGE)
         self.write("gates.yaml", GATES)
         stages = {name: {"cmd": f"python src/stage.py {name}"} | entry for name, entry in PIPELINE.items()}
         self.write("dvc.yaml", yaml.safe_dump({"stages": stages}, sort_keys=False))
         self.set_rho(0.2)
-        self.run("git", "init", "--quiet", "--initial-branch", "main")
-        self.run("dvc", "init", "--quiet")
+        for name, text in files.items():
+            self.write(name, text)
+        self.run("git", "init", "--quiet", "--initial-branch", "main", str(top))
+        self.run("dvc", "init", "--quiet", *(["--subdir"] if below else []))
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """What is there already."""
+        found = cls.__new__(cls)
+        found.top = found.folder = folder
+        return found
+
+    def cloned(self, top: Path, *options: str) -> Self:
+        """What git has of it."""
+        self.run("git", "clone", "--quiet", *options, str(self.top), str(top))
+        return self.at(top / self.folder.relative_to(self.top))
 
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -85,9 +104,9 @@ class Scratch:
         return self.call(sys.executable, "-m", "worldmodel", name, *arguments)
 
 
-def two_commits(folder: Path) -> Scratch:
+def two_commits(top: Path, below: str = "", files: Mapping[str, str] = NOTHING) -> Scratch:
     """rho 0.2 on main, rho 0.4 on a branch, which is checked out; main has gone on meanwhile."""
-    made = Scratch(folder)
+    made = Scratch(top, below, files)
     made.run("dvc", "repro", "--quiet")
     made.commit("rho 0.2")
     made.run("git", "checkout", "--quiet", "-b", "change")

@@ -1,7 +1,11 @@
-"""make fresh in clones that hold no data: what CI sees."""
+"""worldmodel fresh in clones that hold no data: what CI sees."""
+
+import shutil
+import sys
 
 import pytest
 
+from copies import ROOT
 from scratch import Scratch, two_commits
 
 
@@ -12,10 +16,7 @@ def project(tmp_path_factory) -> Scratch:
 
 @pytest.fixture
 def clone(project, tmp_path) -> Scratch:
-    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
-    found = object.__new__(Scratch)
-    found.folder = tmp_path / "clone"
-    return found
+    return project.cloned(tmp_path / "clone")
 
 
 def test_a_clone_without_data_is_fresh(clone):
@@ -80,3 +81,41 @@ def test_params_back_at_what_only_the_run_cache_knows_are_not_fresh(project):
     finally:
         project.run("git", "checkout", "--quiet", "params.yaml")
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("below", ["", "all projects/sub"])
+def test_a_clone_is_to_the_byte_what_was_committed_whatever_git_does_to_line_ends_elsewhere(tmp_path, below):
+    made = two_commits(tmp_path / "made", below, {".gitattributes": (ROOT / ".gitattributes").read_text()})
+    clone = made.cloned(tmp_path / "clone", "-c", "core.autocrlf=true", "-c", "core.eol=crlf")
+    files = made.run("git", "ls-files").splitlines()
+    assert {".gitattributes", "dvc.lock", "src/stage.py"} < set(files)
+    assert not [name for name in files if (clone.folder / name).read_bytes() != (made.folder / name).read_bytes()]
+    assert clone.review("fresh").returncode == 0
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("how", ["symlink", "hardlink"])
+def test_linked_outs_are_fresh_and_judged_and_reported(project, tmp_path, how):
+    linked = Scratch.at(shutil.copytree(project.folder, tmp_path / "linked"))
+    linked.run("dvc", "config", "cache.type", how)
+    linked.run("dvc", "checkout", "--relink")
+    assert (linked.folder / "artifacts/train").is_symlink() == (how == "symlink")
+    assert linked.review("fresh").returncode == 0
+    assert linked.review("gate", "--base", "").returncode == 0
+    told = linked.review("pr-report", "--base", "main").stdout
+    assert "Run-id: `000000000014` → `000000000028`." in told
+    assert "has to rerun" not in told
+
+
+@pytest.mark.parametrize("command", [("gate",), ("pr-report",), ("merge-driver", "--install"), ("reproduce",)])
+def test_what_git_refuses_is_told_in_its_own_words(project, command):
+    done = project.call("env", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1", sys.executable, "-m", "worldmodel", *command)
+    assert done.returncode == 1
+    assert "fatal: detected dubious ownership in repository" in done.stderr
+    assert "git config --global --add safe.directory" in done.stderr
+
+
+def test_it_may_be_called_below_the_projects_folder(project):
+    below = Scratch.at(project.folder / "src")
+    assert below.review("fresh").returncode == 0
+    assert below.review("gate", "--base", "").returncode == 0

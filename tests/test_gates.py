@@ -101,7 +101,11 @@ def test_a_bound_holds_without_a_base_and_a_metric_that_is_gone_breaks_it(measur
 @pytest.mark.parametrize(
     ("base", "metrics", "said"),
     [
-        ("mian", '{"skill": 1}', "error: BASE: found 'mian', expected a branch or commit, or BASE= for none; `git rev-"),
+        (
+            "mian",
+            '{"skill": 1}',
+            "error: BASE: found 'mian', expected a branch or commit, or BASE= for none; `git rev-",
+        ),
         ("main", None, "error: artifacts/metrics.json: no metrics there; run `dvc repro` first"),
         ("main", "{", "error: artifacts/metrics.json: cannot be read: Expecting property name"),
     ],

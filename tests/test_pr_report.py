@@ -53,9 +53,7 @@ def test_the_picture_is_text(told):
 
 
 def test_a_fork_with_nothing_but_a_clone_gets_the_same_report_less_the_bundles(project, told, tmp_path):
-    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
-    clone = object.__new__(Scratch)
-    clone.folder = tmp_path / "clone"
+    clone = project.cloned(tmp_path / "clone")
     clone.run("git", "checkout", "--quiet", "change")
     done = clone.review("pr-report", "--base", "origin/main", "--out", "report.md")
     assert done.returncode == 0, done.stderr
@@ -85,9 +83,7 @@ def test_the_first_run_on_a_base_that_has_no_metrics_is_told_as_such(tmp_path):
 
 
 def test_a_change_that_was_not_run_is_told_before_anything_else(project, tmp_path):
-    shutil.copytree(project.folder, tmp_path / "copy")
-    copy = object.__new__(Scratch)
-    copy.folder = tmp_path / "copy"
+    copy = Scratch.at(shutil.copytree(project.folder, tmp_path / "copy"))
     copy.set_rho(0.3)
     done = copy.review("pr-report", "--base", "main")
     assert "❌ `dvc.lock` does not belong to this commit (`train`), so neither do the metrics" in done.stdout

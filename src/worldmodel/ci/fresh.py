@@ -45,7 +45,7 @@ def _changed(changes: list[Any], data: set[str]) -> Iterator[str]:
 
 
 def _mixed(entry: dict[str, Any], made: dict[str, str | None]) -> Iterator[str]:
-    """What a merge by hand leaves: the stage of one branch with the input of another. `dvc status` needs data to tell."""
+    """A stage of one branch with the input of another, as a merge by hand leaves; without data DVC does not tell."""
     for dep in entry.get("deps", []):
         if made.get(dep["path"], dep.get("md5")) != dep.get("md5"):
             yield f"{dep['path']} is not what the stage before it left, by dvc.lock"

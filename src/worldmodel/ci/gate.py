@@ -21,7 +21,9 @@ def command(base: str) -> None:
     verdicts = judge(gates, now.metrics, before)
     for verdict in verdicts:
         found = "none" if verdict.found is None else f"{verdict.found:.6g}"
-        print(f"{'holds ' if verdict.holds else 'BROKEN'}  {verdict.metric}: found {found}, expected {verdict.expected}")
+        print(
+            f"{'holds ' if verdict.holds else 'BROKEN'}  {verdict.metric}: found {found}, expected {verdict.expected}"
+        )
     broken = ", ".join(verdict.metric for verdict in verdicts if not verdict.holds)
     if broken:
         raise ValueError(f"gates broken: {broken}; better the metrics, or change gates.yaml and say why")

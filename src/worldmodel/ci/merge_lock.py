@@ -18,7 +18,7 @@ from worldmodel.core.project import project_folder
 HEAD = "schema: '2.0'\nstages:\n"
 STAGE = re.compile(r"^  (\S.*):\n", re.MULTILINE)
 WHOLE = re.compile(re.escape(HEAD) + r"  \S.*:\n(?:(?:  .*)?\n)*")
-# Where the driver cannot do its work git's own leaves markers, or both sides; a conflict it stays, so that somebody looks.
+# Where the driver cannot run, git's own merge keeps both sides; a conflict it stays, so that somebody looks.
 MERGE = (
     "{python} -P -m worldmodel merge-driver %O %A %B || ( "
     "echo 'dvc.lock: merged as text, look at it; if the driver was not found: worldmodel merge-driver --install' >&2; "

@@ -1,38 +1,34 @@
-"""Clone HEAD, run its pipeline from nothing, compare every out with what is committed (`make reproduce`).
+"""Clone HEAD, run its pipeline from nothing, compare every out with what is committed (`make reproduce`)."""
 
-Exit code 0: all bits are equal. 2: some are not, and the bundle's predictions lie within the tolerance. 1: they don't,
-or it could not be told.
-"""
-
-import os
+import shlex
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
-import yaml
 
 from worldmodel.arrays.scaler import Affine, Scaler
 from worldmodel.checkpoints.remote import VARIABLE
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core.options import PATH
+from worldmodel.core.processes import environment, git
 from worldmodel.core.project import project_folder
 from worldmodel.core.tables import aligned
+from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.typing import Floats
+from worldmodel.core.yaml12 import read_yaml
 
 BUNDLES = Path("artifacts/worldmodel")
 GRID = 256  # histories with a plan each
-FOREIGN = ("DVC_ROOT", "DVC_STAGE", VARIABLE)  # with these a run would not begin from nothing
-HEADER = ("stage", "reproduced", "out", "md5 as committed", "md5 now", "equal")
+# With these a run would not begin from nothing, or not with the code that is committed.
+FOREIGN = ("DVC_ROOT", "DVC_STAGE", "PYTHONPATH", VARIABLE)
+HEADER = ("stage", "out", "md5 as committed", "md5 now", "equal")
 
 
 class Row(NamedTuple):
     stage: str
-    reproduced: str  # yes | from cache
     out: str
     committed: str
     now: str
@@ -42,16 +38,20 @@ class Row(NamedTuple):
         return self.committed == self.now
 
 
-def reproduce(project: Path, folder: Path) -> list[Row]:
-    """Run HEAD of the project in an empty folder. Raises ValueError where that fails."""
-    _run(["git", "clone", "--quiet", str(project.resolve()), str(folder)], Path.cwd())
-    committed = _outs(folder)
+def reproduce(project: Path, folder: Path) -> tuple[Path, list[Row]]:
+    """Run HEAD in a clone, at `folder`; returns where the project is in there. Raises ValueError if that fails."""
+    top, below, revision = _repository(project)
+    clone = folder / below
+    _run(["git", "clone", "--quiet", "--no-checkout", top, str(folder)], project)
+    _run(["git", "checkout", "--quiet", "--detach", revision], folder)
+    _run(["dvc", "config", "--local", "cache.dir", "cache"], clone)  # a shared one holds the answers
+    committed = _outs(clone)
     for out in (out for outs in committed.values() for out in outs):
-        (folder / out).unlink(missing_ok=True)  # metrics and plots, which git has brought
-    how = _ways(_run(["dvc", "repro"], folder))
-    now = _outs(folder)
-    return [
-        Row(name, how.get(name, "from cache"), out, md5, now.get(name, {}).get(out, "none"))
+        (clone / out).unlink(missing_ok=True)  # metrics and plots, which git has brought
+    _run(["dvc", "repro"], clone)
+    now = _outs(clone)
+    return clone, [
+        Row(name, out, md5, now.get(name, {}).get(out, "none"))
         for name, outs in committed.items()
         for out, md5 in outs.items()
     ]
@@ -88,43 +88,37 @@ def _raw(standardized: np.ndarray[tuple[int, ...], np.dtype[np.float64]], scales
     return scales.inverse(standardized.astype(np.float32))
 
 
+def _repository(project: Path) -> tuple[str, str, str]:
+    """Where git has it: the top folder, the project's path below that, the commit."""
+    top, below = (git("rev-parse", f"--show-{what}", folder=project) for what in ("toplevel", "prefix"))
+    return top, below, git("rev-parse", "HEAD", folder=project)
+
+
 def _outs(folder: Path) -> dict[str, dict[str, str]]:
     """Stage -> out -> md5, as dvc.lock has them."""
     path = folder / "dvc.lock"
     if not path.is_file():
         raise ValueError(f"{path}: no such file, so that nothing was promised; run `dvc repro` and commit dvc.lock")
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml(path)["stages"]
     return {name: {out["path"]: out["md5"] for out in entry["outs"]} for name, entry in stages.items()}
 
 
-def _ways(output: str) -> dict[str, str]:
-    """Stage -> how DVC came by its outs, from what it said."""
-    return {line.split("'")[1]: "yes" for line in output.splitlines() if line.startswith("Running stage '")}
+def _run(command: Sequence[str], folder: Path) -> None:
+    """What it writes is shown on stderr. Raises ValueError where it fails."""
+    code = subprocess.run(command, cwd=folder, env=environment(without=FOREIGN), stdout=2, check=False).returncode
+    if code:
+        raise ValueError(f"`{shlex.join(command)}` ended with exit code {code}; what it said stands above")
 
 
-def _run(command: Sequence[str], folder: Path) -> str:
-    """What it wrote to stdout, which is shown too. Raises ValueError where it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            print(line, end="", file=sys.stderr)
-            lines.append(line)
-    if process.returncode:
-        raise ValueError(f"`{' '.join(command)}` ended with exit code {process.returncode}; what it said stands above")
-    return "".join(lines)
-
-
-def judge(project: Path, clone: Path, rows: Sequence[Row], tolerance: float) -> tuple[str, int]:
-    """What to say of the rows, and the exit code."""
+def judge(project: Path, clone: Path, rows: Sequence[Row], tolerance: float, earlier: Path) -> tuple[str, int]:
+    """What to say of the rows, and the exit code. `earlier`: no folder yet; the committed bundle comes there."""
     different = sum(not row.equal for row in rows)
     if not different:
         return f"all {len(rows)} outs are equal, bit by bit", 0
-    said, earlier = f"{different} of {len(rows)} outs differ", clone.with_name("committed")
+    said = f"{different} of {len(rows)} outs differ"
     try:
-        _run(["dvc", "get", "--quiet", "--rev", "HEAD", "--out", str(earlier), str(project), str(BUNDLES)], Path.cwd())
+        top, below, revision = _repository(project)
+        _run(["dvc", "get", "--quiet", "--rev", revision, "--out", str(earlier), top, f"{below}{BUNDLES}"], project)
         apart = largest_difference(earlier, clone / BUNDLES)
     except ValueError as error:
         return f"{said}; the committed bundle could not be compared: {error}", 1
@@ -143,10 +137,9 @@ def command(project: Path | None, tolerance: float) -> None:
     could not be told.
     """
     source = (project or project_folder()).resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "project"
-        rows = reproduce(source, clone)
+    with temporary_folder() as folder:
+        clone, rows = reproduce(source, folder / "project")
         print(aligned(HEADER, [(*row, "yes" if row.equal else "NO") for row in rows]))
-        message, code = judge(source, clone, rows, tolerance)
+        message, code = judge(source, clone, rows, tolerance, folder / "committed")
     print(message)
     raise SystemExit(code)
