@@ -1,7 +1,8 @@
-"""Every block of README and docs is executed."""
+"""What README and docs show is there, and works."""
 
 import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,134 +12,151 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pages import INSTEAD, LANGUAGES, NOT_RUN, PAGES, ROOT, blocks, commands, script
-from teams import KEYS, Member
-from worldmodel.cli import check_logs
+from pages import ELSEWHERE, PAGES, ROOT, SERVER, SMALLER, blocks, commands, elsewhere
+from teams import KEYS
+from worldmodel.cli import COMMANDS, check_logs
+from worldmodel.numerics.pinning import AVX2
+from worldmodel.numerics.setup import PORTABLE
 
 LOG = Path("data/worldmodel/offline/log.jsonl")
-WORKING = [page for page in PAGES if {block.language for block in blocks(page)} & {"bash", "python"}]
-PRELUDE = {  # what a block speaks of and doesn't make itself
-    "README.md": """
-import numpy as np
-from worldmodel.client import WorldModel
-model = WorldModel.load("artifacts/worldmodel")
-features, actions = np.zeros((model.history, model.feature_count)), np.zeros((model.history - 1, model.action_count))
-plan = np.zeros((model.horizon, model.action_count))
+FILES = "py|md|yaml|jsonl?|lock|csv|png|txt|onnx|ini|proto|html|gz"
+CALL_OF_A_SIMULATOR = """
+from numpy import float32, random, zeros
+start = Start("a", "e", 0, 2, zeros((3, 2), float32), zeros((2, 1), float32), None, zeros((3, 1), float32))
+assert run(start, random.default_rng(0)).features.shape == (5, 2)
 """
-}
-
-
-@pytest.fixture(scope="module")
-def workshop(template, tmp_path_factory):
-    """The template with all that a clone has, an environment that make takes for its own, logs and an origin."""
-    made = template.again(tmp_path_factory.mktemp("workshop") / "project")
-    _complete(made.folder)
-    _furnish(made.folder / ".venv")
-    logs = made.folder / "my-logs"
-    logs.mkdir()
-    shutil.copy(made.folder / LOG, logs)
-    (made.folder / ".git/info/exclude").write_text("/my-*\n/model\n", encoding="utf-8")
-    made.commit()
-    made.run("git", "branch", "--move", "main")
-    made.run("git", "clone", "--quiet", "--bare", ".", str(made.folder.with_name("origin")))
-    made.run("git", "remote", "add", "origin", str(made.folder.with_name("origin")))
-    made.run("git", "fetch", "--quiet", "origin")
-    made.run("git", "branch", "--quiet", "--set-upstream-to=origin/main")
-    return made
-
-
-def _complete(folder):
-    """Every tracked or new file that is not there yet; of gates those alone that a model of twelve steps can hold."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, names):
-        there = folder / name
-        if not there.exists() and not name.startswith(("artifacts/", "tests/", LOG.parent.as_posix())):
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, there)
-    gates = yaml.safe_load((folder / "gates.yaml").read_text(encoding="utf-8"))
-    gates["gates"] = [gate for gate in gates["gates"] if "tolerance" in gate]
-    (folder / "gates.yaml").write_text(yaml.safe_dump(gates), encoding="utf-8")
-
-
-def _furnish(venv):
-    venv.mkdir()
-    for name in ("bin", "lib"):
-        (venv / name).symlink_to(Path(sys.prefix) / name)
-    if (Path(sys.prefix) / "pyvenv.cfg").exists():
-        shutil.copy(Path(sys.prefix) / "pyvenv.cfg", venv)
-    for name in ("runtime", "dev"):
-        (venv / name).touch()
+MADE = {"encoder.onnx", "predictor.onnx", "normalizer.json", "manifest.yaml", "dreams.jsonl", "rejects.csv"} | {
+    *("artifacts/normalizer.json", "data/worldmodel/prepared/rejects.csv", "runs/report.html"),
+    *("table.md", "runs.csv", "errors.png"),
+}  # by the pipeline, by commands, or by whoever follows a page
 
 
 @pytest.fixture
-def member(workshop, server, tmp_path):
-    """With buckets `models`, `scratch` and `lake`, the latter full of logs."""
-    for bucket in ("models", "lake/logs", "scratch"):
-        (server.folder / bucket).mkdir(parents=True)
-    shutil.copy(workshop.folder / LOG, server.folder / "lake/logs")
+def workshop(copy, tmp_path):
+    """The tiny project with all that a clone has, the package installed for make, logs beside it and an origin."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        there = copy.folder / name
+        if not there.exists() and not name.startswith(("artifacts/", "tests/", "data/")) and (ROOT / name).exists():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, there)
+    gates = yaml.safe_load(copy.read("gates.yaml"))
+    gates["gates"] = [gate for gate in gates["gates"] if "tolerance" in gate]  # those that twelve steps can hold
+    copy.write("gates.yaml", yaml.safe_dump(gates))
+    (copy.folder / "my-logs").mkdir()
+    shutil.copy(copy.folder / LOG, copy.folder / "my-logs")
+    (copy.folder / ".git/info/exclude").write_text("/my-*\n", encoding="utf-8")
+    copy.commit()
+    copy.run("git", "branch", "--move", "main")
+    copy.run("git", "clone", "--quiet", "--bare", ".", str(tmp_path / "origin"))
+    copy.run("git", "remote", "add", "origin", str(tmp_path / "origin"))
+    copy.run("git", "fetch", "--quiet", "origin")
+    install(copy)
+    return copy
+
+
+def install(project, **variables):
+    """What make finds up to date: a command `worldmodel` of this folder.
+
+    Nobody has pinned what it starts: that computes with all that the processor has, unless it pins itself.
+    """
+    script = project.folder / ".venv/bin/worldmodel"
+    script.parent.mkdir(parents=True)
+    script.write_text('#!/bin/sh\nexec python -m worldmodel "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+    for name in ("pipeline", "dev"):
+        (project.folder / ".venv" / name).touch()
+    clean = {name: value for name, value in project.environment.items() if name not in AVX2.keys() | PORTABLE.keys()}
+    path = os.pathsep.join([str(script.parent), clean["PATH"]])
+    project.environment = clean | {"PATH": path, "PYTHONPATH": str(project.folder / "src")} | variables
+
+
+@pytest.mark.dvc
+@pytest.mark.slow
+def test_every_command_of_the_pages_works(workshop):
+    shown = [line for page in PAGES for line in commands(page) if elsewhere(page, line) is None]
+    assert SMALLER.keys() <= set(shown)
+    for command in dict.fromkeys(shown):
+        workshop.run("bash", "-ec", SMALLER.get(command, command))
+
+
+def test_a_command_that_is_run_elsewhere_stands_on_a_page_and_its_tests_are_there():
+    shown = [line for page in PAGES for line in commands(page)]
+    assert [start for start in ELSEWHERE if not any(line.startswith(start) for line in shown)] == []
+    named = re.findall(r"tests/\w+\.py", " ".join([SERVER, *ELSEWHERE.values()]))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.dvc
+def test_python_of_the_pages_works_as_it_stands(workshop):
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            after = CALL_OF_A_SIMULATOR if "def run(" in block.text else ""
+            workshop.run(sys.executable, "-W", "error", "-c", block.text + after)
+
+
+@pytest.mark.dvc
+def test_logs_in_a_bucket_are_checked(copy, server):
+    shutil.copytree(copy.folder / LOG.parent, server.folder / "lake/logs")
     server.restart()
-    return Member.copied(workshop, tmp_path / "project", **KEYS)
+    install(copy, AWS_ENDPOINT_URL=server.endpoint, AWS_CONFIG_FILE=str(ROOT / ".dvc/aws.ini"), **KEYS)
+    assert "episodes  30" in copy.run("worldmodel", "check-logs", "s3://lake/logs")
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(b.language in ("bash", "python") for b in blocks(page))]
-)
-def test_every_command_and_every_piece_of_code_of_a_page_works(member, server, page):
-    for block in blocks(page):
-        if block.language == "bash":
-            told = script(page, block).replace("http://minio.example:9000", server.endpoint).replace("<project>", ".")
-            for name, value in KEYS.items():
-                told = told.replace(f"{name}=...", f"{name}={value}")
-            member.run("bash", "-exc", told)
-        elif block.language == "python" and (file := re.match(r"# (\S+\.py)\n", block.text)):
-            member.write(file[1], block.text)
-        elif block.language == "python":
-            member.run("env", "PYTHONPATH=src", "python", "-W", "error", "-c", PRELUDE.get(page, "") + block.text)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_block_says_what_it_is(page):
-    assert {block.language for block in blocks(page)} <= LANGUAGES
-
-
-def test_what_is_listed_as_smaller_or_not_run_stands_on_a_page():
-    shown = {
-        command for page in PAGES for block in blocks(page) if block.language == "bash" for command in commands(block)
-    }
-    assert NOT_RUN.keys() | INSTEAD.keys() <= shown
-    assert not NOT_RUN.keys() & INSTEAD.keys()
-
-
-@pytest.mark.parametrize("page", ["README.md", "data/worldmodel/README.md"])
-def test_lines_that_a_page_shows_are_good_ones(tmp_path, page):
-    shown = [block.text for block in blocks(page) if block.language == "json"]
-    assert shown
-    for number, text in enumerate(shown):
+def test_log_lines_of_the_pages_are_good_and_bad_ones_are_named_as_shown(tmp_path):
+    good = [block for page in ("README.md", "data/worldmodel/README.md") for block in blocks(page, "json")]
+    guide = blocks("docs/logs.md", "jsonl")
+    assert (len(good), len(guide)) == (3, 2)
+    for number, text in enumerate([*(block.text for block in good), "".join(block.text for block in guide)]):
         (tmp_path / f"{number}.jsonl").write_text(text, encoding="utf-8")
-        assert check_logs.check(tmp_path / f"{number}.jsonl", 60)[0]
+        assert check_logs.check(tmp_path / f"{number}.jsonl", 60)[0], text
+    (bad,), (told,) = blocks("docs/logs.md", "json"), blocks("docs/logs.md", "text")
+    (tmp_path / "bad.jsonl").write_text(bad.text, encoding="utf-8")
+    assert check_logs.check(tmp_path / "bad.jsonl", 60) == (False, told.text.splitlines())
 
 
-def test_the_page_on_logs_shows_good_lines_bad_ones_and_what_is_said_of_them(tmp_path):
-    found = blocks("docs/logs.md")
-    (tmp_path / "good.jsonl").write_text("".join(b.text for b in found if b.language == "jsonl"), encoding="utf-8")
-    good, said = check_logs.check(tmp_path / "good.jsonl", 60)
-    assert good, said
-    (bad,) = (b.text for b in found if b.language == "json")
-    (told,) = (b.text for b in found if b.language == "text")
-    (tmp_path / "bad.jsonl").write_text(bad, encoding="utf-8")
-    assert check_logs.check(tmp_path / "bad.jsonl", 60) == (False, told.splitlines())
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            name, _, heading = target.partition("#")
+            path = (ROOT / page).parent / name if name else ROOT / page
+            assert path.exists(), (page, target)
+            lines = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M) if heading else []
+            anchors = {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
+            assert not heading or heading in anchors, (page, target)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
-        name, _, heading = target.partition("#")
-        path = (ROOT / page).parent / name
-        assert path.exists(), target
-        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M) if heading else []
-        assert not heading or heading in {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+def test_targets_subcommands_and_modules_that_the_pages_name_are_there():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)) <= set(targets), page
+        assert set(re.findall(r"(?:^|`)worldmodel ([a-z-]+)", text, re.M)) <= set(COMMANDS), page
+        modules = re.findall(r"python -m (research[.\w]+)", text)
+        assert [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == [], page
+
+
+def test_files_that_the_pages_name_are_there():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    there = {name[at:] for name in listed for at in [0, *(m.end() for m in re.finditer("/", name))]} | MADE
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        named = re.findall(
+            r"`(?!\.jsonl)([\w./-]+\.(?:py|md|yaml|jsonl?|lock|csv|png|txt|onnx|ini|proto|html|gz))`", text
+        )
+        assert set(named) <= there, (page, set(named) - there)
+
+
+def test_the_map_has_every_folder_of_the_package_below_what_it_imports():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    order = re.findall(r"^(\w+)/ ", text.partition("client.py  wire.py")[2], re.M)
+    folders = {path.parent.name for path in (ROOT / "src/worldmodel").glob("*/__init__.py")}
+    assert sorted(order) == sorted(folders)
+    for at, folder in enumerate(order):
+        code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/worldmodel" / folder).rglob("*.py"))
+        imported = set(re.findall(r"(?:from|import) worldmodel\.(\w+)", code)) & folders
+        assert imported <= set(order[: at + 1]), folder
 
 
 def test_changes_that_the_page_on_sweeps_shows_are_those_of_the_study():
