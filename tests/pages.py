@@ -21,8 +21,6 @@ NETWORK = "installs from the network, as CI does before it calls anything"
 ELSEWHERE = {  # how a command begins: why it is not run here
     "make test": "it runs this",
     "make check": "CI runs it beside the tests (.ci/run)",
-    "python3 -m venv": NETWORK,
-    ".venv/bin/pip install": NETWORK,
     "make pins": NETWORK,
     "make export-": f"{NETWORK}; tests/test_export_runs.py calls what it calls",
     "make reproduce": "a whole run: tests/test_reproduce.py",
