@@ -2,7 +2,7 @@
 # Generate src/worldmodel/worldmodel_pb2.py(i); with --check, only compare with what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-fresh=$(mktemp -d)
+fresh=$(mktemp -d) || { echo "error: no room for temporary files; set TMPDIR to a folder that has" >&2; exit 1; }
 trap 'rm -rf "$fresh"' EXIT
 python -m grpc_tools.protoc -Iproto --python_out="$fresh" --pyi_out="$fresh" proto/worldmodel.proto
 for file in worldmodel_pb2.py worldmodel_pb2.pyi; do

@@ -1,6 +1,9 @@
 """.github/workflows as a reader of their security sees them, and against the Makefile."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,9 +46,15 @@ def test_every_action_is_pinned_to_a_commit_and_says_its_version(name):
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
 
-def test_machines_and_python_have_versions():
-    assert {spec["runs-on"] for spec in JOBS.values()} == {"ubuntu-24.04"}
-    assert {s["with"]["python-version"] for _, s in STEPS if "setup-python" in s.get("uses", "")} == {"3.11"}
+def test_the_pipeline_is_tried_on_each_system_and_python_that_it_promises():
+    rows = JOBS["ci.yml:ci"]["strategy"]["matrix"]["include"]
+    assert {(row["os"], row["python"]) for row in rows} == {
+        *(("ubuntu-24.04", f"3.{minor}") for minor in (11, 12, 13)),
+        ("ubuntu-24.04-arm", "3.11"),
+        ("macos-14", "3.11"),
+    }
+    assert sorted(row["run"] for row in rows) == [".ci/run", *["make smoke"] * (len(rows) - 1)]
+    assert {spec["runs-on"] for spec in JOBS.values()} == {"ubuntu-24.04", "${{ matrix.os }}"}
 
 
 def test_a_checkout_leaves_no_token_behind():
@@ -56,20 +65,32 @@ def test_a_checkout_leaves_no_token_behind():
 
 def test_nothing_that_a_pull_request_names_is_pasted_into_a_shell():
     assert not [step["run"] for _, step in STEPS if "${{" in step.get("run", "")]
+    assert not [step for _, step in STEPS if "script" in step.get("with", {})]
+
+
+@pytest.mark.parametrize("target", ["gate", "pr-report"])
+def test_a_base_by_the_environment_reaches_the_command_as_it_is(tmp_path, target):
+    base = "origin/x\"; touch pwned; $(shell touch pwned) $(touch pwned) `touch pwned`'"
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "worldmodel").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >called\n')
+    (tmp_path / "worldmodel").chmod(0o755)
+    environment = os.environ | {"BASE": base, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["make", "--old-file", ".venv/pipeline", target], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "called").read_text().splitlines() == [target, "--base", base]
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_every_target_that_is_called_is_in_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    called = [line.split()[1] for _, step in STEPS for line in step.get("run", "").splitlines() if "make " in line]
+    landing = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    called = [
+        target
+        for text in (*TEXTS.values(), landing)
+        for line in re.findall(r"make ((?:[a-z-]+ ?)+)", text)
+        for target in line.split()
+    ]
     assert set(called) == {"check", "test", "smoke", "fresh", "pr-report", "gate"}
     assert set(called) <= targets
-
-
-def test_what_lands_is_what_the_workflow_checks():
-    landing = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1].split()
-    assert [f"make {target}" for target in landing[1:]] == [
-        step["run"] for step in JOBS["ci.yml:ci"]["steps"] if "run" in step
-    ]
 
 
 def test_the_report_sees_all_history_and_is_there_before_a_gate_can_fail():
