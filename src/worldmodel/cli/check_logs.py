@@ -5,7 +5,6 @@ Exit code 0 where every row is good, 1 where one is not or nothing can be read.
 
 import io
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ import click
 from worldmodel.core.options import PATH
 from worldmodel.core.params import PrepareStage, load
 from worldmodel.core.project import default_params
+from worldmodel.core.temporary import temporary_folder
 from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import collect_logs
@@ -23,7 +23,7 @@ from worldmodel.logs.survey import survey
 
 def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:
     """Whether every row is good, and what there is to say. Raises ValueError where there is no row at all."""
-    with tempfile.TemporaryDirectory() as folder, EpisodeStore.within(Path(folder)) as store:
+    with temporary_folder() as folder, EpisodeStore.within(folder) as store:
         found = collect_logs([logs], max_gap_s, store.add)
         if not found.rejects:
             return True, survey(found.episodes).lines(find_logs([logs]))
