@@ -19,12 +19,8 @@ import orjson  # noqa: E402
 
 from research.made_log import make_log
 from worldmodel.core.params import PrepareStage, load
-from worldmodel.logs import reading
-from worldmodel.logs.blocks import read_blocks
-from worldmodel.logs.files import LogFile
-from worldmodel.logs.form import Form
+from worldmodel.logs import chunks
 from worldmodel.logs.reader import read_logs
-from worldmodel.logs.rows import parse_line
 from worldmodel.stages.prepare import prepare
 
 GAP = 60.0  # seconds
@@ -53,25 +49,14 @@ def keep_lines(path: Path) -> list[object]:
         return [json.loads(line) for line in stream]
 
 
-def scan_lines(path: Path) -> None:
-    """The compiled scanner of read_logs with nothing around it; all lines are of the first one's form."""
-    with path.open("rb") as stream:
-        line = stream.readline()
-    frame = parse_line(1, line)[0].frame
-    assert frame is not None
-    form = Form.of(line, frame)
-    for block in read_blocks(LogFile(path.name, path, path.stat().st_size)):
-        assert len(form.scan(block.data, 0, block.lines).numbers) == block.lines
-
-
 def read(path: Path, parallel: int) -> None:
-    reading.PARALLEL_BYTES = parallel
+    chunks.PARALLEL_BYTES = parallel
     read_logs([path], GAP)
 
 
 def write_npz(path: Path, parallel: int) -> None:
     """What it writes stays until the end: some file systems pass over lately freed inodes, one by one."""
-    reading.PARALLEL_BYTES = parallel
+    chunks.PARALLEL_BYTES = parallel
     out = Path(tempfile.mkdtemp(dir=path.parent))
     prepare(path, None, out, load(ROOT / "params.yaml", PrepareStage).prepare)
 
@@ -83,7 +68,6 @@ def contestants(path: Path) -> dict[str, Callable[[], object]]:
         "json.loads, all lines kept": lambda: keep_lines(path),
         "orjson.loads, each line": lambda: parse_lines(path, orjson.loads),
         "msgspec, each line": lambda: parse_lines(path, bare),
-        "the scanner alone": lambda: scan_lines(path),
         "read_logs, one process": lambda: read(path, ALONE),
         "read_logs, all processors": lambda: read(path, 0),
         "prepare to NPZ, one process": lambda: write_npz(path, ALONE),
@@ -104,10 +88,10 @@ def race(path: Path, rounds: int, busy: bool) -> None:
     runners = {name: call for name, call in contestants(path).items() if not (busy and "all processors" in name)}
     times = [{name: seconds(call, clock) for name, call in runners.items()} for _ in range(rounds)]
     print(f"{path.stat().st_size / 1e6:.0f} MB, medians of {rounds} rounds; ratio: how many times as fast")
-    print(f"{'':32}{'MB/s':>8}{'json':>8}{'kept':>8}{'orjson':>8}{'msgspec':>8}{'scanner':>8}")
+    print(f"{'':32}{'MB/s':>8}{'json':>8}{'kept':>8}{'orjson':>8}{'msgspec':>8}")
     for name in runners:
         rate = statistics.median(path.stat().st_size / 1e6 / each[name] for each in times)
-        ratios = [statistics.median(each[other] / each[name] for each in times) for other in list(runners)[:5]]
+        ratios = [statistics.median(each[other] / each[name] for each in times) for other in list(runners)[:4]]
         print(f"{name:32}{rate:8.1f}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
 
 

@@ -4,7 +4,7 @@ import json
 from itertools import chain
 
 from worldmodel.logs.blocks import Block
-from worldmodel.logs.columnreader import ColumnReader
+from worldmodel.logs.line_reader import LineReader
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.rows import parse_line
 
@@ -42,7 +42,7 @@ def reasons(logs):
 
 def fast(data):
     """The rows of a block as the fast way reads them, and the numbers of the lines that it left to the exact one."""
-    found = ColumnReader().read(Block(1, data))
+    found = LineReader().read(Block(1, data))
     rows = [each if isinstance(each, list) else list(map(each.row, range(len(each)))) for each in found]
     left = [row.line for each in found if isinstance(each, list) for row in each]
     return list(chain.from_iterable(rows)), left

@@ -8,9 +8,9 @@ import fsspec
 import pytest
 
 from lines import GAP, frame, log, read, reasons, times
+from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.files import location, log_files
 from worldmodel.logs.reader import read_logs
-from worldmodel.logs.reading import find_logs
 
 WHOLE = b"".join(json.dumps(frame(t)).encode() + b"\n" for t in range(3))
 

@@ -3,7 +3,7 @@ import numpy as np
 from factories import make_episodes
 from lines import frame, log, read
 from worldmodel.logs.files import LogFile
-from worldmodel.logs.survey import survey
+from worldmodel.logs.summary import survey
 
 
 def lines(episodes, files=()):

@@ -16,9 +16,9 @@ from worldmodel.core.temporary import temporary_folder
 from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import collect_logs
-from worldmodel.logs.reading import find_logs
+from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason
-from worldmodel.logs.survey import survey
+from worldmodel.logs.summary import survey
 
 
 def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:

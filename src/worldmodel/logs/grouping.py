@@ -1,7 +1,7 @@
 """Rows of one file -> episodes: where one begins, where a hole cuts it, which frame cannot follow the last one."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -12,12 +12,11 @@ from worldmodel.core.typing import Ints
 from worldmodel.episodes.frame import META_KEYS, Frame, is_number, wrong
 from worldmodel.episodes.schema import Episode, name_of
 from worldmodel.episodes.table import Table
-from worldmodel.logs.columns import Columns
+from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.rows import Row
 
 FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}
 FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # what a frame's meta says of that frame alone
-ALONE = {"episode_segment", "terminal"}  # a frame with one of these is looked at by itself
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Found:
 
 
 @dataclass
-class Grouper:
+class EpisodeAssembler:
     """Takes the rows of one file in order, and gives each episode when it has ended; all have ended with the file.
 
     A refused row cuts its agent's open episode, and every open one where its agent is unknown: the rest is a new
@@ -39,8 +38,8 @@ class Grouper:
 
     max_gap_s: float
     refused: list[Row] = field(default_factory=list)  # with their reasons, in order of lines once the file has ended
-    _open: dict[str, "_Piece"] = field(default_factory=dict)  # by agent
-    _line: "_Piece | None" = None  # of an episode line
+    _open: dict[str, "_EpisodeBuilder"] = field(default_factory=dict)  # by agent
+    _line: "_EpisodeBuilder | None" = None  # of an episode line
     _ended: list[Found] = field(default_factory=list)
 
     def add(self, row: Row) -> bool:
@@ -61,13 +60,13 @@ class Grouper:
         self._keep(row, piece)
         return not reason
 
-    def add_columns(self, columns: Columns) -> None:
+    def add_batch(self, batch: FrameBatch) -> None:
         """The same as adding each row, agent by agent: after a run's first row, the others can only follow."""
-        for run in _runs(columns, self.max_gap_s):
+        for run in _runs(batch, self.max_gap_s):
             for number, index in enumerate(run):
-                row = columns.row(int(index))
+                row = batch.row(int(index))
                 if self.add(row) and number + 1 < len(run):
-                    self._open[columns.agent(int(index))].extend(columns, run[number:])
+                    self._open[batch.agents[index]].extend(batch, run[number:])
                     break
 
     def take(self) -> Iterator[Found]:
@@ -81,7 +80,7 @@ class Grouper:
         self._line, self._open = None, {}
         self.refused.sort(key=lambda row: (row.line, row.position or 0))
 
-    def _piece_for(self, row: Row) -> "_Piece":
+    def _piece_for(self, row: Row) -> "_EpisodeBuilder":
         """The open piece that the row may belong to, or a new one; what the new one replaces has ended."""
         if row.position is None:
             piece = self._open.get(str(row.agent_id))
@@ -90,15 +89,15 @@ class Grouper:
         if piece is not None and not piece.ends_before(row, self.max_gap_s):
             return piece
         self._end(self._line if row.position is not None else piece)
-        return _Piece.beginning(row)
+        return _EpisodeBuilder.beginning(row)
 
-    def _keep(self, row: Row, piece: "_Piece") -> None:
+    def _keep(self, row: Row, piece: "_EpisodeBuilder") -> None:
         if row.position is None:
             self._open[str(row.agent_id)] = piece
         else:
             self._line = piece
 
-    def _rest(self, piece: "_Piece", ended: bool = False) -> "_Piece":
+    def _rest(self, piece: "_EpisodeBuilder", ended: bool = False) -> "_EpisodeBuilder":
         if not piece.length:
             return piece
         self._end(piece)
@@ -108,41 +107,48 @@ class Grouper:
         self._open = {agent: self._rest(piece) for agent, piece in self._open.items()}
         self._line = None if self._line is None else self._rest(self._line)
 
-    def _end(self, piece: "_Piece | None") -> None:
+    def _end(self, piece: "_EpisodeBuilder | None") -> None:
         if piece is not None and piece.length:
             self._ended.append(piece.found())
 
 
 def group(rows: Iterable[Row], max_gap_s: float) -> tuple[list[Episode], list[Row]]:
     """Episodes in order of their first row, and the refused rows with their reasons."""
-    grouper = Grouper(max_gap_s)
+    assembler = EpisodeAssembler(max_gap_s)
     for row in rows:
-        grouper.add(row)
-    grouper.end()
-    found = sorted(grouper.take(), key=lambda each: (each.line, each.position))
-    return [each.episode for each in found], grouper.refused
+        assembler.add(row)
+    assembler.end()
+    found = sorted(assembler.take(), key=lambda each: (each.line, each.position))
+    return [each.episode for each in found], assembler.refused
 
 
 def _placed(row: Row, reason: str) -> str:
     return reason if row.position is None else f"episode[{row.position}]: {reason}"
 
 
-def _runs(columns: Columns, max_gap_s: float) -> Iterator[Ints]:
-    """Rows of one agent with one meta in which no frame but the first can begin an episode or be refused."""
-    order = np.argsort(columns.agent_index, kind="stable")
-    agent, meta, time = columns.agent_index[order], columns.meta_index[order], columns.timestamps[order]
-    alone = np.array([not ALONE.isdisjoint(each) for each in columns.metas])
-    named = np.array(["episode" in each for each in columns.metas])
+def _runs(batch: FrameBatch, max_gap_s: float) -> Iterator[Ints]:
+    """Rows of one agent with one label in which no frame but the first can begin an episode or be refused."""
+    agents, labels = _numbered(batch.agents), _numbered(batch.labels)
+    alone = np.array([label.alone for label in batch.labels])
+    named = np.array([label.episode is not None for label in batch.labels])
+    order = np.argsort(agents, kind="stable")
+    time, row, before = batch.timestamps[order], order[1:], order[:-1]
     with np.errstate(over="ignore"):
         steps = time[1:] - time[:-1]
-    follows = (agent[1:] == agent[:-1]) & (meta[1:] == meta[:-1]) & ~alone[meta[1:]]
-    follows &= (steps > 0) & (named[meta[1:]] | (steps <= max_gap_s))
+    follows = (agents[row] == agents[before]) & (labels[row] == labels[before]) & ~alone[row]
+    follows &= (steps > 0) & (named[row] | (steps <= max_gap_s))
     bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(order)]
     yield from (order[begin:end] for begin, end in pairwise(bounds))
 
 
+def _numbered(values: Sequence[Hashable]) -> Ints:
+    """Equal numbers for equal values."""
+    numbers = {value: number for number, value in enumerate(values)}
+    return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
+
+
 @dataclass
-class _Piece:
+class _EpisodeBuilder:
     """Frames gathered so far, and what the next piece of the same episode inherits."""
 
     label: dict[str, Any]  # meta that the first frame gets
@@ -158,7 +164,7 @@ class _Piece:
     length: int = 0
 
     @classmethod
-    def beginning(cls, row: Row) -> "_Piece":
+    def beginning(cls, row: Row) -> "_EpisodeBuilder":
         label = {key: value for key, value in row.meta.items() if key not in FRAME_KEYS}
         return cls({"episode_segment": 0, **label}, "episode" in row.meta, row.line)
 
@@ -166,10 +172,10 @@ class _Piece:
     def source(self) -> str:
         return str(self.label.get("source", "observed"))
 
-    def rest(self, ended: bool = False) -> "_Piece":
+    def rest(self, ended: bool = False) -> "_EpisodeBuilder":
         """What follows a hole: the next segment of the same episode."""
         label = self.label | {"episode_segment": self.label["episode_segment"] + 1}
-        return _Piece(label, self.named, self.number, self.last, ended)
+        return _EpisodeBuilder(label, self.named, self.number, self.last, ended)
 
     def add(self, row: Row, frame: Frame) -> None:
         if self.meta is None:
@@ -180,11 +186,11 @@ class _Piece:
         self.length += 1
         self.last = frame.timestamp
 
-    def extend(self, columns: Columns, indices: Ints) -> None:
+    def extend(self, batch: FrameBatch, indices: Ints) -> None:
         """The latest frame, which is the first of these rows, and rows that have its meta and go on in time."""
         meta = self.frames.pop().meta
         self._close_table()
-        self.tables.append(columns.table(indices, meta.get("confidence") if self.source == "dream" else None))
+        self.tables.append(batch.table(indices, self.source == "dream" and "confidence" in meta))
         self.length += len(indices) - 1
         self.last = float(self.tables[-1].timestamps[-1])
 

@@ -22,10 +22,10 @@ from worldmodel.core.atomic import replacing
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.columns import Columns, Signature
+from worldmodel.logs.chunks import FileChunk, ParsedChunk, find_logs, parse_all, split
 from worldmodel.logs.files import Location, LogFile
-from worldmodel.logs.grouping import Grouper
-from worldmodel.logs.reading import Parsed, Part, find_logs, parse_all, split
+from worldmodel.logs.frame_batch import FrameBatch, Signature
+from worldmodel.logs.grouping import EpisodeAssembler
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import Row
 
@@ -97,42 +97,42 @@ class _Pass(Generic[View]):
                 self._read_file(of_file, bar)
         return self
 
-    def _read_file(self, parts: Iterable[tuple[Part, Iterable[Parsed]]], bar: "tqdm[Never]") -> None:
-        grouper, lines = Grouper(self.max_gap_s), 0
+    def _read_file(self, parts: Iterable[tuple[FileChunk, Iterable[ParsedChunk]]], bar: "tqdm[Never]") -> None:
+        assembler, lines = EpisodeAssembler(self.max_gap_s), 0
         kept, places = list[View](), array("q")  # line and position of each
         for part, tables in parts:
             name, before = part.file.name, lines
             for parsed in tables:
                 for found in parsed.after(before):
-                    self._add(grouper, found)
+                    self._add(assembler, found)
                 lines += parsed.lines
-                self._take(grouper, kept, places)
+                self._take(assembler, kept, places)
                 bar.update(parsed.read)
-        grouper.end()
-        self._take(grouper, kept, places)
+        assembler.end()
+        self._take(assembler, kept, places)
         position, line = np.array(places).reshape(-1, 2)[:, ::-1].T
         self.episodes += [kept[index] for index in np.lexsort((position, line))]
-        self.rejects += [Reject(name, row.line, row.reason) for row in grouper.refused]
+        self.rejects += [Reject(name, row.line, row.reason) for row in assembler.refused]
 
-    def _take(self, grouper: Grouper, kept: list[View], places: "array[int]") -> None:
-        for found in grouper.take():
+    def _take(self, assembler: EpisodeAssembler, kept: list[View], places: "array[int]") -> None:
+        for found in assembler.take():
             actions = found.episode.actions
             if actions is not None and actions.ndim == 1:
                 self.actions = max(self.actions, 1 + int(actions.max()))
             kept.append(self.keep(found.episode))
             places.extend((found.line, found.position))
 
-    def _add(self, grouper: Grouper, found: Columns | list[Row]) -> None:
+    def _add(self, assembler: EpisodeAssembler, found: FrameBatch | list[Row]) -> None:
         self.rows += len(found)
         for dream, signature, count in votes_of(found):
             self.votes[dream][signature] += count
         if self.signature is None and (self.votes[False] or self.votes[True]):
             self.signature = self.common()
-        if isinstance(found, Columns) and found.signature == self.signature:
-            grouper.add_columns(found)
+        if isinstance(found, FrameBatch) and found.signature == self.signature:
+            assembler.add_batch(found)
             return
-        for row in map(found.row, range(len(found))) if isinstance(found, Columns) else found:
-            grouper.add(row if self.signature is None else conform(row, self.signature))
+        for row in map(found.row, range(len(found))) if isinstance(found, FrameBatch) else found:
+            assembler.add(row if self.signature is None else conform(row, self.signature))
 
     def common(self) -> Signature:
         """The most frequent signature of observed frames, of dreams where none is observed; the first one of equals."""
@@ -140,11 +140,11 @@ class _Pass(Generic[View]):
         return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
 
 
-def votes_of(found: Columns | list[Row]) -> Iterator[tuple[bool, Signature, int]]:
+def votes_of(found: FrameBatch | list[Row]) -> Iterator[tuple[bool, Signature, int]]:
     """(whether dreamed, signature, how many frames)."""
-    if isinstance(found, Columns):
-        dreams = np.array([meta.get("source") == "dream" for meta in found.metas])[found.meta_index]
-        counts = {True: int(dreams.sum()), False: int((~dreams).sum())}
+    if isinstance(found, FrameBatch):
+        dreams = sum(label.source == "dream" for label in found.labels)
+        counts = {True: dreams, False: len(found) - dreams}
         yield from ((dream, found.signature, count) for dream, count in counts.items() if count)
         return
     for row in found:

@@ -14,9 +14,9 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from worldmodel.logs.blocks import MAX_LINE_BYTES, read_blocks
-from worldmodel.logs.columnreader import ColumnReader, Found
-from worldmodel.logs.columns import Columns
 from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
+from worldmodel.logs.frame_batch import FrameBatch
+from worldmodel.logs.line_reader import LineReader
 from worldmodel.logs.rows import Row
 
 PART_BYTES = 2 << 20
@@ -24,7 +24,7 @@ PARALLEL_BYTES = 256 << 20  # below it, starting processes costs more than it ga
 WAITING = 2  # parts in flight for each process
 
 
-class Part(NamedTuple):
+class FileChunk(NamedTuple):
     """Whole lines of a file, from byte `begin` to `end`; of a .gz the whole file."""
 
     file: LogFile
@@ -32,17 +32,17 @@ class Part(NamedTuple):
     end: int
 
 
-class Parsed(NamedTuple):
+class ParsedChunk(NamedTuple):
     """A few hundred lines; they are numbered from the part's first one, which is 1."""
 
-    found: list[Found]
+    found: list[FrameBatch | list[Row]]
     lines: int
     read: int  # bytes of the file on disk
 
-    def after(self, lines: int) -> Iterator[Found]:
+    def after(self, lines: int) -> Iterator[FrameBatch | list[Row]]:
         """What was found, numbered as so many lines into the file."""
         for each in self.found:
-            if isinstance(each, Columns):
+            if isinstance(each, FrameBatch):
                 yield replace(each, lines=each.lines + lines)
             else:
                 yield [replace(row, line=row.line + lines) for row in each]
@@ -99,10 +99,10 @@ def _digest(file: LogFile) -> str:
     return digest.hexdigest()
 
 
-def split(file: LogFile) -> list[Part]:
+def split(file: LogFile) -> list[FileChunk]:
     """The parts of a file, in order."""
     if file.flaw or file.name.endswith(".gz"):
-        return [Part(file, 0, file.size)]
+        return [FileChunk(file, 0, file.size)]
     bounds = [0]
     try:
         with opened(file) as stream:
@@ -113,26 +113,26 @@ def split(file: LogFile) -> list[Part]:
                     bounds.append(stream.tell())
     except OSError:
         bounds = [0]  # what is wrong will be told when the part is read
-    return [Part(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
+    return [FileChunk(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
 
 
-def parse(part: Part, reader: ColumnReader) -> Iterator[Parsed]:
+def parse(part: FileChunk, reader: LineReader) -> Iterator[ParsedChunk]:
     """What the lines of a part hold; the reader may have learned from other parts."""
     read = 0
     for block in read_blocks(part.file, part.begin, part.end):
-        found: list[Found] = [[Row(block.first, block.flaw)]] if block.flaw else reader.read(block)
-        yield Parsed(found, block.lines, block.read - read)
+        found: list[FrameBatch | list[Row]] = [[Row(block.first, block.flaw)]] if block.flaw else reader.read(block)
+        yield ParsedChunk(found, block.lines, block.read - read)
         read = block.read
 
 
-def parse_all(parts: Sequence[Part]) -> Iterator[Iterable[Parsed]]:
+def parse_all(parts: Sequence[FileChunk]) -> Iterator[Iterable[ParsedChunk]]:
     """Each part's lines, in order of the parts; by several processes where there is much to read."""
     processes = len(os.sched_getaffinity(0))
     if processes == 1 or len(parts) == 1 or sum(part.end - part.begin for part in parts) < PARALLEL_BYTES:
-        reader = ColumnReader()
+        reader = LineReader()
         yield from (parse(part, reader) for part in parts)
         return
-    waiting: deque[Future[list[Parsed]]] = deque()
+    waiting: deque[Future[list[ParsedChunk]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for part in parts:
             waiting.append(pool.submit(_parse_whole, part))
@@ -142,5 +142,5 @@ def parse_all(parts: Sequence[Part]) -> Iterator[Iterable[Parsed]]:
             yield waiting.popleft().result()
 
 
-def _parse_whole(part: Part) -> list[Parsed]:
-    return list(parse(part, ColumnReader()))
+def _parse_whole(part: FileChunk) -> list[ParsedChunk]:
+    return list(parse(part, LineReader()))

@@ -1,19 +1,18 @@
-"""Columns: good frame lines of one signature, field by field. Dimension key: N frames, F features, A actions."""
+"""Good frame lines of one signature, field by field. Dimension key: N frames, F features, A actions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats, Ints
-from worldmodel.episodes.frame import Frame
+from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.episodes.frame import Frame, is_number
 from worldmodel.episodes.schema import Kind
 from worldmodel.episodes.table import Table
 from worldmodel.logs.rows import Row
 
-Value = TypeVar("Value", str, bytes)
+HANDLED_ALONE = ("episode_segment", "terminal")  # a frame whose meta has one of these begins or ends an episode
 
 
 class Signature(NamedTuple):
@@ -32,42 +31,56 @@ class Signature(NamedTuple):
         return cls(frame.features.size, "none" if action is None else "discrete", 0, frame.reward is not None)
 
 
+class Label(NamedTuple):
+    """What a frame's meta says about its episode: frames with equal labels belong together unless time says no."""
+
+    episode: str | None
+    source: str | None
+    split: str | None
+    has_confidence: bool  # a number from 0 to 1
+    alone: bool  # the frame needs a look by itself
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any]) -> "Label":
+        good = "confidence" in meta and is_number(meta["confidence"], 0, 1)
+        alone = ("confidence" in meta and not good) or any(key in meta for key in HANDLED_ALONE)
+        episode = str(meta["episode"]) if "episode" in meta else None
+        return cls(episode, meta.get("source"), meta.get("split"), good, alone)
+
+
 @dataclass(frozen=True)
-class Columns:
+class FrameBatch:
     """Good frame lines of one signature, in order."""
 
     lines: Ints  # [N] numbers in their file
-    agent_index: Ints  # [N] into agents
-    agents: Sequence[str]
-    timestamps: NDArray[np.float64]  # [N]
+    agents: Sequence[str]  # [N]
+    timestamps: Doubles  # [N] seconds
     features: Floats  # [N, F]
-    actions: Ints | Floats | None  # [N] or [N, A]
+    actions: Ints | Floats | None  # [N] discrete, [N, A] continuous
     rewards: Floats | None  # [N]
-    meta_index: Ints  # [N] into metas
-    metas: Sequence[Mapping[str, Any]]
+    metas: Sequence[Mapping[str, Any]]  # [N]
+    labels: Sequence[Label]  # [N]
     signature: Signature
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def agent(self, index: int) -> str:
-        return self.agents[int(self.agent_index[index])]
-
-    def table(self, indices: Ints, confidence: float | None) -> Table:
-        """Some of the rows, in order, all of one confidence; no copy where they stand together."""
+    def table(self, indices: Ints, with_confidence: bool) -> Table:
+        """Some of the rows, in order; no copy where they stand together."""
         first, end = int(indices[0]), int(indices[-1]) + 1
         rows = slice(first, end) if end - first == len(indices) else indices
+        confidence = [self.metas[index]["confidence"] for index in indices] if with_confidence else None
         return Table(
             timestamps=self.timestamps[rows],
             features=self.features[rows],
             actions=None if self.actions is None else self.actions[rows],
             rewards=None if self.rewards is None else self.rewards[rows],
-            confidence=None if confidence is None else np.full(len(indices), confidence, np.float32),
+            confidence=None if confidence is None else np.array(confidence, np.float32),
         )
 
     def row(self, index: int) -> Row:
         """What rows.py would say of the same line."""
-        meta, agent = self.metas[self.meta_index[index]], self.agent(index)
+        meta, agent = self.metas[index], self.agents[index]
         action = None if self.actions is None else self.actions[index]
         frame = Frame(
             agent_id=agent,
@@ -78,9 +91,3 @@ class Columns:
             meta=meta,
         )
         return Row(int(self.lines[index]), "", frame, agent, meta)
-
-
-def indexed(values: Sequence[Value]) -> tuple[Ints, list[Value]]:
-    """Where each value stands among the distinct ones, and these in order of their first appearance."""
-    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values)), list(numbers)
