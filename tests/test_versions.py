@@ -22,7 +22,7 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stag
 # library -> the stages whose result it can change
 CHANGES = {
     "lmdb": ["prepare"],
-    "numba": ["dreams", "prepare"],
+    "msgspec": ["dreams", "prepare"],
     "numpy": ["dreams", "prepare", "normalize", "train", "export", "validate"],
     "onnx": ["export", "validate"],
     "onnxruntime": ["validate"],

@@ -25,7 +25,7 @@ from worldmodel.logs.split import assign
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
-LIBRARIES = ("numba", "numpy", "torch")
+LIBRARIES = ("msgspec", "numpy", "torch")
 FILE = "dreams.jsonl"
 DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "repeating what was logged"}
 

@@ -20,7 +20,7 @@ from worldmodel.logs.split import assign
 from worldmodel.store.manifest import count
 from worldmodel.store.prepared import Prepared, write_prepared
 
-LIBRARIES = ("lmdb", "numba", "numpy")
+LIBRARIES = ("lmdb", "msgspec", "numpy")
 SHOWN_AGENTS = 10
 
 
