@@ -87,7 +87,7 @@ class Copy:
 
     def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=280
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=500
         )
 
     def repro(self, *arguments: str) -> tuple[set[str], set[str]]:

@@ -97,7 +97,7 @@ class Scratch:
 
     def call(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=280
+            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=500
         )
 
     def review(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,12 +17,12 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),
     "runs": ("worldmodel.cli.runs", "List what ran, when and where, and how it ended."),
     "sweep": ("worldmodel.sweeps.sweep", "Run every combination of some params, best first."),
-    "reproduce": ("worldmodel.ci.reproduce", "Run HEAD from nothing and compare every out with the committed one."),
+    "reproduce": ("worldmodel.ci.reproduce", "Run HEAD from nothing and compare all md5 with the committed."),
     "fresh": ("worldmodel.ci.fresh", "Fail where dvc.lock does not belong to the files here."),
     "gate": ("worldmodel.ci.gate", "Fail where a metric is worse than gates.yaml lets it be."),
     "pr-report": ("worldmodel.ci.pr_report", "Say what changes against the merge base, as Markdown."),
     "merge-driver": ("worldmodel.ci.merge_lock", "Let git merge dvc.lock stage by stage."),
-    "remote": ("worldmodel.cli.remote", "Make an S3 bucket the DVC remote, once it has stood a round trip."),
+    "remote": ("worldmodel.cli.remote", "Make an S3 bucket the DVC remote, after a round trip to it."),
     "track": ("worldmodel.tracking.export_runs", "Bring runs and their results into MLflow or TensorBoard."),
 }
 EXTRA = "pip install 'worldmodel[pipeline]'"
