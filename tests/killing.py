@@ -4,6 +4,9 @@ One process pays for importing torch; each training is a fork of it. (The tests'
 after which torch refuses to compute any in a fork.)
 """
 
+import pinned  # noqa: F401  (before NumPy, which goes by it)
+
+# isort: split
 import contextlib
 import json
 import os
@@ -12,27 +15,22 @@ import resource
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
-
-import conftest  # noqa: E402, F401  (settles the numerics)
-from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs  # noqa: E402
-from projects import Project, make_project  # noqa: E402
-from test_episodes import contents  # noqa: E402
+from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs
+from projects import Project, make_project
+from test_episodes import contents
 from worldmodel.checkpoints import checkpoint
-from worldmodel.checkpoints.checkpoint import Interval, held
+from worldmodel.checkpoints.checkpoint import Checkpoints, Interval, held
 from worldmodel.core import params
 from worldmodel.stages.dreams import dreams
 from worldmodel.stages.train import train
 
 ALWAYS = Interval(steps=1, seconds=0)
-STEPS, KILLS = 40, 7
+STEPS, KILLS = 40, 4
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -45,14 +43,22 @@ def training(project: Project, out: Path, kept_in: Path | None) -> None:
             train(*given, kept)
 
 
-def forked(work: Callable[[], object]) -> int:
-    """Start it; returns the pid."""
+def forked(work: Callable[[], object], announce: int | None = None) -> int:
+    """Start it; returns the pid. It writes a byte to the pipe `announce` whenever it is about to save."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    save = Checkpoints.save
+
+    def announced(kept: Checkpoints, step: int, state: checkpoint.State) -> None:
+        os.write(announce, b".")
+        save(kept, step, state)
+
     try:
+        if announce is not None:
+            Checkpoints.save = announced  # type: ignore[method-assign]
         work()
         code = 0
     except SystemExit as end:
@@ -61,6 +67,18 @@ def forked(work: Callable[[], object]) -> int:
         print(error, file=sys.stderr)
     finally:
         os._exit(code)
+
+
+def killed(work: Callable[[], object], number: int, saves: int) -> int:
+    """Start it, and kill it while it saves for that time; returns the exit code, 0 where it was done before."""
+    reading, writing = os.pipe()
+    pid = forked(work, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as announcements:
+        for _ in range(saves):
+            announcements.read(1)
+        os.kill(pid, number)
+        return code_of(pid)
 
 
 def code_of(pid: int) -> int:
@@ -76,15 +94,10 @@ def dreaming(logs: Path, out: Path, kept_in: Path) -> None:
         dreams(logs, out, settings, kept)
 
 
-def killed_at_random(work: Callable[[], None], number: int) -> list[int]:
+def killed_often(work: Callable[[], None], number: int) -> list[int]:
     """Start it again and again, to kill it KILLS times, then let it be; returns the exit codes."""
-    rng, codes = random.Random(number), []
-    while len([code for code in codes if code != 0]) < KILLS:
-        pid = forked(work)
-        time.sleep(rng.uniform(0.0, 0.1))
-        os.kill(pid, number)
-        codes.append(code_of(pid))
-    return [*codes, code_of(forked(work))]
+    rng = random.Random(number)
+    return [*(killed(work, number, rng.randint(1, 5)) for _ in range(KILLS)), code_of(forked(work))]
 
 
 def killed_while_writing(project: Project, folder: Path) -> list[int]:
@@ -114,11 +127,7 @@ def out_of_room(work: Callable[[], None], kept: Path) -> list[int]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, whole // 2))
         work()
 
-    pid = forked(work)
-    while not list(kept.glob("*.safetensors")):
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    return [code_of(pid), code_of(forked(confined)), code_of(forked(work))]
+    return [killed(work, signal.SIGKILL, 2), code_of(forked(confined)), code_of(forked(work))]
 
 
 def main(folder: Path) -> None:
@@ -137,10 +146,10 @@ def main(folder: Path) -> None:
     def dream_in(name: str) -> Callable[[], None]:
         return lambda: dreaming(logs, folder / name / "out", folder / name / "kept")
 
-    codes = {number.name: killed_at_random(train_in(number.name), number) for number in SIGNALS}
+    codes = {number.name: killed_often(train_in(number.name), number) for number in SIGNALS}
     codes["no room"] = out_of_room(train_in("no room"), folder / "no room/kept")
     codes["writing"] = killed_while_writing(project, folder / "writing")
-    codes["teacher"] = killed_at_random(dream_in("teacher"), signal.SIGKILL)
+    codes["teacher"] = killed_often(dream_in("teacher"), signal.SIGKILL)
     codes["teacher, no room"] = out_of_room(dream_in("teacher, no room"), folder / "teacher, no room/kept")
     whole = {name: contents(folder / ("dreamt" if name.startswith("teacher") else "whole")) for name in codes}
     equal = {name: contents(folder / name / "out") == whole[name] for name in codes}
