@@ -33,9 +33,9 @@ from worldmodel.checkpoints.checkpoint import EVERY, SHARE
 from worldmodel.core import errors as stage
 from worldmodel.core import params
 from worldmodel.core.atomic import replacing
-from worldmodel.model.learner import FADINGS
+from worldmodel.model.selection import DAMPINGS
 from worldmodel.numerics import setup
-from worldmodel.stages.train import EVALUATIONS, untrained
+from worldmodel.stages.train import EVALUATIONS, initial_model
 
 SMALL, LARGE = 64, 256  # windows a batch where FLOP/s are measured
 
@@ -77,9 +77,9 @@ def bench(
     entered = contestants(data, settings, steps, (SMALL, LARGE), device, folder, clock)
     with other(normalized, settings, steps, clock) as elsewhere:
         seconds = measure(entered | {"other": Contestant(elsewhere.seconds, steps)}, rounds)
-    every = looks(settings.steps) + len(FADINGS)  # of which one is chosen when training is done
+    every = looks(settings.steps) + len(DAMPINGS)  # of which one is chosen when training is done
     seconds["whole"] = seconds["pipeline"] + seconds["look"] * every / settings.steps
-    model = untrained(data.packed, settings, device)
+    model = initial_model(data.packed, settings, device)
     counted = {size: flops(model, batch_of(data, settings, size, device)) for size in (SMALL, LARGE)}
     cuda = device.type == "cuda"
     return {

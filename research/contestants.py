@@ -19,11 +19,13 @@ from worldmodel.arrays.packing import PackedData
 from worldmodel.arrays.windows import Windows
 from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints
 from worldmodel.core import params
-from worldmodel.model import learner
-from worldmodel.model.learner import Tensors
-from worldmodel.model.training_state import Course
+from worldmodel.model.objective import PREDICTION_ALONE, total_loss
+from worldmodel.model.optimization import new_optimizer, train_step
+from worldmodel.model.selection import BestWeights, subsample
+from worldmodel.model.tensors import Tensors, to_device
+from worldmodel.model.training_state import TrainingState
 from worldmodel.model.world_model import WorldModel
-from worldmodel.stages.train import fit, objective, sources, untrained
+from worldmodel.stages.train import fit, initial_model, objective, training_and_val_windows
 
 SQUARE = 1024  # rows and columns of the matrices of the reference product
 PRODUCTS = 20  # reference products a round
@@ -54,8 +56,8 @@ def contestants(
 
     `sizes`: batches to count FLOP/s at. `folder`: for checkpoints.
     """
-    model = untrained(data.packed, settings, device)
-    _, held_out = sources(data.packed, settings)
+    model = initial_model(data.packed, settings, device)
+    _, held_out = training_and_val_windows(data.packed, settings)
     brief = replace(settings, steps=steps)
     resident = batch_of(data, settings, settings.batch_size, device)
     runs = {
@@ -68,7 +70,7 @@ def contestants(
         batch = batch_of(data, settings, size, device)
         runs[f"batch {size}"] = _bare(copy.deepcopy(model), batch, brief)
     found = {name: Contestant(timed(run, device, clock), steps) for name, run in runs.items()}
-    look = _look(copy.deepcopy(model), learner.thinned(held_out), device)
+    look = _look(copy.deepcopy(model), subsample(held_out), device)
     saving = _saving(copy.deepcopy(model), resident, settings.lr, folder, device)
     found["look"] = Contestant(timed(look, device, clock), 1)
     found["checkpoint"] = Contestant(timed(saving, device, "wall"), 1)  # which waits for the disk
@@ -91,14 +93,14 @@ def measure(entered: dict[str, Contestant], rounds: int) -> dict[str, Seconds]:
 
 def batch_of(data: PackedData, settings: params.Train, size: int, device: torch.device) -> Tensors:
     """The first batch of a training with so many windows a batch."""
-    mixture, _ = sources(data.packed, replace(settings, batch_size=size))
-    return learner.to_device(mixture.batch(0), device)
+    mixture, _ = training_and_val_windows(data.packed, replace(settings, batch_size=size))
+    return to_device(mixture.batch(0), device)
 
 
 def flops(model: WorldModel, batch: Tensors) -> int:
     """Of forward and backward, matrix products alone: two for each multiply-add."""
     with FlopCounterMode(display=False) as counter:
-        loss, _ = learner.whole_loss(model, batch, learner.PREDICTION_ALONE)
+        loss, _ = total_loss(model, batch, PREDICTION_ALONE)
         loss.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
 
@@ -129,8 +131,8 @@ def pipeline(data: PackedData, settings: params.Train, steps: int, device: torch
     on them. So are checkpoints, of which there would be none.
     """
     brief = replace(settings, steps=steps)
-    model = untrained(data.packed, settings, device)
-    mixture, held_out = sources(data.packed, brief)
+    model = initial_model(data.packed, settings, device)
+    mixture, held_out = training_and_val_windows(data.packed, brief)
     nothing = held_out.at(np.empty(0, np.int64))
 
     def run() -> None:
@@ -141,26 +143,26 @@ def pipeline(data: PackedData, settings: params.Train, steps: int, device: torch
 
 
 def _look(model: WorldModel, held_out: Windows, device: torch.device) -> Run:
-    return lambda: learner.Selected.at(model, held_out, 0, device)
+    return lambda: BestWeights.at(model, held_out, 0, device)
 
 
 def _saving(model: WorldModel, batch: Tensors, rate: float, folder: Path, device: torch.device) -> Run:
     """A checkpoint as `fit` writes it: model, optimizer, the best weights so far."""
-    optimizer = learner.new_optimizer(model)
-    learner.update(model, optimizer, batch, rate)
-    best = learner.Selected(0, 0.0, {name: value.clone() for name, value in model.state_dict().items()})
-    course = Course(best, torch.zeros(1, device=device))
+    optimizer = new_optimizer(model)
+    train_step(model, optimizer, batch, rate)
+    best = BestWeights(0, 0.0, {name: value.clone() for name, value in model.state_dict().items()})
+    state = TrainingState(best, torch.zeros(1, device=device))
     kept, numbers = Checkpoints(folder, EVERY), count(1)
-    return lambda: kept.save(next(numbers), course.state(model, optimizer))
+    return lambda: kept.save(next(numbers), state.state(model, optimizer))
 
 
 def _bare(model: WorldModel, batch: Tensors, settings: params.Train) -> Run:
     """Forward, backward, clip and optimizer on one batch that is on the device, for what training minimizes."""
-    optimizer = learner.new_optimizer(model)
+    optimizer = new_optimizer(model)
 
     def run() -> None:
         for t in range(settings.steps):
-            learner.update(model, optimizer, batch, settings.lr, objective(settings, t))
+            train_step(model, optimizer, batch, settings.lr, objective(settings, t))
 
     return run
 

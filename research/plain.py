@@ -16,8 +16,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from worldmodel.model.learner import BETAS, CLIP_NORM, WEIGHT_DECAY, Tensors
-from worldmodel.model.world_model import LOG_STD_RANGE, Shape, WorldModel
+from worldmodel.model.optimization import BETAS, CLIP_NORM, WEIGHT_DECAY
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import Tensors
+from worldmodel.model.world_model import LOG_STD_RANGE, WorldModel
 
 
 class Frame(NamedTuple):
@@ -47,12 +49,12 @@ class WrittenSiLU(nn.SiLU):
 class PlainWorldModel(nn.Module):
     """Same parameters as a WorldModel with a GRU encoder; the GRU's have the names of nn.GRUCell."""
 
-    change_std: Tensor
-    lowest: Tensor
-    highest: Tensor
-    lower_stop: Tensor
-    upper_stop: Tensor
-    fading: Tensor
+    delta_std: Tensor
+    train_min: Tensor
+    train_max: Tensor
+    sensor_min: Tensor
+    sensor_max: Tensor
+    damping: Tensor
     log_std_offset: Tensor
 
     def __init__(self, shape: Shape, written_out: bool = False) -> None:
@@ -62,22 +64,22 @@ class PlainWorldModel(nn.Module):
         norm, activation = (WrittenLayerNorm, WrittenSiLU) if written_out else (nn.LayerNorm, nn.SiLU)
         self.shape, state, hidden = shape, shape.state_dim, shape.hidden_dim
         narrow = state < shape.features
-        self.register_buffer("change_std", torch.ones(state))
-        self.register_buffer("lowest", torch.zeros(state))
-        self.register_buffer("highest", torch.zeros(state))
-        self.register_buffer("lower_stop", torch.zeros(state))
-        self.register_buffer("upper_stop", torch.zeros(state))
-        self.register_buffer("fading", torch.zeros(()))
+        self.register_buffer("delta_std", torch.ones(state))
+        self.register_buffer("train_min", torch.zeros(state))
+        self.register_buffer("train_max", torch.zeros(state))
+        self.register_buffer("sensor_min", torch.zeros(state))
+        self.register_buffer("sensor_max", torch.zeros(state))
+        self.register_buffer("damping", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
         self.cell = nn.GRUCell(shape.features + shape.actions, shape.encoder_dim)
         self.head = nn.Linear(shape.encoder_dim, shape.context_dim)
-        self.compress = nn.Linear(shape.features, state, bias=False) if narrow else nn.Identity()
-        self.expand = nn.Linear(state, shape.features, bias=False) if narrow else nn.Identity()
-        self.linear = nn.Linear(state + shape.motion_dim + shape.actions, state)
-        self.enter = nn.Sequential(nn.Linear(shape.z_dim + shape.actions, hidden), norm(hidden), activation())
-        self.trunk = nn.Sequential(nn.Linear(hidden, hidden), norm(hidden), activation())
+        self.project = nn.Linear(shape.features, state, bias=False) if narrow else nn.Identity()
+        self.unproject = nn.Linear(state, shape.features, bias=False) if narrow else nn.Identity()
+        self.linear = nn.Linear(state + shape.velocity_dim + shape.actions, state)
+        self.input_layer = nn.Sequential(nn.Linear(shape.z_dim + shape.actions, hidden), norm(hidden), activation())
+        self.hidden_layer = nn.Sequential(nn.Linear(hidden, hidden), norm(hidden), activation())
         self.change = nn.Linear(hidden, state + shape.context_dim)
-        self.spread = nn.Linear(hidden, shape.features)
+        self.log_std_head = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
 
     @staticmethod
@@ -85,7 +87,7 @@ class PlainWorldModel(nn.Module):
         """With the model's weights, on its device."""
         plain = PlainWorldModel(model.shape, written_out)
         plain.load_state_dict({plain_name(name): tensor for name, tensor in model.state_dict().items()})
-        return plain.to(model.change_std.device)
+        return plain.to(model.delta_std.device)
 
     def encode(self, features: Tensor, actions: Tensor) -> Tensor:
         """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]"""
@@ -95,10 +97,10 @@ class PlainWorldModel(nn.Module):
             if t > 0:
                 action = actions[:, t - 1]
             hidden = self.cell(torch.cat([features[:, t], action], dim=-1), hidden)
-        known = [self.compress(features[:, -1])]
-        if self.shape.motion_dim:
-            change, moves = known[0] - self.compress(features[:, -2]), self.change_std > 0
-            known.append(torch.where(moves, change / torch.where(moves, self.change_std, 1.0), 0.0))
+        known = [self.project(features[:, -1])]
+        if self.shape.velocity_dim:
+            change, moves = known[0] - self.project(features[:, -2]), self.delta_std > 0
+            known.append(torch.where(moves, change / torch.where(moves, self.delta_std, 1.0), 0.0))
         return torch.cat([*known, torch.tanh(self.head(hidden))], dim=-1)
 
     def forward(
@@ -106,23 +108,25 @@ class PlainWorldModel(nn.Module):
     ) -> Iterator[Frame]:
         """History and plan [B, K, A] -> one frame after the other; `joint`: the spread has a say in what is hidden."""
         z, dim = self.encode(features, past_actions), self.shape.state_dim
-        known = dim + self.shape.motion_dim
+        known = dim + self.shape.velocity_dim
         for k in range(planned_actions.shape[1]):
             action = planned_actions[:, k]
-            hidden = self.trunk(self.enter(torch.cat([z, action], dim=-1)))
+            hidden = self.hidden_layer(self.input_layer(torch.cat([z, action], dim=-1)))
             change = self.change(hidden)
             motion = self.linear(torch.cat([z[:, :known], action], dim=-1)) + change[:, :dim]
-            read = z[:, :dim].clamp(self.lower_stop, self.upper_stop)
-            outside = read.detach() - read.detach().clamp(self.lowest, self.highest)
-            motion = motion / (1 + self.fading * (outside * outside).sum(-1, keepdim=True))
-            state, context = read + self.change_std * motion, z[:, known:] + change[:, dim:]
-            z = torch.cat([state, motion, context] if self.shape.motion_dim else [state, context], dim=-1)
-            log_std = self.spread(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
+            read = z[:, :dim].clamp(self.sensor_min, self.sensor_max)
+            outside = read.detach() - read.detach().clamp(self.train_min, self.train_max)
+            motion = motion / (1 + self.damping * (outside * outside).sum(-1, keepdim=True))
+            state, context = read + self.delta_std * motion, z[:, known:] + change[:, dim:]
+            z = torch.cat([state, motion, context] if self.shape.velocity_dim else [state, context], dim=-1)
+            log_std = (
+                self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE) + self.log_std_offset[k]
+            )
             reward = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-            yield Frame(self.expand(state.clamp(self.lower_stop, self.upper_stop)), log_std, reward)
+            yield Frame(self.unproject(state.clamp(self.sensor_min, self.sensor_max)), log_std, reward)
 
     def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:
-        """What learner.whole_loss minimizes, added up frame by frame."""
+        """What total_loss minimizes, added up frame by frame."""
         total = batch.weight.new_zeros(())
         frames = self(batch.history, batch.past_actions, batch.planned_actions, likelihood)
         for k, frame in enumerate(frames):

@@ -14,7 +14,8 @@ from research.contestants import batch_of, flops
 from research.other_numerics import other
 from research.plain import PlainWorldModel, plain_name
 from worldmodel.core import params
-from worldmodel.model import learner
+from worldmodel.model.objective import Objective, total_loss
+from worldmodel.model.tensors import to_device
 from worldmodel.stages import train
 
 CPU = torch.device("cpu")
@@ -36,17 +37,17 @@ def written_params(folder, request, **fields):
 def trained_for_a_while(project: Project):
     """A model whose every parameter matters, and a batch with windows that end early."""
     data, settings = project.read_packed(), project.settings
-    model = train.untrained(data.packed, settings, CPU)
+    model = train.initial_model(data.packed, settings, CPU)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
         model.log_std_offset += torch.randn(model.log_std_offset.shape, generator=generator)
-        model.highest /= 2
-        model.upper_stop.fill_(0.8)
-        model.fading += 0.5
-    mixture, _ = train.sources(data.packed, settings)
-    batch = learner.to_device(mixture.batch(0), CPU)
+        model.train_max /= 2
+        model.sensor_max.fill_(0.8)
+        model.damping += 0.5
+    mixture, _ = train.training_and_val_windows(data.packed, settings)
+    batch = to_device(mixture.batch(0), CPU)
     batch.weight[0, 1:] = 0
     return model, batch
 
@@ -67,7 +68,7 @@ def test_the_plain_network_predicts_what_the_world_model_predicts(tmp_path, fiel
 def test_the_plain_network_has_the_loss_and_the_gradients_of_the_world_model(project, written_out, likelihood):
     model, batch = trained_for_a_while(project)
     plain = PlainWorldModel.like(model, written_out)
-    loss, _ = learner.whole_loss(model, batch, learner.Objective(likelihood=likelihood))
+    loss, _ = total_loss(model, batch, Objective(likelihood=likelihood))
     loss.backward()
     same = plain.loss(batch, likelihood)
     same.backward()
@@ -131,7 +132,7 @@ def test_checkpoints_cost_what_one_takes_over_what_lies_between_two(step, checkp
 
 def test_flops_are_two_for_each_multiply_add_forward_and_for_each_gradient(project):
     data, settings = project.read_packed(), project.settings
-    model = train.untrained(data.packed, settings, CPU)
+    model = train.initial_model(data.packed, settings, CPU)
     small, large = (flops(model, batch_of(data, settings, size, CPU)) for size in (8, 16))
     assert large == 2 * small
     uses = {"encoder.gru": settings.history, "encoder.head": 1}

@@ -8,7 +8,7 @@ from test_scoring import predictors  # noqa: F401
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation import metrics, scoring
 from worldmodel.evaluation import plots as curves
-from worldmodel.model.world_model import NORMAL_90
+from worldmodel.model.calibration import NORMAL_90
 
 
 def rows(path):

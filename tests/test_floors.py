@@ -3,8 +3,9 @@ import pytest
 
 from factories import make_episodes, make_packed
 from worldmodel.model import baselines as floors
-from worldmodel.model.baselines import fit_ridge, linear_starts, persistence
-from worldmodel.model.world_model import FARTHEST
+from worldmodel.model.baselines import fit_linear, persistence
+from worldmodel.model.linear_start import linear_starts
+from worldmodel.model.shape import STATE_CLAMP
 
 
 def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):
@@ -26,7 +27,7 @@ def linear_system(count=8, length=40, features=3, actions=2, noise=0.0):
 
 def test_ridge_recovers_a_linear_system():
     states, moves, weight, bias = linear_system()
-    ridge = fit_ridge(states, moves)
+    ridge = fit_linear(states, moves)
     np.testing.assert_allclose(ridge.weight, weight, atol=0.01)
     np.testing.assert_allclose(ridge.bias, bias, atol=0.01)
 
@@ -37,20 +38,20 @@ def test_ridge_is_least_squares_with_its_penalty():
     targets = np.concatenate([np.diff(x.astype(np.float64), axis=0) for x in states])
     centered, mean, n = inputs - inputs.mean(0), targets.mean(0), len(inputs)
     expected = np.linalg.solve(centered.T @ centered + 1e-3 * n * np.eye(5), centered.T @ (targets - mean)).T
-    ridge = fit_ridge(states, moves)
+    ridge = fit_linear(states, moves)
     np.testing.assert_allclose(ridge.weight, expected, rtol=1e-6)
     np.testing.assert_allclose(ridge.bias, mean - expected @ inputs.mean(0), rtol=1e-6)
 
 
 def test_ridge_does_not_learn_from_one_episodes_end_to_the_next_ones_beginning():
     up = np.arange(10, dtype=np.float32)[:, None]
-    ridge = fit_ridge([up / 10, up / 10 + 50], [np.zeros((10, 0), np.float32)] * 2)
+    ridge = fit_linear([up / 10, up / 10 + 50], [np.zeros((10, 0), np.float32)] * 2)
     assert ridge.rollout(np.array([[0.5]], np.float32), np.zeros((1, 1, 0), np.float32)) == pytest.approx(0.6, abs=0.01)
 
 
 def test_a_rollout_is_a_plain_loop():
     states, moves, *_ = linear_system(noise=0.1)
-    ridge = fit_ridge(states, moves)
+    ridge = fit_linear(states, moves)
     last, plan = np.stack([x[3] for x in states]), np.stack([a[3:9] for a in moves])
     found = ridge.rollout(last, plan)
     assert found.shape == (8, 6, 3)
@@ -63,7 +64,7 @@ def test_a_rollout_is_a_plain_loop():
 
 def test_a_rollout_without_actions_goes_on_by_itself():
     halves = [np.float32(0.5) ** np.arange(8, dtype=np.float32)[:, None] * k for k in (1, 2, 4)]
-    ridge = fit_ridge(halves, [np.zeros((8, 0), np.float32)] * 3)
+    ridge = fit_linear(halves, [np.zeros((8, 0), np.float32)] * 3)
     found = ridge.rollout(np.array([[4.0]], np.float32), np.zeros((1, 3, 0), np.float32))
     np.testing.assert_allclose(found[0, :, 0], [2, 1, 0.5], rtol=0.05)
 
@@ -74,7 +75,7 @@ def test_persistence_holds_the_last_frame():
 
 
 def test_episodes_of_one_frame_teach_nothing():
-    ridge = fit_ridge([np.ones((1, 2), np.float32)], [np.ones((1, 1), np.float32)])
+    ridge = fit_linear([np.ones((1, 2), np.float32)], [np.ones((1, 1), np.float32)])
     assert not ridge.weight.any()
     assert not ridge.bias.any()
 
@@ -83,14 +84,14 @@ def test_a_linear_start_of_all_features_is_ridge():
     packed = make_packed(make_episodes(4, 12))
     rows = [packed.rows(episode) for episode in range(4)]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    [start], ridge = linear_starts(features, actions, 2), fit_ridge(features, actions)
+    [start], ridge = linear_starts(features, actions, 2), fit_linear(features, actions)
     np.testing.assert_array_equal(start.projection, np.eye(2))
     np.testing.assert_array_equal(start.weight, ridge.weight.astype(np.float32))
     np.testing.assert_array_equal(start.bias, ridge.bias.astype(np.float32))
     changes = np.concatenate([np.diff(each, axis=0) for each in features])
-    np.testing.assert_allclose(start.change_std, changes.std(axis=0), rtol=1e-5)
-    np.testing.assert_array_equal(start.lowest, packed.features.min(axis=0))
-    np.testing.assert_array_equal(start.highest, packed.features.max(axis=0))
+    np.testing.assert_allclose(start.delta_std, changes.std(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(start.train_min, packed.features.min(axis=0))
+    np.testing.assert_array_equal(start.train_max, packed.features.max(axis=0))
 
 
 def test_a_constant_has_no_range_that_it_could_leave():
@@ -98,8 +99,8 @@ def test_a_constant_has_no_range_that_it_could_leave():
     [start] = linear_starts(
         [np.stack([moving, np.full(10, 5, np.float32)], axis=1)], [np.empty((10, 0), np.float32)], 2
     )
-    assert (start.lowest[0], start.highest[0]) == (0, 9)
-    assert (start.lowest[1], start.highest[1]) == (5 - FARTHEST, 5 + FARTHEST)
+    assert (start.train_min[0], start.train_max[0]) == (0, 9)
+    assert (start.train_min[1], start.train_max[1]) == (5 - STATE_CLAMP, 5 + STATE_CLAMP)
 
 
 def test_where_readings_run_up_against_a_value_is_a_stop():
@@ -109,7 +110,7 @@ def test_where_readings_run_up_against_a_value_is_a_stop():
     columns = [bell, bell.clip(-1, None), bell.clip(None, 0.5), bell.clip(-1, 1), steps, steps.clip(0, None), flag]
     episodes = np.concatenate(columns, axis=2)
     lower, upper = floors.stops(iter(episodes), len(columns))
-    no = FARTHEST
+    no = STATE_CLAMP
     assert lower.tolist() == [-no, -1, -no, -1, -no, 0, -no]
     assert upper.tolist() == [no, no, 0.5, 1, no, no, no]
 
@@ -117,7 +118,7 @@ def test_where_readings_run_up_against_a_value_is_a_stop():
 def test_a_stop_takes_some_frames():
     readings = np.arange(20, dtype=np.float32)[:, None].repeat(2, axis=1)
     readings[11:, 0], readings[10:, 1] = 30, 30
-    assert floors.stops([readings[:15], readings[15:]], 2)[1].tolist() == [FARTHEST, 30]
+    assert floors.stops([readings[:15], readings[15:]], 2)[1].tolist() == [STATE_CLAMP, 30]
 
 
 @pytest.mark.parametrize("rows", [1 << 18, 50])

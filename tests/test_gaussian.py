@@ -8,7 +8,7 @@ from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.dreams import gaussian
 from worldmodel.evaluation.metrics import squared_error
-from worldmodel.model.baselines import fit_ridge
+from worldmodel.model.baselines import fit_linear
 
 
 def waves(episodes=8, length=40, seed=0, width=3) -> Packed:
@@ -74,7 +74,7 @@ def test_it_predicts_what_ridge_cannot():
     held_out = windows(packed, np.array([8, 9]), 1, 3)
     batch = held_out.take(np.arange(len(held_out)))
     rows = [packed.rows(episode) for episode in range(8)]
-    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     own, floor = (
         squared_error(each.rollout(batch.history[:, -1], batch.planned_actions)[..., :1], batch.features[..., :1])
         for each in (fitted(packed, episodes=range(8))[0], ridge)

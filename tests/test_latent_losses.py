@@ -14,23 +14,26 @@ from test_train import data as data
 from test_train import trained, weights
 from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.windows import windows
-from worldmodel.model import learner
-from worldmodel.model.learner import Objective
+from worldmodel.model.initialization import new_model
 from worldmodel.model.losses import world_model_loss
-from worldmodel.model.world_model import ENCODERS, Shape
+from worldmodel.model.objective import Objective, noise_like, total_loss
+from worldmodel.model.optimization import CLIP_NORM, learning_rate, new_optimizer, train_step
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import ENCODERS
 
 SPREAD = replace(SHAPE, context_spread=True)
 
 
-def train(shape, packed, episodes, steps, latent, update=learner.update):
+def train(shape, packed, episodes, steps, latent, update=train_step):
     """A model trained on the given episodes, and the parts of its last loss."""
-    model = learner.new_model(shape, packed, episodes, seed=0, device=CPU)
+    model = new_model(shape, packed, episodes, seed=0, device=CPU)
     observed = windows(packed, episodes, shape.history, shape.horizon)
     none = windows(packed, episodes[:0], shape.history, shape.horizon)
     mixture = Mixture(observed, none, 32, np.zeros(steps), 0, confidence=False)
-    optimizer, parts = learner.new_optimizer(model), {}
+    optimizer, parts = new_optimizer(model), {}
     for t in range(steps):
-        batch, rate = learner.to_device(mixture.batch(t), CPU), learner.learning_rate(t, steps, 3e-3)
+        batch, rate = to_device(mixture.batch(t), CPU), learning_rate(t, steps, 3e-3)
         parts = update(model, optimizer, batch, rate, latent._replace(draw=(0, t)))
     return model, parts
 
@@ -43,7 +46,7 @@ def prediction_alone(model, optimizer, batch, rate, _):
     loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight)
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), learner.CLIP_NORM)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()
     return parts
 
@@ -51,8 +54,8 @@ def prediction_alone(model, optimizer, batch, rate, _):
 def first_batch(shape=SHAPE, count=8):
     packed = make_packed(pendulums(2, 0))
     found = windows(packed, np.arange(2), shape.history, shape.horizon)
-    model = learner.new_model(shape, packed, np.arange(2), 0, CPU)
-    return model, learner.to_device(found.take(np.arange(count)), CPU)
+    model = new_model(shape, packed, np.arange(2), 0, CPU)
+    return model, to_device(found.take(np.arange(count)), CPU)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -93,12 +96,12 @@ def test_a_sample_is_the_mean_plus_noise_of_the_posteriors_std():
 
 def test_noise_is_normal_and_depends_on_seed_and_step_alone():
     like = torch.empty(500, 20)
-    noise = learner.noise_like(like, (0, 3))
+    noise = noise_like(like, (0, 3))
     torch.manual_seed(1)
     np.random.seed(1)
-    assert torch.equal(noise, learner.noise_like(like, (0, 3)))
+    assert torch.equal(noise, noise_like(like, (0, 3)))
     assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(1)))
-    others = [learner.noise_like(like, draw) for draw in ((0, 4), (1, 3), (3, 0))]
+    others = [noise_like(like, draw) for draw in ((0, 4), (1, 3), (3, 0))]
     assert not any(torch.equal(noise, other) for other in others)
     assert noise.dtype == torch.float32
     assert abs(float(noise.mean())) < 0.03
@@ -107,8 +110,8 @@ def test_noise_is_normal_and_depends_on_seed_and_step_alone():
 
 def test_the_parts_are_added_by_their_weights():
     model, batch = first_batch(SPREAD)
-    plain, _ = learner.whole_loss(model, batch, Objective(kl_weight=1e-30))
-    loss, parts = learner.whole_loss(model, batch, Objective(0.5, 0.25))
+    plain, _ = total_loss(model, batch, Objective(kl_weight=1e-30))
+    loss, parts = total_loss(model, batch, Objective(0.5, 0.25))
     assert set(parts) == {"mse", "nll", "kl", "contrastive"}
     assert not any(part.requires_grad for part in parts.values())
     torch.testing.assert_close(loss, plain + 0.5 * parts["kl"] + 0.25 * parts["contrastive"])
@@ -119,7 +122,7 @@ def test_a_large_kl_weight_moves_the_posterior_to_the_prior():
     (near, nats), (far, many) = (train(SPREAD, packed, every, 300, Objective(weight)) for weight in (10.0, 1e-4))
     assert nats["kl"] < many["kl"] / 20
     found = windows(packed, every, SHAPE.history, SHAPE.horizon)
-    batch = learner.to_device(found.take(np.arange(len(found))), CPU)
+    batch = to_device(found.take(np.arange(len(found))), CPU)
     posterior = near.posterior(batch.history, batch.past_actions)
     assert posterior.mean.abs().mean() < 0.05
     assert posterior.log_variance.abs().max() < 0.1
@@ -140,7 +143,7 @@ def gains(count, seed):
 
 def silhouette(model, held_out):
     """Of contexts grouped by kind of agent, -1..1 by cosine: 0 is no groups. An episode is not compared with itself."""
-    batch = learner.to_device(held_out.take(np.arange(len(held_out))), CPU)
+    batch = to_device(held_out.take(np.arange(len(held_out))), CPU)
     with torch.no_grad():
         context = model.encode(batch.history, batch.past_actions)[:, -model.shape.context_dim :]
     context = torch.nn.functional.normalize(context, dim=-1).numpy()
@@ -167,7 +170,7 @@ def test_later_crops_that_do_not_exist_have_no_part():
     model, batch = first_batch()
     weight = batch.weight.clone()
     weight[:, -1] = 0
-    _, parts = learner.whole_loss(model, batch._replace(weight=weight), Objective(0.0, 1.0))
+    _, parts = total_loss(model, batch._replace(weight=weight), Objective(0.0, 1.0))
     assert parts["contrastive"] == 0
 
 

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 from worldmodel.arrays.windows import Labels
 from worldmodel.evaluation import metrics
 from worldmodel.evaluation.metrics import Episode, Scores
-from worldmodel.model.world_model import NORMAL_90
+from worldmodel.model.calibration import NORMAL_90
 
 W, K, F = 3, 4, 2
 LABELS = Labels(

@@ -6,11 +6,15 @@ import torch
 
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
-from worldmodel.model import learner
-from worldmodel.model.baselines import fit_ridge, linear_starts
-from worldmodel.model.learner import FADINGS, new_model, to_device
+from worldmodel.model import selection
+from worldmodel.model.baselines import fit_linear
+from worldmodel.model.initialization import new_model
+from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.losses import world_model_loss
-from worldmodel.model.world_model import ENCODERS, Prediction, Shape, WorldModel
+from worldmodel.model.selection import DAMPINGS
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import ENCODERS, Prediction, WorldModel
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")
@@ -26,9 +30,9 @@ def random_model(shape=SHAPE):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         model.log_std_offset.copy_(torch.linspace(0, 1, shape.horizon))
-        model.lowest.fill_(-0.5)
-        model.highest.fill_(0.5)
-        model.fading.fill_(0.3)
+        model.train_min.fill_(-0.5)
+        model.train_max.fill_(0.5)
+        model.damping.fill_(0.3)
     return model
 
 
@@ -80,8 +84,8 @@ def stepped(model, z, planned):
         states.append(z[:, : model.shape.state_dim])
         hiddens.append(hidden)
     state, hidden = torch.stack(states, 1), torch.stack(hiddens, 1)
-    log_std = model.spread(hidden.detach()).clamp(-7, 3) + model.log_std_offset[: len(states), None]
-    return Prediction(model.expand(state), log_std, model.reward(torch.cat([hidden, state], -1))[..., 0])
+    log_std = model.log_std_head(hidden.detach()).clamp(-7, 3) + model.log_std_offset[: len(states), None]
+    return Prediction(model.unproject(state), log_std, model.reward(torch.cat([hidden, state], -1))[..., 0])
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -89,7 +93,7 @@ def stepped(model, z, planned):
 def test_predicting_in_one_go_is_stepping(grad, features, actions):
     shape = replace(SHAPE, features=features, actions=actions)
     model, (frames, past, planned) = random_model(shape), random_inputs(shape)
-    model.change_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
+    model.delta_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
     with torch.set_grad_enabled(grad):
         z = model.encode(frames, past)
         assert_equal(model.predict(z, planned), stepped(model, z, planned))
@@ -99,7 +103,7 @@ def test_predicting_in_one_go_is_stepping(grad, features, actions):
 def test_its_gradient_is_that_of_stepping(features):
     shape = replace(SHAPE, features=features)
     model, (frames, past, planned) = random_model(shape), random_inputs(shape)
-    model.change_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
+    model.delta_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
     target, rewards, weight = torch.randn(6, 5, features), torch.randn(6, 5), torch.rand(6, 5)
 
     def gradient(predict):
@@ -159,7 +163,7 @@ def test_the_untrained_model_is_ridge_rolled_out(kind, features):
     shape = replace(SHAPE, features=features, actions=packed.actions.shape[1], history=1)
     model = new_model(shape, packed, every, seed=0, device=CPU)
     rows = [packed.rows(episode) for episode in every]
-    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     found = windows(packed, every, shape.history, shape.horizon)
     batch = found.take(np.arange(len(found)))
     given = to_device(batch, CPU)
@@ -172,7 +176,7 @@ def with_motion(features=3, kind="continuous"):
     """A packed data set, a shape that has room for motion, and both linear starts: with motion, and without."""
     packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
     shape = replace(SHAPE, features=features, actions=packed.actions.shape[1])
-    assert shape.motion_dim == features
+    assert shape.velocity_dim == features
     rows = [packed.rows(episode) for episode in range(6)]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
     return packed, shape, linear_starts(features, actions, shape.state_dim, (True, False))
@@ -189,22 +193,24 @@ def test_where_z_has_room_the_untrained_model_is_a_ridge_that_knows_the_last_cha
     state, frames = given.history[:, -1].numpy(), []
     change = state - given.history[:, -2].numpy()
     for action in given.planned_actions.numpy().swapaxes(0, 1):
-        change = np.concatenate([state, change / start.change_std, action], axis=1) @ start.weight.T + start.bias
+        change = np.concatenate([state, change / start.delta_std, action], axis=1) @ start.weight.T + start.bias
         state = state + change
         frames.append(state)
     np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("motion", [True, False])
-@pytest.mark.parametrize("fading", FADINGS)
-def test_it_starts_from_the_ridge_and_the_fading_that_do_best_on_held_out_windows(motion, fading, monkeypatch):
+@pytest.mark.parametrize("damping", DAMPINGS)
+def test_it_starts_from_the_ridge_and_the_fading_that_do_best_on_held_out_windows(motion, damping, monkeypatch):
     packed, shape, starts = with_motion()
-    monkeypatch.setattr(learner, "mean_error", lambda model, *_: (has_motion(model) != motion, fading != model.fading))
+    monkeypatch.setattr(
+        selection, "mean_error", lambda model, *_: (has_motion(model) != motion, damping != model.damping)
+    )
     unseen = windows(packed, np.arange(2), shape.history, shape.horizon)
     model = new_model(shape, packed, np.arange(6), seed=0, device=CPU, held_out=unseen)
     expected = WorldModel(shape)
-    expected.start_from(replace(starts[0 if motion else 1], fading=fading))
-    for name in ("linear.weight", "lowest", "highest", "fading"):
+    expected.init_from_linear(replace(starts[0 if motion else 1], damping=damping))
+    for name in ("linear.weight", "train_min", "train_max", "damping"):
         torch.testing.assert_close(model.state_dict()[name], expected.state_dict()[name])
     assert has_motion(model) == motion
 
@@ -215,18 +221,18 @@ def has_motion(model):
 
 def test_without_held_out_windows_the_motion_does_not_fade():
     packed, shape, _ = with_motion()
-    assert new_model(shape, packed, np.arange(6), seed=0, device=CPU).fading == 0
+    assert new_model(shape, packed, np.arange(6), seed=0, device=CPU).damping == 0
 
 
 def test_outside_of_the_train_states_the_motion_fades():
     model, (features, past, planned) = random_model(), random_inputs()
-    model.lowest.copy_(torch.tensor([-1.0, -2.0, -3.0, -4.0]))
-    model.highest.copy_(-model.lowest)
+    model.train_min.copy_(torch.tensor([-1.0, -2.0, -3.0, -4.0]))
+    model.train_max.copy_(-model.train_min)
     z = model.encode(features, past)
     z[0, :4] = torch.tensor([1.0, -2.0, 3.0, 0.0])
     z[1, :4] = torch.tensor([2.0, -4.0, 3.0, 0.0])  # 1 too high, 2 too low
     (faded, hidden), shrunk = model.step(z, planned[:, 0]), torch.tensor([[1.0], [1 / (1 + 0.3 * (1 + 4))]])
-    model.fading.zero_()
+    model.damping.zero_()
     whole, same = model.step(z, planned[:, 0])
     torch.testing.assert_close(faded[:2, :4] - z[:2, :4], shrunk * (whole[:2, :4] - z[:2, :4]))
     torch.testing.assert_close(faded[:, 4:], whole[:, 4:])
@@ -237,18 +243,18 @@ def test_readings_go_no_farther_than_their_stops():
     model, (features, past, planned) = random_model(), random_inputs()
     z = model.encode(features, past)
     free = model.unroll(z, planned).features.detach()
-    model.lower_stop.fill_(float(free[:, 0].quantile(0.3)))
-    model.upper_stop.fill_(float(free[:, 0].quantile(0.7)))
-    z[:, :4] = z[:, :4].clamp(model.lower_stop, model.upper_stop)
+    model.sensor_min.fill_(float(free[:, 0].quantile(0.3)))
+    model.sensor_max.fill_(float(free[:, 0].quantile(0.7)))
+    z[:, :4] = z[:, :4].clamp(model.sensor_min, model.sensor_max)
     free, held = model.step(z, planned[:, 0])[0][:, :4], model.unroll(z, planned[:, :1]).features[:, 0]
-    torch.testing.assert_close(held, free.clamp(model.lower_stop, model.upper_stop))
+    torch.testing.assert_close(held, free.clamp(model.sensor_min, model.sensor_max))
     assert not torch.equal(held, free)
 
 
 def test_the_next_motion_is_added_to_what_is_read_and_knows_what_is_behind_it():
     model, (features, past, planned) = random_model(), random_inputs()
-    model.upper_stop.fill_(0.5)
-    model.fading.zero_()
+    model.sensor_max.fill_(0.5)
+    model.damping.zero_()
     model.linear.weight.data.zero_()
     model.linear.bias.data.zero_()
     z = model.encode(features, past)
@@ -273,13 +279,13 @@ def test_before_training_the_context_stands_still():
 def test_z_holds_the_last_change_in_units_of_the_usual_one():
     shape = replace(SHAPE, features=3)
     model, (features, past, planned) = random_model(shape), random_inputs(shape)
-    model.change_std.copy_(torch.tensor([0.5, 2.0, 0.0]))
+    model.delta_std.copy_(torch.tensor([0.5, 2.0, 0.0]))
     change = features[:, -1] - features[:, -2]
     expected = torch.stack([2 * change[:, 0], change[:, 1] / 2, torch.zeros(6)], dim=1)
     z = model.encode(features, past)
     torch.testing.assert_close(z[:, 3:6], expected)
     moved, _ = model.step(z, planned[:, 0])
-    torch.testing.assert_close(moved[:, :3] - z[:, :3], model.change_std * moved[:, 3:6])
+    torch.testing.assert_close(moved[:, :3] - z[:, :3], model.delta_std * moved[:, 3:6])
 
 
 @pytest.mark.parametrize(
@@ -287,7 +293,7 @@ def test_z_holds_the_last_change_in_units_of_the_usual_one():
 )
 def test_the_last_change_is_known_where_there_is_one_and_room_for_it(history, features, z_dim, motion):
     shape = replace(SHAPE, history=history, features=features, z_dim=z_dim)
-    assert (shape.motion_dim, shape.context_dim) == (motion, z_dim - features - motion)
+    assert (shape.velocity_dim, shape.context_dim) == (motion, z_dim - features - motion)
 
 
 def wide_packed():
@@ -308,10 +314,10 @@ def test_many_features_are_compressed_along_principal_directions():
     model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
     with torch.no_grad():
         frames = torch.from_numpy(np.array(packed.features))
-        back = model.expand(model.compress(frames)).numpy()
+        back = model.unproject(model.project(frames)).numpy()
     np.testing.assert_allclose(back, packed.features, atol=0.01)
     directions = np.linalg.svd(packed.features.astype(np.float64), full_matrices=False)[2][:3]
-    projection = model.compress.weight.detach().numpy()
+    projection = model.project.weight.detach().numpy()
     np.testing.assert_allclose(projection @ projection.T, np.eye(3), atol=1e-5)
     np.testing.assert_allclose(np.abs(projection @ directions.T), np.eye(3), atol=1e-3)
 
@@ -359,7 +365,7 @@ def test_the_spread_bends_nothing_but_itself():
     model, inputs = random_model(), random_inputs()
     model(*inputs).log_std.sum().backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert reached == {"spread.weight", "spread.bias"}
+    assert reached == {"log_std_head.weight", "log_std_head.bias"}
 
 
 def test_frames_without_weight_change_neither_loss_nor_gradient():

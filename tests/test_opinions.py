@@ -12,7 +12,7 @@ from worldmodel.dreams import auxiliary as opinions
 from worldmodel.dreams import teacher
 from worldmodel.dreams.gaussian import GaussianProcess
 from worldmodel.dreams.transition import TransitionNetwork
-from worldmodel.model import learner
+from worldmodel.model.tensors import Tensors
 
 BOTH = {"points": 20, "transition_steps": 150}
 
@@ -59,7 +59,7 @@ def test_a_share_is_the_least_squares_one_of_each_frame():
     own[:, 2] = 2 * said[:, 2] - logged[:, 2]  # farther off on the same side
     weight = np.ones((6, 4), np.float32)
     own[4:, :3], weight[4:] = 100.0, 0.0  # what does not exist counts for nothing
-    given = learner.Tensors(*[None] * 3, torch.from_numpy(logged), None, torch.from_numpy(weight), None)
+    given = Tensors(*[None] * 3, torch.from_numpy(logged), None, torch.from_numpy(weight), None)
     half = [
         opinions._Judge(given._replace(**{k: getattr(given, k)[rows] for k in ("features", "weight")}), said[rows])
         for rows in (slice(0, 3), slice(3, 6))

@@ -15,8 +15,9 @@ from research.peers.measuring import PEERS
 from research.peers.peer import new_peer
 from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.windows import windows
-from worldmodel.model import learner
 from worldmodel.model.baselines import persistence
+from worldmodel.model.optimization import learning_rate
+from worldmodel.model.tensors import to_device
 
 CPU = torch.device("cpu")
 HISTORY, HORIZON = 3, 4
@@ -35,7 +36,7 @@ def trained(kind, packed, updates, seed=0):
     mixture = Mixture(observed, none, kind.batch_size, np.zeros(updates), seed, confidence=False)
     peer = new_peer(kind, packed, episodes, seed, HISTORY, HORIZON)
     for t in range(updates):
-        peer.update(learner.to_device(mixture.batch(t), CPU), learner.learning_rate(t, updates, 1.0))
+        peer.update(to_device(mixture.batch(t), CPU), learning_rate(t, updates, 1.0))
     return peer
 
 
@@ -60,7 +61,7 @@ def test_it_learns_a_linear_system(kind):
 
 def test_a_later_action_changes_no_earlier_prediction(kind):
     packed = linear_system()
-    peer, batch = trained(kind, packed, 3), learner.to_device(held_out(packed).take(np.arange(5)), CPU)
+    peer, batch = trained(kind, packed, 3), to_device(held_out(packed).take(np.arange(5)), CPU)
     other = batch.planned_actions.clone()
     other[:, 2] += 1
     with torch.no_grad():
@@ -71,7 +72,7 @@ def test_a_later_action_changes_no_earlier_prediction(kind):
 
 def test_a_prediction_sees_nothing_of_what_came(kind):
     packed = linear_system()
-    peer, batch = trained(kind, packed, 1), learner.to_device(held_out(packed).take(np.arange(5)), CPU)
+    peer, batch = trained(kind, packed, 1), to_device(held_out(packed).take(np.arange(5)), CPU)
     with torch.no_grad():
         told = peer.predict(batch)
         untold = peer.predict(batch._replace(features=torch.full_like(batch.features, torch.nan), rewards=None))

@@ -3,15 +3,15 @@ import pytest
 
 from worldmodel.evaluation import scoring
 from worldmodel.evaluation.scoring import Predictors
-from worldmodel.model.baselines import fit_ridge
-from worldmodel.model.world_model import NORMAL_90
+from worldmodel.model.baselines import fit_linear
+from worldmodel.model.calibration import NORMAL_90
 
 
 @pytest.fixture(scope="module")
 def predictors(variant):
     packed = variant.read_packed().packed
     rows = [packed.rows(episode) for episode in packed.where("train")]
-    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     return Predictors(variant.client(), variant.scaler, ridge)
 
 

@@ -18,8 +18,8 @@ from worldmodel.episodes.schema import Episode
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import raw_inputs
 from worldmodel.logs.reader import read_logs
-from worldmodel.model import learner
-from worldmodel.model.baselines import train_ridge
+from worldmodel.model.baselines import linear_baseline
+from worldmodel.model.selection import mean_error
 from worldmodel.stages import dreams, export, normalize, prepare, train
 
 CPU = torch.device("cpu")
@@ -106,14 +106,14 @@ def require_selection(project):
     """On the windows that weights are chosen on, none does worse than ridge in z's coordinates, with which it began."""
     data, settings = project.read_packed(), project.settings
     val = windows(data.packed, data.packed.where("val"), settings.history, settings.horizon)
-    start, model = train.untrained(data.packed, settings, CPU), project.read_trained().model
-    assert learner.mean_error(model, val, CPU) <= learner.mean_error(start, val, CPU) * (1 + 1e-5)
-    assert learner.mean_error(model, val, CPU) <= ridge_error(data.packed, val) * (1 + 1e-4) + 1e-9
+    start, model = train.initial_model(data.packed, settings, CPU), project.read_trained().model
+    assert mean_error(model, val, CPU) <= mean_error(start, val, CPU) * (1 + 1e-5)
+    assert mean_error(model, val, CPU) <= ridge_error(data.packed, val) * (1 + 1e-4) + 1e-9
 
 
 def ridge_error(packed, val):
     batch = val.take(np.arange(len(val)))
-    predicted = train_ridge(packed).rollout(batch.history[:, -1], batch.planned_actions)
+    predicted = linear_baseline(packed).rollout(batch.history[:, -1], batch.planned_actions)
     return (squared_error(predicted, batch.features) * batch.weight).sum() / batch.weight.sum()
 
 
@@ -206,7 +206,7 @@ def test_a_start_that_grows_without_bound_beyond_short_episodes_is_trained_and_s
     selected = project.train()["selected"]["val_mse"]
     model, held_out = project.read_trained().model, project.held_out()
     assert (selected is not None) == val
-    assert np.isfinite(learner.mean_error(model, held_out, CPU))
+    assert np.isfinite(mean_error(model, held_out, CPU))
     assert np.isfinite(ridge_error(project.read_packed().packed, held_out))
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 

@@ -8,8 +8,9 @@ from factories import make_dreams, make_episodes, make_packed, make_scaler
 from worldmodel.arrays.windows import windows
 from worldmodel.dreams import teacher, transition
 from worldmodel.dreams.auxiliary import Opinions
-from worldmodel.model import learner
-from worldmodel.model.world_model import Shape
+from worldmodel.model import selection
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import to_device
 
 CPU = torch.device("cpu")
 SHAPE = Shape(features=2, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")
@@ -49,7 +50,9 @@ def test_fewer_episodes_than_members_are_all_trained_on():
 
 
 def test_an_episode_changes_every_member_but_the_one_that_holds_it_out(monkeypatch):
-    monkeypatch.setattr(learner, "mean_error", lambda *_: 0.0)  # what is held out may decide start and selection alone
+    monkeypatch.setattr(
+        selection, "mean_error", lambda *_: 0.0
+    )  # what is held out may decide start and selection alone
     episodes = make_episodes(6, 9)
     before = fitted(episodes, members=3)[0].members
     untouched = []
@@ -59,7 +62,10 @@ def test_an_episode_changes_every_member_but_the_one_that_holds_it_out(monkeypat
         packed = make_packed([*episodes[:number], doubled, *episodes[number + 1 :]], scales=scales)
         params = make_dreams(teacher={"members": 3}).teacher
         after = teacher.fit_teacher(packed, np.arange(6), SHAPE, params, 7, CPU).members
-        same = [torch.equal(one.trunk[0].weight, two.trunk[0].weight) for one, two in zip(before, after, strict=True)]
+        same = [
+            torch.equal(one.hidden_layer[0].weight, two.hidden_layer[0].weight)
+            for one, two in zip(before, after, strict=True)
+        ]
         assert same.count(True) == 1
         untouched.append(same.index(True))
     assert sorted(untouched) == [0, 0, 1, 1, 2, 2]
@@ -69,7 +75,7 @@ def test_members_differ_in_weights_and_in_the_order_of_windows():
     one_episode = make_episodes(1, 30)  # the same data for both
     (one, two), _ = ((found := fitted(one_episode))[0].members, found[1])
     assert not torch.equal(one.change.weight, two.change.weight)
-    assert not torch.equal(one.trunk[0].weight, two.trunk[0].weight)
+    assert not torch.equal(one.hidden_layer[0].weight, two.hidden_layer[0].weight)
 
 
 def test_the_same_seed_gives_the_same_teacher_and_another_seed_another():
@@ -83,7 +89,7 @@ def test_a_rollout_is_the_mean_of_the_members_and_their_spread(linear):
     found, packed = linear
     batch = batch_of(packed)
     rollout = found.rollout(batch)
-    given = learner.to_device(batch, CPU)
+    given = to_device(batch, CPU)
     with torch.no_grad():
         answers = [member(given.history, given.past_actions, given.planned_actions) for member in found.members]
     features = np.stack([answer.features.numpy() for answer in answers]).astype(np.float64)

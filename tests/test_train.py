@@ -15,8 +15,10 @@ from test_learner import pendulums
 from test_normalize import with_marked
 from worldmodel.arrays.windows import windows
 from worldmodel.core.fingerprint import sha256
-from worldmodel.model import learner
-from worldmodel.model.world_model import ENCODERS, NORMAL_90
+from worldmodel.model.calibration import NORMAL_90
+from worldmodel.model.initialization import new_model
+from worldmodel.model.selection import mean_error, predictions
+from worldmodel.model.world_model import ENCODERS
 from worldmodel.numerics import setup as numerics
 from worldmodel.stages import train
 
@@ -68,8 +70,8 @@ def test_training_goes_on_from_ridge_and_lowers_the_train_error(tmp_path):
     project.train()
     packed, found = project.read_packed().packed, project.read_trained().model
     observed = windows(packed, packed.where("train"), 2, 4)
-    start = learner.new_model(found.shape, packed, packed.where("train"), 0, torch.device("cpu"))
-    errors = [learner.mean_error(model, observed, torch.device("cpu")) for model in (found, start)]
+    start = new_model(found.shape, packed, packed.where("train"), 0, torch.device("cpu"))
+    errors = [mean_error(model, observed, torch.device("cpu")) for model in (found, start)]
     assert errors[0] < errors[1] / 2
 
 
@@ -90,11 +92,11 @@ def test_weights_are_selected_on_val_windows(tmp_path):
     _, errors = series(project.plots / "loss.csv", "loss", "train", "val")
     packed, model = project.read_packed().packed, project.read_trained().model
     held_out = windows(packed, packed.where("val"), 3, 4)
-    found = learner.mean_error(model, held_out, torch.device("cpu"))
+    found = mean_error(model, held_out, torch.device("cpu"))
     assert manifest["selected"]["val_mse"] == pytest.approx(found, rel=1e-5)
     assert found <= min(errors.values()) * (1 + 1e-5)
-    start = learner.new_model(model.shape, packed, packed.where("train"), 0, torch.device("cpu"))
-    assert found <= learner.mean_error(start, held_out, torch.device("cpu"))
+    start = new_model(model.shape, packed, packed.where("train"), 0, torch.device("cpu"))
+    assert found <= mean_error(start, held_out, torch.device("cpu"))
 
 
 def test_intervals_are_calibrated_on_val_windows(tmp_path):
@@ -102,7 +104,7 @@ def test_intervals_are_calibrated_on_val_windows(tmp_path):
     project.train()
     packed, model = project.read_packed().packed, project.read_trained().model
     held_out = windows(packed, packed.where("val"), 3, 4)
-    ((batch, prediction),) = learner.predictions(model, held_out, torch.device("cpu"))
+    ((batch, prediction),) = predictions(model, held_out, torch.device("cpu"))
     ratio = (batch.features - prediction.features).abs() / prediction.log_std.exp()
     np.testing.assert_allclose((ratio <= NORMAL_90).float().mean(dim=(0, 2)), 0.9, atol=0.02)
 

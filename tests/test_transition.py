@@ -7,9 +7,12 @@ import torch
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.dreams import transition
-from worldmodel.model import learner
-from worldmodel.model.baselines import linear_starts
-from worldmodel.model.world_model import Shape
+from worldmodel.model import selection
+from worldmodel.model.initialization import new_model
+from worldmodel.model.linear_start import linear_starts
+from worldmodel.model.selection import mean_error, predictions
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import Tensors, to_device
 
 CPU = torch.device("cpu")
 TRAINED, LEFT_OUT = np.arange(8), np.array([8, 9])
@@ -36,9 +39,9 @@ def shape_of(packed, **fields):
     return Shape(packed.features.shape[1], packed.actions.shape[1], **(known | fields))
 
 
-def member_of(packed, fading=0.0, **fields):
-    member = learner.new_model(shape_of(packed, **fields), packed, np.arange(len(packed.lengths)), 0, CPU)
-    member.fading.fill_(fading)
+def member_of(packed, damping=0.0, **fields):
+    member = new_model(shape_of(packed, **fields), packed, np.arange(len(packed.lengths)), 0, CPU)
+    member.damping.fill_(damping)
     return member
 
 
@@ -52,7 +55,7 @@ def test_it_predicts_what_ridge_cannot():
     unseen = windows(packed, np.array([10, 11]), 1, 3)
     [network] = fit(packed)
     ridge = transition._new_network(packed, TRAINED, member_of(packed), 0)
-    own, floor = (learner.mean_error(each, unseen, CPU) for each in (network, ridge))
+    own, floor = (mean_error(each, unseen, CPU) for each in (network, ridge))
     assert own < 0.3 * floor
 
 
@@ -62,7 +65,7 @@ def test_no_state_goes_past_its_stops():
     packed = replace(packed, features=stopped.astype(np.float32))
     [network] = fit(packed)
     unseen = windows(packed, LEFT_OUT, 1, 3)
-    batch = learner.to_device(unseen.take(np.arange(len(unseen))), CPU)
+    batch = to_device(unseen.take(np.arange(len(unseen))), CPU)
     with torch.no_grad():
         speed = network(batch.history, batch.past_actions, batch.planned_actions).features[..., 2].abs()
     assert speed.max() == np.float32(0.4)
@@ -74,10 +77,10 @@ def test_no_state_goes_past_its_stops():
         kept = [part[at] if isinstance(part, torch.Tensor) else part for part in batch]
         network.linear.weight[2] = network.change.weight[2] = network.change.bias[2] = 0
         network.linear.bias[2] = 0
-        still = network.loss(learner.Tensors(*kept))
+        still = network.loss(Tensors(*kept))
         network.linear.bias[2] = 5
         assert at.any()
-        torch.testing.assert_close(network.loss(learner.Tensors(*kept)), still)
+        torch.testing.assert_close(network.loss(Tensors(*kept)), still)
 
 
 def test_untrained_it_is_ridge():
@@ -113,11 +116,11 @@ def test_a_network_never_does_worse_than_ridge_on_what_it_leaves_out():
     for (trained, left_out), network in zip(folds, fit(packed, folds, steps=60), strict=True):
         ridge = transition._new_network(packed, trained, member_of(packed), 0)
         unseen = windows(packed, left_out, 1, 3)
-        assert learner.mean_error(network, unseen, CPU) <= learner.mean_error(ridge, unseen, CPU)
+        assert mean_error(network, unseen, CPU) <= mean_error(ridge, unseen, CPU)
 
 
 def test_what_is_left_out_changes_nothing_but_the_selection(monkeypatch):
-    monkeypatch.setattr(learner, "mean_error", lambda *_: 0.0)
+    monkeypatch.setattr(selection, "mean_error", lambda *_: 0.0)
     packed = pendulums()
     other = replace(packed, features=packed.features.copy())
     other.features[packed.rows(9)] *= -1
@@ -145,7 +148,7 @@ def test_others_random_numbers_are_left_alone():
 
 def test_far_outside_it_fades_as_its_member_does():
     packed = pendulums()
-    still, moving = (transition._new_network(packed, TRAINED, member_of(packed, fading), 0) for fading in (1.0, 0.0))
+    still, moving = (transition._new_network(packed, TRAINED, member_of(packed, damping), 0) for damping in (1.0, 0.0))
     far = torch.full((1, 1, 3), 100.0)
     given = far, torch.zeros(1, 0, 1), torch.zeros(1, 1, 1)
     moved = [(each(*given).features[:, 0] - far[:, 0]).abs().max().item() for each in (still, moving)]
@@ -159,6 +162,6 @@ def test_constant_features_stay_and_actions_may_be_missing(z_dim):
     packed = make_packed([replace(each, features=made) for each, made in zip(still, features, strict=True)])
     [network] = fit(packed, ((np.arange(3), np.array([3])),), steps=50, z_dim=z_dim)
     unseen = windows(packed, np.array([3]), 1, 3)
-    for _, answer in learner.predictions(network, unseen, CPU):
+    for _, answer in predictions(network, unseen, CPU):
         assert torch.isfinite(answer.features).all()
         np.testing.assert_allclose(answer.features[..., 0], packed.features[0, 0], atol=1e-5)

@@ -12,7 +12,7 @@ from worldmodel.arrays.windows import windows
 from worldmodel.dreams import rarity
 from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation.scoring import raw_inputs
-from worldmodel.model.baselines import fit_ridge
+from worldmodel.model.baselines import fit_linear
 from worldmodel.stages import validate
 
 KEYS = {
@@ -100,7 +100,7 @@ def test_the_error_is_that_of_every_test_window_predicted_one_by_one(project):
 def test_the_floors_are_hold_last_and_the_ridge_of_the_observed_train_episodes(project):
     packed, held_out = project.read_packed().packed, project.held_out()
     rows = [packed.rows(episode) for episode in packed.where("train")]
-    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     batch = held_out.take(np.arange(len(held_out)))
     last, exists = batch.history[:, -1], batch.weight > 0
     for name, predicted in (("linear", ridge.rollout(last, batch.planned_actions)), ("persistence", last[:, None])):
@@ -146,7 +146,7 @@ def test_the_rare_slice_is_the_tenth_of_the_test_windows_that_is_farthest_from_t
         np.square(predicted - batch.features)[exists].mean(), 1e-3
     )
     rows = [packed.rows(episode) for episode in packed.where("train")]
-    ridge = fit_ridge([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     error = np.square(ridge.rollout(batch.history[:, -1], batch.planned_actions) - batch.features)[exists].mean()
     assert read(project.metrics)["rare.linear_mse"] == pytest.approx(error, rel=1e-4)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from research.peers.peer import Peer, Sizes
-from worldmodel.model.learner import Tensors
 from worldmodel.model.losses import squared_error
+from worldmodel.model.tensors import Tensors
 
 HIDDEN = 256
 

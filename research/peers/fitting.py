@@ -19,8 +19,9 @@ from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.core.params import Train
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
-from worldmodel.model import learner
-from worldmodel.model.learner import Tensors
+from worldmodel.model.optimization import learning_rate
+from worldmodel.model.selection import subsample
+from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.stages.train import EVALUATIONS
 
 CPU = torch.device("cpu")
@@ -46,14 +47,14 @@ def train_peer(kind: type[Kind], packed: Packed, settings: Train, seconds: float
     episodes = packed.where("train")
     observed, none = windows(packed, episodes, history, horizon), windows(packed, episodes[:0], history, horizon)
     mixture = Mixture(observed, none, kind.batch_size, np.zeros(MOST_UPDATES), seed, confidence=False)
-    held_out = learner.thinned(windows(packed, packed.where("val"), settings.history, settings.horizon))
+    held_out = subsample(windows(packed, packed.where("val"), settings.history, settings.horizon))
     peer = new_peer(kind, packed, episodes, seed, settings.history, settings.horizon)
     spent = time.process_time() - begin
     t, looks, best, best_at, weights = 0, 0, math.inf, 0, peer.state_dict()
     while t == 0 or (spent < seconds and t < MOST_UPDATES):
         begin = time.process_time()
-        share = learner.learning_rate(min(round(spent / seconds * RESOLUTION), RESOLUTION), RESOLUTION, 1.0)
-        peer.update(learner.to_device(mixture.batch(t), CPU), share)
+        share = learning_rate(min(round(spent / seconds * RESOLUTION), RESOLUTION), RESOLUTION, 1.0)
+        peer.update(to_device(mixture.batch(t), CPU), share)
         spent, t = spent + time.process_time() - begin, t + 1
         if spent >= (looks + 1) * seconds / EVALUATIONS:
             looks, error = looks + 1, errors(peer.predict, held_out)["mean"]
@@ -68,7 +69,7 @@ def errors(predict: Predict, held_out: Windows) -> dict[str, float]:
     total, weight = np.zeros(held_out.horizon), np.zeros(held_out.horizon)
     for batch in chunks(held_out):
         with torch.no_grad():
-            predicted = predict(learner.to_device(batch, CPU)).numpy()
+            predicted = predict(to_device(batch, CPU)).numpy()
         total += (squared_error(predicted, batch.features) * batch.weight).sum(axis=0)
         weight += batch.weight.sum(axis=0)
     frames = {f"h{mark}": float(total[mark - 1] / weight[mark - 1]) for mark in MARKS if mark <= held_out.horizon}

@@ -16,8 +16,8 @@ from research.peers.rwm import Rwm
 from research.peers.tdmpc2 import TdMpc2
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.core.params import Params
-from worldmodel.model.baselines import persistence, train_ridge
-from worldmodel.model.learner import Tensors
+from worldmodel.model.baselines import linear_baseline, persistence
+from worldmodel.model.tensors import Tensors
 
 HOLD, RIDGE, OURS = "hold-last", "ridge", "ours"
 FLOORS = (HOLD, RIDGE)
@@ -59,7 +59,7 @@ def _trained(
 
 
 def _floor(name: str, packed: Packed) -> Predict:
-    ridge = train_ridge(packed)
+    ridge = linear_baseline(packed)
 
     def hold(batch: Tensors) -> torch.Tensor:
         return torch.from_numpy(persistence(batch.history[:, -1].numpy(), batch.features.shape[1]))

@@ -11,10 +11,10 @@ from research.peers.material import Material
 from worldmodel.arrays.windows import Windows
 from worldmodel.core.params import Params
 from worldmodel.dreams.dreamer import generate_dreams
-from worldmodel.model import learner
-from worldmodel.model.learner import Tensors
+from worldmodel.model.selection import BestWeights, subsample
+from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
-from worldmodel.stages.train import fit, sources, untrained
+from worldmodel.stages.train import fit, initial_model, training_and_val_windows
 
 
 def train_ours(material: Material, params: Params, seed: int) -> Trained:
@@ -24,9 +24,9 @@ def train_ours(material: Material, params: Params, seed: int) -> Trained:
     dreams = replace(params.dreams, seed=params.dreams.seed + seed)
     dreamed = generate_dreams(material.train, material.action_space, dreams, params.normalize, settings.history, CPU)
     packed = material.packed(dreamed)
-    mixture, held_out = sources(packed, settings)
-    model = untrained(packed, settings, CPU)
-    seen = learner.thinned(held_out)
+    mixture, held_out = training_and_val_windows(packed, settings)
+    model = initial_model(packed, settings, CPU)
+    seen = subsample(held_out)
     run = fit(model, mixture, seen, settings, CPU)
     spent = time.process_time() - begin
     looks = 1 + sum(series == "val" for _, series, _ in run.losses)
@@ -43,5 +43,5 @@ def train_ours(material: Material, params: Params, seed: int) -> Trained:
 def _seconds_of_a_look(model: WorldModel, held_out: Windows) -> float:
     """Of the processor: `fit` looks at the val windows as often as peers do, and their seconds leave it out."""
     begin = time.process_time()
-    learner.Selected.at(model, held_out, 0, torch.device("cpu"))
+    BestWeights.at(model, held_out, 0, torch.device("cpu"))
     return time.process_time() - begin

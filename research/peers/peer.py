@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from worldmodel.arrays.scaler import MIN_SPREAD
 from worldmodel.arrays.windows import Packed
 from worldmodel.core.typing import Ints
-from worldmodel.model.learner import Tensors
+from worldmodel.model.tensors import Tensors
 
 Kind = TypeVar("Kind", bound="Peer")
 

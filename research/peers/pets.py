@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.peers.peer import Peer, Sizes, gaussian_nats
-from worldmodel.model.learner import Tensors
 from worldmodel.model.losses import weighted_mean
+from worldmodel.model.tensors import Tensors
 
 MEMBERS = 7
 HIDDEN = 200

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from research.peers.peer import Peer, Sizes, exists_of, frames_of, moves_of
-from worldmodel.model.learner import Tensors
 from worldmodel.model.losses import weighted_mean
+from worldmodel.model.tensors import Tensors
 
 HIDDEN = 256
 LATENTS, CLASSES = 16, 16  # 32 x 32, the paper's, makes fewer updates of the same time

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from research.peers.peer import Peer, Sizes, frames_of, moves_of
-from worldmodel.model.learner import Tensors
 from worldmodel.model.losses import squared_error, weighted_mean
+from worldmodel.model.tensors import Tensors
 
 LATENT = 256  # 512 and HIDDEN 512, the paper's, make a third of the updates of the same time
 SIMPLEX = 8  # units that share a softmax

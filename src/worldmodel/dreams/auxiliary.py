@@ -13,7 +13,7 @@ from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.gaussian import GaussianProcess, fit_gaussian_processes
 from worldmodel.dreams.members import Fitting
 from worldmodel.dreams.transition import TransitionNetwork, fit_networks
-from worldmodel.model.learner import Tensors, to_device
+from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import WorldModel
 
 JUDGED = 256  # windows of each member's left-out episodes

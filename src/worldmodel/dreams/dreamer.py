@@ -26,7 +26,7 @@ from worldmodel.dreams.simulating import dream_times, simulate_dreams, start_ide
 from worldmodel.dreams.starts import CHUNK, Starts
 from worldmodel.dreams.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.episodes.schema import ActionSpace, Episode
-from worldmodel.model.world_model import Shape
+from worldmodel.model.shape import Shape
 
 PATIENCE = 10  # starts tried for each dream asked for
 

@@ -2,7 +2,7 @@
 
 With few logs it does as well as a trained network and errs elsewhere (docs/results.md); many it can only sample.
 Matern 5/2 with a length scale for each input and output (Rasmussen and Williams 2006, chapters 2, 4 and 5). Dimension
-key: N points, D = S + A inputs, S state (the coordinates of floors.linear_starts), B batch, K horizon.
+key: N points, D = S + A inputs, S state (the coordinates of linear_starts), B batch, K horizon.
 """
 
 import math
@@ -16,8 +16,7 @@ from torch import Tensor
 from worldmodel.arrays.scaler import MIN_SPREAD
 from worldmodel.arrays.windows import Packed
 from worldmodel.core.typing import Floats, Ints
-from worldmodel.model.baselines import linear_starts
-from worldmodel.model.world_model import LinearStart
+from worldmodel.model.linear_start import LinearStart, linear_starts
 
 SCALE_POINTS = 400  # that length scales are fitted on
 SCALE_STEPS = 60
@@ -38,8 +37,8 @@ class GaussianProcess:
     def rollout(self, last: Floats, actions: Floats) -> Floats:
         """Last frame [B, F] and planned actions [B, K, A] -> open-loop prediction [B, K, F], standardized units."""
         start = self.start
-        linear, bias, spread = (torch.from_numpy(part) for part in (start.weight, start.bias, start.change_std))
-        projection, lower, upper = map(torch.from_numpy, (start.projection, start.lower_stop, start.upper_stop))
+        linear, bias, spread = (torch.from_numpy(part) for part in (start.weight, start.bias, start.delta_std))
+        projection, lower, upper = map(torch.from_numpy, (start.projection, start.sensor_min, start.sensor_max))
         state, states = torch.from_numpy(last) @ projection.T, []
         for action in torch.from_numpy(np.ascontiguousarray(actions)).unbind(1):
             known = torch.cat([state, action], dim=1)
@@ -98,7 +97,7 @@ def _transitions(
     )
     change = np.concatenate([np.diff(state, axis=0) for state in states])
     left_over = change - inputs @ start.weight.T - start.bias
-    return inputs, left_over / np.maximum(start.change_std, MIN_SPREAD)
+    return inputs, left_over / np.maximum(start.delta_std, MIN_SPREAD)
 
 
 def _fit_scales(known: Tensor, left_over: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,13 @@ from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, State, listening
 from worldmodel.core.params import Teacher as TeacherParams
 from worldmodel.core.typing import Ints
-from worldmodel.model import learner
+from worldmodel.model.initialization import new_model
+from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
+from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
+from worldmodel.model.shape import Shape
 from worldmodel.model.snapshot import named, part, restore, snapshot
-from worldmodel.model.world_model import Shape, WorldModel
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import WorldModel
 
 SELECTIONS = 10  # how often a member is compared on the episodes that it does not train on
 
@@ -59,11 +63,9 @@ class Fitting:
     ) -> Member:
         number, steps = len(ready), self.params.steps
         draws, weights, silenced = np.random.SeedSequence((self.seed, number)).generate_state(3)
-        observed, unseen = self.windows_of(trained), learner.thinned(self.windows_of(held_out))
-        model = learner.new_model(
-            self.shape, self.packed, trained, int(weights), self.device, self.params.dropout, unseen
-        )
-        optimizer = learner.new_optimizer(model)
+        observed, unseen = self.windows_of(trained), subsample(self.windows_of(held_out))
+        model = new_model(self.shape, self.packed, trained, int(weights), self.device, self.params.dropout, unseen)
+        optimizer = new_optimizer(model)
         mixture = Mixture(
             observed,
             self.windows_of(trained[:0]),
@@ -78,25 +80,25 @@ class Fitting:
                 best = restore(model, optimizer, begun)
                 self._set_random(begun.tensors)
             else:
-                best = learner.Selected.at(model, unseen, 0, self.device)
+                best = BestWeights.at(model, unseen, 0, self.device)
             for t in range(begun.numbers["step"] if begun else 0, steps):
-                batch = learner.to_device(mixture.batch(t), self.device)
-                learner.update(model, optimizer, batch, learner.learning_rate(t, steps, self.params.lr))
-                if learner.due(t, steps, SELECTIONS):
-                    best = best.or_better(learner.Selected.at(model, unseen, t + 1, self.device))
+                batch = to_device(mixture.batch(t), self.device)
+                train_step(model, optimizer, batch, learning_rate(t, steps, self.params.lr))
+                if should_evaluate(t, steps, SELECTIONS):
+                    best = best.or_better(BestWeights.at(model, unseen, t + 1, self.device))
                 if self.kept and self.kept.due(number * steps + t + 1):
                     self.kept.save(number * steps + t + 1, self._state(ready, t + 1, model, optimizer, best))
                 progress.update()
         model.load_state_dict(best.weights)
-        missed = learner.choose_fading(model, unseen, self.device)
-        known = learner.mean_error(model, learner.thinned(observed), self.device)
+        missed = choose_damping(model, unseen, self.device)
+        known = mean_error(model, subsample(observed), self.device)
         return Member(model.eval(), known, missed)
 
     def windows_of(self, episodes: Ints) -> Windows:
         return windows(self.packed, episodes, self.shape.history, self.shape.horizon)
 
     def _state(
-        self, ready: Sequence[Member], step: int, model: WorldModel, optimizer: Optimizer, best: learner.Selected
+        self, ready: Sequence[Member], step: int, model: WorldModel, optimizer: Optimizer, best: BestWeights
     ) -> State:
         numbers, tensors = snapshot(model, optimizer, best)
         for number, member in enumerate(ready):

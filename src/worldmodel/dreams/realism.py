@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from worldmodel.arrays.scaler import MIN_SPREAD
 from worldmodel.arrays.windows import Batch, Packed, Windows, windows
 from worldmodel.core.typing import Doubles, Floats, Ints
-from worldmodel.model.baselines import Ridge, train_ridge
+from worldmodel.model.baselines import LinearModel, linear_baseline
 
 PAIRS = 3000  # at most; a seeded sample of more
 FOLDS = 5
@@ -38,7 +38,7 @@ def realism(packed: Packed, history: int, horizon: int) -> Realism | None:
     dreamed, real = _pairs(packed, history, horizon)
     if len(np.unique(real.episode)) < 2:
         return None
-    ridge = train_ridge(packed)
+    ridge = linear_baseline(packed)
     parts = [_both_signs(real.at(chosen), dreamed.at(chosen), ridge) for chosen in _chunks(real)]
     signs = [{name: np.concatenate([each[of][name] for each in parts]) for name in parts[0][of]} for of in (0, 1)]
     fold = _folds(real.episode)
@@ -81,14 +81,14 @@ def _chunks(pairs: Windows) -> list[Ints]:
     return np.array_split(np.arange(len(pairs)), count)
 
 
-def _both_signs(real: Windows, dreamed: Windows, ridge: Ridge) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
+def _both_signs(real: Windows, dreamed: Windows, ridge: LinearModel) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
     """Signs of the real windows and of the dreamed ones."""
     one, other = (these.take(np.arange(len(these))) for these in (real, dreamed))
     exists = one.weight * other.weight
     return _signs(one, exists, ridge), _signs(other, exists, ridge)
 
 
-def _signs(batch: Batch, exists: Floats, ridge: Ridge) -> dict[str, Doubles]:
+def _signs(batch: Batch, exists: Floats, ridge: LinearModel) -> dict[str, Doubles]:
     """What may betray a dream, over the frames that exist in both windows of a pair, [P, C] each.
 
     states: level and size; changes: size, and how far they jerk; response: what a linear model of the real

@@ -15,8 +15,9 @@ from worldmodel.core.params import Teacher as TeacherParams
 from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.auxiliary import Opinions, fit_opinions
 from worldmodel.dreams.members import Fitting
-from worldmodel.model import learner
-from worldmodel.model.world_model import Shape, WorldModel
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import WorldModel
 
 # squared, in standardized units: to miss by a hundredth of a standard deviation leaves nothing that dreams could bring
 NEGLIGIBLE = 1e-4
@@ -43,7 +44,7 @@ class Teacher:
 
     def rollout(self, batch: Batch) -> Rollout:
         """Open loop from the batch's history along its planned actions, however many; standardized units."""
-        given = learner.to_device(batch, self.device)
+        given = to_device(batch, self.device)
         with torch.no_grad():
             starts = [member.encode(given.history, given.past_actions) for member in self.members]
             answers = [member.unroll(z, given.planned_actions) for member, z in zip(self.members, starts, strict=True)]

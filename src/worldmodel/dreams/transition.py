@@ -3,7 +3,7 @@
 An ensemble of one-step networks, as in PETS (arXiv 1805.12114). Where the last frame says all, they learn from few logs
 what world models, which see a history, learn by heart; where it does not, their share of a dream is little. Layers are
 not normalized, which would cost three times the error on Pendulum (docs/results.md). Dimension key: S state (the
-coordinates of floors.linear_starts), A actions, B batch, H history, K horizon, F features.
+coordinates of linear_starts), A actions, B batch, H history, K horizon, F features.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,12 @@ from worldmodel.arrays.scaler import MIN_SPREAD
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.core.typing import Ints
 from worldmodel.dreams.members import SELECTIONS
-from worldmodel.model import learner
-from worldmodel.model.baselines import linear_starts
+from worldmodel.model.linear_start import LinearStart, linear_starts
 from worldmodel.model.losses import squared_error
-from worldmodel.model.world_model import LinearStart, WorldModel, fade
+from worldmodel.model.optimization import learning_rate, new_optimizer, optimizer_step, should_evaluate
+from worldmodel.model.selection import BestWeights, subsample
+from worldmodel.model.tensors import Tensors, to_device
+from worldmodel.model.world_model import WorldModel, damp
 
 TRANSITIONS = 256  # in a batch
 RATE = 1e-3  # peak learning rate
@@ -34,26 +36,26 @@ class Predicted(NamedTuple):
 
 
 class TransitionNetwork(nn.Module):
-    """(state, action) -> change, in units of the usual one: linear + two layers, fading outside of the train states."""
+    """(state, action) -> change, in units of the usual one: linear + two layers, damped outside of the train states."""
 
     projection: Tensor
-    change_std: Tensor
-    lowest: Tensor
-    highest: Tensor
-    lower_stop: Tensor
-    upper_stop: Tensor
-    fading: Tensor
+    delta_std: Tensor
+    train_min: Tensor
+    train_max: Tensor
+    sensor_min: Tensor
+    sensor_max: Tensor
+    damping: Tensor
 
     def __init__(self, start: LinearStart, hidden: int) -> None:
         super().__init__()
-        for name in ("projection", "change_std", "lowest", "highest", "lower_stop", "upper_stop"):
+        for name in ("projection", "delta_std", "train_min", "train_max", "sensor_min", "sensor_max"):
             self.register_buffer(name, torch.from_numpy(getattr(start, name)))
-        self.register_buffer("fading", torch.tensor(start.fading))
+        self.register_buffer("damping", torch.tensor(start.damping))
         state, known = start.weight.shape
         self.linear = nn.Linear(known, state)
         self.body = nn.Sequential(nn.Linear(known, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.change = nn.Linear(hidden, state)
-        weight, bias = start.of_motion()
+        weight, bias = start.of_velocity()
         with torch.no_grad():
             self.linear.weight.copy_(weight)
             self.linear.bias.copy_(bias)
@@ -61,26 +63,26 @@ class TransitionNetwork(nn.Module):
             self.change.bias.zero_()
 
     def motion(self, state: Tensor, action: Tensor) -> Tensor:
-        """[B, S], [B, A] -> the change of the state in units of change_std, [B, S]"""
+        """[B, S], [B, A] -> the change of the state in units of delta_std, [B, S]"""
         known = torch.cat([state, action], dim=-1)
         change: Tensor = self.linear(known) + self.change(self.body(known))
-        return change * fade(state, self.lowest, self.highest, self.fading)
+        return change * damp(state, self.train_min, self.train_max, self.damping)
 
     def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Predicted:
         """A history [B, H, F], of which the last frame counts, and planned actions [B, K, A] -> K frames."""
         state, states = features[:, -1] @ self.projection.T, []
         for action in planned_actions.unbind(1):
-            moved = state + self.change_std * self.motion(state, action)
-            state = moved.clamp(self.lower_stop, self.upper_stop)
+            moved = state + self.delta_std * self.motion(state, action)
+            state = moved.clamp(self.sensor_min, self.sensor_max)
             states.append(state)
         return Predicted(torch.stack(states, dim=1) @ self.projection)
 
-    def loss(self, batch: learner.Tensors) -> Tensor:
+    def loss(self, batch: Tensors) -> Tensor:
         """Squared error of the first change, in units of the usual one."""
         state, after = batch.history[:, -1] @ self.projection.T, batch.features @ self.projection.T
-        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.change_std.clamp(min=MIN_SPREAD)
-        moved = state + self.change_std * motion
-        motion = motion - (moved - moved.clamp(self.lower_stop, self.upper_stop)) / spread
+        motion, spread = self.motion(state, batch.planned_actions[:, 0]), self.delta_std.clamp(min=MIN_SPREAD)
+        moved = state + self.delta_std * motion
+        motion = motion - (moved - moved.clamp(self.sensor_min, self.sensor_max)) / spread
         changed = (after[:, 0] - state) / spread
         return squared_error(motion[:, None], changed[:, None], batch.weight[:, :1])
 
@@ -93,7 +95,7 @@ def fit_networks(
     seed: int,
     device: torch.device,
 ) -> list[TransitionNetwork]:
-    """One beside each member: trained and selected on the same episodes, as wide, and fading as it does."""
+    """One beside each member: trained and selected on the same episodes, as wide, and damped as it is."""
     bar: tqdm[Never] = tqdm(total=len(folds) * steps, desc="transitions", unit="step", mininterval=1.0)
     with bar as progress:
         return [
@@ -115,16 +117,16 @@ def _fit(
     shape = member.shape
     draws, weights = np.random.SeedSequence((*seed, 1)).generate_state(2)  # 1: other numbers than the member's
     network = _new_network(packed, trained, member, int(weights)).to(device)
-    unseen = learner.thinned(windows(packed, held_out, shape.history, shape.horizon))
+    unseen = subsample(windows(packed, held_out, shape.history, shape.horizon))
     every, none = (windows(packed, episodes, 1, 1) for episodes in (trained, trained[:0]))
     mixture = Mixture(every, none, TRANSITIONS, np.zeros(steps), int(draws), confidence=False)
-    optimizer = learner.new_optimizer(network)
-    best = learner.Selected.at(network, unseen, 0, device)
+    optimizer = new_optimizer(network)
+    best = BestWeights.at(network, unseen, 0, device)
     for t in range(steps):
-        batch = learner.to_device(mixture.batch(t), device)
-        learner.descend(network, optimizer, network.loss(batch), learner.learning_rate(t, steps, RATE))
-        if learner.due(t, steps, SELECTIONS):
-            best = best.or_better(learner.Selected.at(network, unseen, t + 1, device))
+        batch = to_device(mixture.batch(t), device)
+        optimizer_step(network, optimizer, network.loss(batch), learning_rate(t, steps, RATE))
+        if should_evaluate(t, steps, SELECTIONS):
+            best = best.or_better(BestWeights.at(network, unseen, t + 1, device))
         progress.update()
     network.load_state_dict(best.weights)
     return network.eval()
@@ -135,4 +137,4 @@ def _new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) -
     [start] = linear_starts(features, actions, member.shape.state_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TransitionNetwork(replace(start, fading=float(member.fading)), member.shape.hidden_dim)
+        return TransitionNetwork(replace(start, damping=float(member.damping)), member.shape.hidden_dim)

@@ -15,7 +15,7 @@ from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
 from worldmodel.arrays.windows import Labels
 from worldmodel.core.typing import Doubles, Floats, Ints
-from worldmodel.model.world_model import NORMAL_90
+from worldmodel.model.calibration import NORMAL_90
 
 ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
 BLOCK = 1 << 10  # windows at once

@@ -18,6 +18,7 @@ from worldmodel.core.typing import Floats
 from worldmodel.evaluation.scoring import chunks, predict_raw, raw_inputs
 from worldmodel.export.graph import RawEncoder, RawPredictor
 from worldmodel.model import world_model as torch_model
+from worldmodel.model.shape import Shape
 
 RANDOM_WINDOWS = 256
 Inputs = tuple[Floats, Floats, Floats]  # history, past actions, planned actions; raw units
@@ -41,7 +42,7 @@ def largest_difference(
     return _rounded_up(float(np.max(differences)))  # NaN where any is
 
 
-def _inputs(shape: torch_model.Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[Inputs]:
+def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[Inputs]:
     rng = np.random.default_rng(seed)
 
     def noise(frames: int, width: int) -> Floats:

@@ -10,7 +10,7 @@ from worldmodel.core.tables import write_csv
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation.metrics import Agent, Episode, Scores
 from worldmodel.evaluation.scoring import Predictors
-from worldmodel.model.world_model import NORMAL_90
+from worldmodel.model.calibration import NORMAL_90
 
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
 ASKED = 0.9  # share of features that the intervals should hold

@@ -14,7 +14,7 @@ from worldmodel.arrays.windows import Batch, Windows
 from worldmodel.client import Future, WorldModel
 from worldmodel.core.typing import Floats, Ints
 from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, squared_error
-from worldmodel.model.baselines import Ridge, persistence
+from worldmodel.model.baselines import LinearModel, persistence
 
 CHUNK = 1024  # windows predicted at once
 
@@ -23,7 +23,7 @@ CHUNK = 1024  # windows predicted at once
 class Predictors:
     model: WorldModel
     scaler: Scaler
-    ridge: Ridge
+    ridge: LinearModel
 
     def future(self, batch: Batch) -> Future:
         """What `control` would get for this batch, raw units."""

@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 
 from worldmodel.core.atomic import replacing
 from worldmodel.core.params import Compute
-from worldmodel.model.world_model import Shape, WorldModel
+from worldmodel.model.shape import Shape
+from worldmodel.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.yaml"
 

@@ -12,18 +12,18 @@ import numpy as np
 
 from worldmodel.arrays.mixing import Mixture
 from worldmodel.core.tables import write_csv
-from worldmodel.model.training_state import Course
+from worldmodel.model.training_state import TrainingState
 
 LOSS, RHO = "loss.csv", "rho.csv"
 ROWS = 100  # of rho, over the whole training
 
 
-def write_curves(folder: Path, course: Course, mixture: Mixture) -> None:
+def write_curves(folder: Path, state: TrainingState, mixture: Mixture) -> None:
     """All that is known after the steps taken; half files of one that was killed while it wrote are cleared away."""
     for left in (left for name in (LOSS, RHO) for left in folder.glob(f".{name}.*.tmp")):
         left.unlink()
-    write_csv(folder / LOSS, ("step", "series", "loss"), course.losses)
-    write_csv(folder / RHO, ("step", "series", "rho"), _shares(mixture, course.step))
+    write_csv(folder / LOSS, ("step", "series", "loss"), state.losses)
+    write_csv(folder / RHO, ("step", "series", "rho"), _shares(mixture, state.step))
 
 
 def _shares(mixture: Mixture, taken: int) -> Iterator[tuple[int, str, float]]:

@@ -1,4 +1,4 @@
-"""Losses: pure functions of (prediction, target, weight). Dimension key as in model.py."""
+"""Losses: pure functions of (prediction, target, weight). Dimension key as in world_model.py."""
 
 import math
 
@@ -28,8 +28,8 @@ def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor) -> T
     return weighted_mean(nats, weight)
 
 
-def spread_by(observed: Tensor, prediction: Prediction) -> Prediction:
-    """The same prediction, whose spread learns from the windows where `observed` [B] is 1: dreams have no noise."""
+def learn_std_from_observed(prediction: Prediction, observed: Tensor) -> Prediction:
+    """The same prediction; its std learns where `observed` [B] is 1 alone: dreams have no noise."""
     log_std = prediction.log_std
     return prediction._replace(log_std=torch.where(observed[:, None, None] > 0, log_std, log_std.detach()))
 
@@ -37,10 +37,10 @@ def spread_by(observed: Tensor, prediction: Prediction) -> Prediction:
 def world_model_loss(
     prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor, likelihood: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(to minimize, parts to look at): squared error plus the likelihood of the spread around it, or likelihood alone.
+    """(scalar to minimize, its parts without gradient): squared error plus the likelihood of the std, or likelihood.
 
-    Beside the squared error the spread sees a detached error: the mean is a least-squares fit whatever the spread does.
-    By likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
+    Beside the squared error the std sees a detached error: the mean is a least-squares fit whatever the std does. By
+    likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
     that of one more feature.
     """
     error = squared_error(prediction.features, features, weight)

@@ -4,11 +4,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from worldmodel.checkpoints.checkpoint import State
-from worldmodel.model.learner import Selected
+from worldmodel.model.selection import BestWeights
 from worldmodel.model.world_model import WorldModel
 
 
-def snapshot(model: WorldModel, optimizer: Optimizer, best: Selected) -> State:
+def snapshot(model: WorldModel, optimizer: Optimizer, best: BestWeights) -> State:
     """The learning rate is not in it: it is a function of the step."""
     moments = {
         f"{number}.{name}": value
@@ -19,7 +19,7 @@ def snapshot(model: WorldModel, optimizer: Optimizer, best: Selected) -> State:
     return State({"best": {"step": best.step, "error": best.error}}, tensors)
 
 
-def restore(model: WorldModel, optimizer: Optimizer, state: State) -> Selected:
+def restore(model: WorldModel, optimizer: Optimizer, state: State) -> BestWeights:
     """Fill model and optimizer with what `snapshot` took of them; returns the best weights."""
     model.load_state_dict(part("model", state.tensors))
     moments: dict[int, dict[str, Tensor]] = {}
@@ -27,7 +27,7 @@ def restore(model: WorldModel, optimizer: Optimizer, state: State) -> Selected:
         number, name = key.split(".")
         moments.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-    return Selected(**state.numbers["best"], weights=part("best", state.tensors))
+    return BestWeights(**state.numbers["best"], weights=part("best", state.tensors))
 
 
 def named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from worldmodel.checkpoints.checkpoint import State
-from worldmodel.model.learner import Selected
+from worldmodel.model.selection import BestWeights
 from worldmodel.model.snapshot import restore, snapshot
 from worldmodel.model.world_model import WorldModel
 
 
 @dataclass
-class Course:
-    best: Selected
-    total: Tensor  # [losses], summed since the last look
-    since: int = 0  # steps since the last look
+class TrainingState:
+    best: BestWeights
+    total: Tensor  # [losses], summed since the last evaluation
+    since: int = 0  # steps since then
     step: int = 0  # steps taken
     seconds: float = 0.0  # spent on steps alone, by all processes that took them
-    losses: list[tuple[int, str, float]] = field(default_factory=list)  # step, series, mean since the look before
+    losses: list[tuple[int, str, float]] = field(default_factory=list)  # step, series, mean since the evaluation before
 
     def add(self, losses: Tensor, seconds: float) -> None:
         """One step was taken."""
@@ -29,12 +29,12 @@ class Course:
         self.seconds += seconds
 
     def means(self) -> list[float]:
-        """Of each loss since the last look."""
-        found: list[float] = (self.total / self.since).tolist()
-        return found
+        """Of each loss since the last evaluation."""
+        means: list[float] = (self.total / self.since).tolist()
+        return means
 
-    def look(self, now: Selected, series: Sequence[str]) -> None:
-        """Keep the better weights, log the losses; an error on val windows is logged where there are any."""
+    def record_evaluation(self, now: BestWeights, series: Sequence[str]) -> None:
+        """Keep the better weights, log the mean losses; an error on val windows is logged where there are any."""
         self.best = self.best.or_better(now)
         self.losses += [(self.step, name, mean) for name, mean in zip(series, self.means(), strict=True)]
         self.losses += [(self.step, "val", now.error)] if now.error != math.inf else []
@@ -46,10 +46,10 @@ class Course:
         return State(numbers | here, tensors | {"total": self.total})
 
     @staticmethod
-    def resumed(state: State, model: WorldModel, optimizer: Optimizer, device: torch.device) -> "Course":
+    def resumed(state: State, model: WorldModel, optimizer: Optimizer, device: torch.device) -> "TrainingState":
         """Fills model and optimizer as well."""
         numbers = state.numbers
-        return Course(
+        return TrainingState(
             best=restore(model, optimizer, state),
             total=state.tensors["total"].to(device),
             since=numbers["since"],

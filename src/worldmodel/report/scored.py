@@ -17,7 +17,7 @@ from worldmodel.evaluation.intervals import Means, means
 from worldmodel.evaluation.metrics import Episode, Scores
 from worldmodel.evaluation.scoring import Predictors, score
 from worldmodel.model.artifact import read_compute
-from worldmodel.model.baselines import train_ridge
+from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
 from worldmodel.report.outputs import Outputs
 
@@ -72,7 +72,7 @@ def score_bundle(outputs: Outputs) -> Scored | None:
     held_out = windows(packed, packed.where("test"), model.history, horizon)
     if not len(held_out):
         return None
-    predictors = Predictors(model, scaler, train_ridge(packed))
+    predictors = Predictors(model, scaler, linear_baseline(packed))
     scores = score(predictors, held_out)
     episodes = sorted(metrics.episodes(scores, packed.labels), key=lambda row: -row.model)
     _require_measured(outputs, scores.mean(scores.model))

@@ -24,11 +24,17 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import six_digits
 from worldmodel.core.versions import installed
-from worldmodel.model import learner
 from worldmodel.model.artifact import Trained, write_trained
+from worldmodel.model.calibration import calibrate
+from worldmodel.model.initialization import new_model
 from worldmodel.model.live_curves import write_curves
-from worldmodel.model.training_state import Course
-from worldmodel.model.world_model import Shape, WorldModel
+from worldmodel.model.objective import Objective
+from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
+from worldmodel.model.selection import BestWeights, choose_damping, subsample
+from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import to_device
+from worldmodel.model.training_state import TrainingState
+from worldmodel.model.world_model import WorldModel
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
@@ -55,12 +61,12 @@ def train(
     data, scaler = read_packed(normalized), Scaler.read(normalizer)
     data.require_scales(scaler, normalizer)
 
-    mixture, held_out = sources(data.packed, settings)
+    mixture, held_out = training_and_val_windows(data.packed, settings)
 
     # From ridge to the selected, calibrated weights
-    model = untrained(data.packed, settings, device)
-    run = fit(model, mixture, learner.thinned(held_out), settings, device, kept=kept, plots=plots)
-    learner.calibrate(model, learner.thinned(held_out), device)
+    model = initial_model(data.packed, settings, device)
+    run = fit(model, mixture, subsample(held_out), settings, device, kept=kept, plots=plots)
+    calibrate(model, subsample(held_out), device)
 
     # What is kept
     manifest = {
@@ -80,7 +86,7 @@ def train(
     return manifest
 
 
-def sources(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
+def training_and_val_windows(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
     """What is trained on, and what is selected on."""
     observed, dreamed = (
         windows(packed, packed.where("train", source), settings.history, settings.horizon)
@@ -95,7 +101,7 @@ def _held_out(packed: Packed, settings: params.Train) -> Windows:
     return windows(packed, packed.where("val", "observed"), settings.history, settings.horizon)
 
 
-def untrained(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
+def initial_model(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
     """The model that training starts from: seeded, and as good as ridge."""
     shape = Shape(
         features=packed.features.shape[1],
@@ -108,14 +114,14 @@ def untrained(packed: Packed, settings: params.Train, device: torch.device) -> W
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
     )
-    seen = learner.thinned(_held_out(packed, settings))
-    return learner.new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=seen)
+    seen = subsample(_held_out(packed, settings))
+    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=seen)
 
 
-def objective(settings: params.Train, t: int) -> learner.Objective:
+def objective(settings: params.Train, t: int) -> Objective:
     """What step t minimizes."""
     likelihood = t >= settings.nll_start * settings.steps
-    return learner.Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
+    return Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
 
 
 @dataclass(frozen=True)
@@ -147,39 +153,41 @@ def fit(
 
     Goes on from the latest of the kept checkpoints, to the same bits. The curves in `plots` grow with each look.
     """
-    optimizer = learner.new_optimizer(model)
+    optimizer = new_optimizer(model)
     asked = objective(settings, 0).names
     shown, series = ("mse", *asked), ("train", *asked)
     begun = kept.latest() if kept else None
-    course = Course.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
+    state = (
+        TrainingState.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
+    )
     if begun and plots:
-        write_curves(plots, course, mixture)
-    bar = tqdm(total=settings.steps, initial=course.step, desc="train", unit="step", mininterval=1.0)
+        write_curves(plots, state, mixture)
+    bar = tqdm(total=settings.steps, initial=state.step, desc="train", unit="step", mininterval=1.0)
     with listening(kept), bar as progress:
-        for t in range(course.step, settings.steps):
+        for t in range(state.step, settings.steps):
             begin = time.perf_counter()
-            batch = learner.to_device(mixture.batch(t), device)
-            rate = learner.learning_rate(t, settings.steps, settings.lr)
-            parts = learner.update(model, optimizer, batch, rate, objective(settings, t))
-            course.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
+            batch = to_device(mixture.batch(t), device)
+            rate = learning_rate(t, settings.steps, settings.lr)
+            parts = train_step(model, optimizer, batch, rate, objective(settings, t))
+            state.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
-                means = [f"{name} {mean:.4f}" for name, mean in zip(shown, course.means(), strict=True)]
-                speed = settings.batch_size * (t + 1) / course.seconds
+                means = [f"{name} {mean:.4f}" for name, mean in zip(shown, state.means(), strict=True)]
+                speed = settings.batch_size * (t + 1) / state.seconds
                 progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
-            if learner.due(t, settings.steps, evaluations):
-                course.look(learner.Selected.at(model, held_out, t + 1, device), series)
+            if should_evaluate(t, settings.steps, evaluations):
+                state.record_evaluation(BestWeights.at(model, held_out, t + 1, device), series)
                 if plots:
-                    write_curves(plots, course, mixture)
+                    write_curves(plots, state, mixture)
             if kept and kept.due(t + 1):
-                kept.save(t + 1, course.state(model, optimizer))
+                kept.save(t + 1, state.state(model, optimizer))
             progress.update()
-    model.load_state_dict(course.best.weights)
-    error = learner.choose_fading(model, held_out, device)
-    return Run(course.losses, course.best.step, _known(error), settings.steps, course.seconds)
+    model.load_state_dict(state.best.weights)
+    error = choose_damping(model, held_out, device)
+    return Run(state.losses, state.best.step, _known(error), settings.steps, state.seconds)
 
 
-def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> Course:
-    return Course(learner.Selected.at(model, held_out, 0, device), torch.zeros(losses, device=device))
+def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> TrainingState:
+    return TrainingState(BestWeights.at(model, held_out, 0, device), torch.zeros(losses, device=device))
 
 
 def _known(error: float) -> float | None:

@@ -26,7 +26,7 @@ from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation import plots as curves
 from worldmodel.evaluation.scoring import Predictors, score
 from worldmodel.model.artifact import read_compute, read_trained
-from worldmodel.model.baselines import train_ridge
+from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
@@ -49,7 +49,7 @@ def validate(
     held_out = _test_windows(data, model, settings.horizon)
 
     # Errors of model and floors on held-out windows
-    predictors = Predictors(model, scaler, train_ridge(data.packed))
+    predictors = Predictors(model, scaler, linear_baseline(data.packed))
     scores = score(predictors, held_out)
     by_episode = metrics.episodes(scores, data.packed.labels)
     by_agent = metrics.agents(by_episode)

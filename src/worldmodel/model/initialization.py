@@ -1,0 +1,39 @@
+"""The model that training starts from."""
+
+from dataclasses import replace
+
+import torch
+
+from worldmodel.arrays.windows import Packed, Windows, windows
+from worldmodel.core.typing import Ints
+from worldmodel.model.linear_start import linear_starts
+from worldmodel.model.selection import DAMPINGS, apply_best
+from worldmodel.model.shape import Shape
+from worldmodel.model.world_model import WorldModel
+
+
+def new_model(
+    shape: Shape,
+    packed: Packed,
+    episodes: Ints,
+    seed: int,
+    device: torch.device,
+    dropout: float = 0.0,
+    held_out: Windows | None = None,
+) -> WorldModel:
+    """Seeded weights, with a ridge of the given train episodes as linear start.
+
+    Of the ridges with and without the last change among their inputs, and of the dampings outside of the train states,
+    it is the one that does best on held-out windows; without those, the first of each.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = WorldModel(shape, dropout)
+    model = model.to(device)
+    features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
+    ridges = linear_starts(features, actions, shape.state_dim, (True, False) if shape.velocity_dim else (False,))
+    starts = [replace(ridge, damping=damping) for ridge in ridges for damping in DAMPINGS]
+    if held_out is None:
+        held_out = windows(packed, episodes[:0], shape.history, shape.horizon)
+    apply_best(starts, model.init_from_linear, model, held_out, device)
+    return model

@@ -1,0 +1,74 @@
+"""What an optimizer step minimizes: the loss of the prediction and, where asked for, of z's context."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.model.losses import info_nce, kl_to_standard_normal, learn_std_from_observed, world_model_loss
+from worldmodel.model.tensors import Tensors
+from worldmodel.model.world_model import WorldModel
+
+NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
+
+
+class Objective(NamedTuple):
+    """Weights of the losses of z's context, 0 is off, and how the prediction is judged."""
+
+    kl_weight: float = 0.0
+    contrastive_weight: float = 0.0
+    likelihood: bool = False  # fit mean and std together by likelihood; else the mean by squared error
+    draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parts of the loss that the weights add."""
+        return ("kl",) * (self.kl_weight > 0) + ("contrastive",) * (self.contrastive_weight > 0)
+
+
+PREDICTION_ALONE = Objective()
+
+
+def total_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+    """(scalar to minimize, its parts without gradient).
+
+    With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
+    """
+    posterior = model.posterior(batch.history, batch.past_actions) if objective.kl_weight else None
+    if posterior is None:
+        z = model.encode(batch.history, batch.past_actions)
+    else:
+        z = posterior.sample(noise_like(posterior.mean, objective.draw))
+    prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
+    prediction = learn_std_from_observed(prediction, batch.observed)
+    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight, objective.likelihood)
+    if posterior is not None:
+        nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
+        loss, parts = loss + objective.kl_weight * nats, parts | {"kl": nats.detach()}
+    if objective.contrastive_weight:
+        nats = _contrast(model, z, batch)
+        loss, parts = loss + objective.contrastive_weight * nats, parts | {"contrastive": nats.detach()}
+    return loss, parts
+
+
+def noise_like(tensor: Tensor, draw: tuple[int, int]) -> Tensor:
+    """Standard normal, a pure function of `draw`: NumPy's own, which is the same on every device."""
+    seed, step = draw
+    noise = np.random.default_rng([seed, NOISE, step]).standard_normal(tuple(tensor.shape), np.float32)
+    return torch.from_numpy(noise).to(tensor.device)
+
+
+def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
+    """The context of each window's history against that of the last history in it, among those of the batch; nats.
+
+    Two crops of one trajectory are the positives, as in arXiv 2103.06386 (there for tasks, here for agents): what
+    tells them from other windows is what persists, such as a hidden mass. Rolling z to the second crop along the
+    actions (arXiv 1811.06407) does worse: it tells windows apart by state and actions, and forgets what the agent is
+    (docs/results.md). The crops share no frame where the horizon is at least the history.
+    """
+    context, history = -model.shape.context_dim, model.shape.history
+    features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
+    actions = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
+    later = model.encode(features, actions[:, actions.shape[1] - (history - 1) :])
+    return info_nce(z[:, context:], later[:, context:], batch.weight[:, -1])

@@ -1,0 +1,40 @@
+"""Ridge regression of changes on (state, action): normal equations added up episode by episode, in float64."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from worldmodel.core.typing import Doubles, Floats
+
+RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
+Transition = tuple[Doubles, Doubles]  # inputs [T, D], change that followed [T, F]
+
+
+def transitions(
+    features: Iterable[Floats], actions: Iterable[Floats], delta_std: Doubles | None = None
+) -> Iterator[Transition]:
+    """Inputs (state, action) and change of each episode [T, F], [T, A].
+
+    With a delta_std [F], the last change in units of it stands between state and action.
+    """
+    for states, taken in zip(features, actions, strict=True):
+        change = np.diff(states.astype(np.float64), axis=0)
+        if delta_std is None:
+            yield np.concatenate([states[:-1], taken[:-1]], axis=1, dtype=np.float64), change
+        else:
+            last = np.divide(change[:-1], delta_std, out=np.zeros_like(change[:-1]), where=delta_std > 0)
+            yield np.concatenate([states[1:-1], last, taken[1:-1]], axis=1, dtype=np.float64), change[1:]
+
+
+def fit_ridge(rows: Iterable[Transition]) -> tuple[Doubles, Doubles]:
+    """weight [F, D] and bias [F] of change = weight @ inputs + bias, with a small penalty on the weight."""
+    gram: Doubles = np.zeros(1)
+    cross: Doubles = np.zeros(1)
+    count = 0
+    for inputs, change in rows:
+        with_one = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+        gram, cross, count = gram + with_one.T @ with_one, cross + with_one.T @ change, count + len(with_one)
+    penalty = np.full(len(gram), RIDGE_PENALTY * max(count, 1))
+    penalty[-1] = 1e-9  # the bias is free
+    solution = np.linalg.solve(gram + np.diag(penalty), cross).T.astype(np.float64)
+    return solution[:, :-1], solution[:, -1]

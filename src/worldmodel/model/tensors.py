@@ -1,0 +1,32 @@
+"""A batch of windows as tensors on the device that computes."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel.arrays.windows import Batch
+from worldmodel.core.typing import Floats
+
+
+class Tensors(NamedTuple):
+    """The fields of a Batch, with its shapes."""
+
+    history: Tensor
+    past_actions: Tensor
+    planned_actions: Tensor
+    features: Tensor
+    rewards: Tensor | None
+    weight: Tensor
+    observed: Tensor
+
+
+def to_device(batch: Batch, device: torch.device) -> Tensors:
+    columns = {name: getattr(batch, name) for name in Tensors._fields}
+    moved: dict[str, Any] = {name: None if array is None else _moved(array, device) for name, array in columns.items()}
+    return Tensors(**moved)
+
+
+def _moved(array: Floats, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
