@@ -11,8 +11,7 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed
 from worldmodel.core.typing import Doubles, Floats
 
-SAMPLE = 3000  # dreams, and observed episodes
-SEED = 0  # of the sample
+SAMPLE, SEED = 3000, 0  # dreams, and observed episodes
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,20 @@ class Pair:
     begin: int  # frame of the log that both begin at
     real: Floats  # [T, F], standardized units
     dream: Floats  # [T, F]
-    apart: float  # mean squared difference after the history, standardized units
+    distance: float  # mean squared difference after the history, standardized units
+
+    def most_variable(self, scaler: Scaler, count: int) -> list[tuple[int, Floats, Floats]]:
+        """The features that change most in reality: number, real and dreamed [T], raw units."""
+        real, dream = scaler.features.inverse(self.real), scaler.features.inverse(self.dream)
+        order = np.argsort(-self.real.std(axis=0), kind="stable")[:count].tolist()
+        return [(feature, real[:, feature], dream[:, feature]) for feature in order]
 
 
 @dataclass(frozen=True)
 class Dreamed:
     pairs: tuple[Pair, ...]  # the nearest, the one in the middle and the farthest
     history: int  # frames that a dream begins with, as logged but for a little noise
-    observed_change: Doubles  # [F] spread of a feature's change from frame to frame, standardized units
+    observed_change: Doubles  # [F] standard deviation of changes from frame to frame, standardized units
     dreamed_change: Doubles  # [F]
 
 
@@ -39,7 +44,7 @@ def compare(data: PackedData, history: int) -> Dreamed | None:
     dreams, observed = (_sampled(packed, source) for source in ("dream", "observed"))
     if not len(dreams) or not len(observed):
         return None
-    pairs = sorted(_pairs(packed, dreams, history), key=lambda pair: (pair.apart, pair.name))
+    pairs = sorted(_pairs(packed, dreams, history), key=lambda pair: (pair.distance, pair.name))
     chosen = {0, len(pairs) // 2, len(pairs) - 1} if pairs else set[int]()
     return Dreamed(
         tuple(pairs[number] for number in sorted(chosen)),
@@ -49,16 +54,9 @@ def compare(data: PackedData, history: int) -> Dreamed | None:
     )
 
 
-def liveliest(pair: Pair, scaler: Scaler, count: int) -> list[tuple[int, Floats, Floats]]:
-    """The features that move most in reality: number, real and dreamed [T], raw units."""
-    real, dream = scaler.features.inverse(pair.real), scaler.features.inverse(pair.dream)
-    order = np.argsort(-pair.real.std(axis=0), kind="stable")[:count].tolist()
-    return [(feature, real[:, feature], dream[:, feature]) for feature in order]
-
-
 def _sampled(packed: Packed, source: str) -> NDArray[np.int64]:
-    found = packed.where("train", source)
-    return found[np.sort(np.random.default_rng(SEED).permutation(len(found))[:SAMPLE])]
+    episodes = packed.where("train", source)
+    return episodes[np.sort(np.random.default_rng(SEED).permutation(len(episodes))[:SAMPLE])]
 
 
 def _pairs(packed: Packed, dreams: Iterable[int], history: int) -> Iterator[Pair]:
@@ -72,10 +70,11 @@ def _pairs(packed: Packed, dreams: Iterable[int], history: int) -> Iterator[Pair
         if length <= history:
             continue
         real, own = packed.features[start : start + length], packed.features[packed.rows(dream)][:length]
-        apart = float(np.square(real[history:].astype(np.float64) - own[history:]).mean())
-        yield Pair(labels.agents[dream], labels.names[dream], begin, real, own, apart)
+        distance = float(np.square(real[history:].astype(np.float64) - own[history:]).mean())
+        yield Pair(labels.agents[dream], labels.names[dream], begin, real, own, distance)
 
 
 def _change(episodes: Iterable[Floats]) -> Doubles:
-    spread: Doubles = np.concatenate([np.diff(episode.astype(np.float64), axis=0) for episode in episodes]).std(axis=0)
-    return spread
+    changes = np.concatenate([np.diff(episode.astype(np.float64), axis=0) for episode in episodes])
+    deviation: Doubles = changes.std(axis=0)
+    return deviation

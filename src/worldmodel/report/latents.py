@@ -13,8 +13,7 @@ from worldmodel.core.typing import Doubles
 from worldmodel.evaluation.scoring import chunks, raw_inputs
 from worldmodel.report.scored import Scored
 
-SAMPLE = 2000  # windows of a kind
-SEED = 0  # of the sample
+SAMPLE, SEED = 2000, 0  # windows of a kind
 
 
 @dataclass(frozen=True)
@@ -28,32 +27,30 @@ class Latents:
 
 def project(scored: Scored) -> Latents:
     """The directions are those of observed train windows: dreams do not turn the picture."""
-    packed, history, horizon = scored.data.packed, scored.held_out.history, scored.held_out.horizon
-    observed, dreamed = (
-        windows(packed, packed.where("train", source), history, horizon) for source in ("observed", "dream")
-    )
-    shown = [_sampled(each) for each in (scored.held_out, observed, dreamed)]
-    held_out_z, observed_z, dreamed_z = (_encoded(scored, each) for each in shown)
-    known = observed_z if len(observed_z) > 1 else held_out_z
-    center = known.mean(axis=0)
-    directions, explained = _principal(known - center)
+    packed, history, horizon = scored.packed, scored.held_out.history, scored.held_out.horizon
+    train = [windows(packed, packed.where("train", source), history, horizon) for source in ("observed", "dream")]
+    sampled = [_sampled(each) for each in (scored.held_out, *train)]
+    held_out, observed, dreamed = (_encoded(scored, each) for each in sampled)
+    reference = observed if len(observed) > 1 else held_out
+    center = reference.mean(axis=0)
+    directions, explained = _principal(reference - center)
     return Latents(
-        held_out=(held_out_z - center) @ directions,
-        agents=[packed.labels.agents[episode] for episode in shown[0].episode],
-        observed=(observed_z - center) @ directions,
-        dreamed=(dreamed_z - center) @ directions,
+        held_out=(held_out - center) @ directions,
+        agents=[packed.labels.agents[episode] for episode in sampled[0].episode],
+        observed=(observed - center) @ directions,
+        dreamed=(dreamed - center) @ directions,
         explained=explained,
     )
 
 
-def _sampled(given: Windows) -> Windows:
-    return given.at(np.sort(np.random.default_rng(SEED).permutation(len(given))[:SAMPLE]))
+def _sampled(every: Windows) -> Windows:
+    return every.at(np.sort(np.random.default_rng(SEED).permutation(len(every))[:SAMPLE]))
 
 
-def _encoded(scored: Scored, given: Windows) -> Doubles:
+def _encoded(scored: Scored, sampled: Windows) -> Doubles:
     """[W, Z]"""
     model, parts = scored.predictors.model, [np.empty((0, scored.predictors.model.z_dim))]
-    for batch in chunks(given):
+    for batch in chunks(sampled):
         history, past, _ = raw_inputs(batch, scored.predictors.scaler)
         parts.append(model.encode(history, past if past.size else None).astype(np.float64))
     return np.concatenate(parts)
@@ -61,8 +58,8 @@ def _encoded(scored: Scored, given: Windows) -> Doubles:
 
 def _principal(centered: Doubles) -> tuple[Doubles, tuple[float, float]]:
     """Two directions [Z, 2], each with its largest entry above 0, and the share of the variance along each."""
-    spread, directions = np.linalg.eigh(centered.T @ centered)
+    variances, directions = np.linalg.eigh(centered.T @ centered)
     leading = directions[:, ::-1][:, :2]
     signs = np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(2)])
-    total = max(float(spread.sum()), np.finfo(float).tiny)
-    return leading * signs, (float(spread[-1]) / total, float(spread[-2]) / total)
+    total = max(float(variances.sum()), np.finfo(float).tiny)
+    return leading * signs, (float(variances[-1]) / total, float(variances[-2]) / total)

@@ -1,9 +1,6 @@
-"""Numbers as a reader wants them."""
-
-from collections.abc import Sequence
+"""Numbers as a reader wants them: the filters of the templates."""
 
 MINUS = "\N{MINUS SIGN}"
-TIGHT = "\N{NARROW NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -15,20 +12,13 @@ def number(value: float, digits: int = 3) -> str:
     return text.rstrip(".").replace("-", MINUS)
 
 
-def count(value: int) -> str:
-    return f"{value:,}"
-
-
-def counted(value: int, noun: str) -> str:
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+def count(value: int, noun: str = "") -> str:
+    """With its noun, which gets an s unless there is one of it."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}" if noun else f"{value:,}"
 
 
 def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}{TIGHT}%".replace("-", MINUS)
-
-
-def interval(low: float, high: float) -> str:
-    return f"{number(low)} to {number(high)}"
+    return f"{100 * share:.{digits}f}\N{NARROW NO-BREAK SPACE}%".replace("-", MINUS)
 
 
 def less(change: float) -> str:
@@ -36,5 +26,16 @@ def less(change: float) -> str:
     return f"{percent(abs(change))} {'less' if change <= 0 else 'more'}"
 
 
-def listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def interval(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}"
+
+
+def change_interval(low: float, high: float) -> str:
+    """Of a relative change; the smaller number first where both ends mean better, or both worse."""
+    if (low <= 0) != (high <= 0):
+        return f"{less(low)} to {less(high)}"
+    small, large = sorted((abs(low), abs(high)))
+    return f"{100 * small:.1f} to {percent(large)}"
+
+
+FILTERS = (number, count, percent, less, change_interval)

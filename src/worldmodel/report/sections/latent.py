@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-
-from worldmodel.core.typing import Doubles
 from worldmodel.report.axis import Axis, linear
 from worldmodel.report.chart import Chart, Dots, Mark, charts
-from worldmodel.report.latents import Latents
 from worldmodel.report.markup import Html, Section, join, missing, paragraph, tag
 from worldmodel.report.material import Material
+
+from worldmodel.core.typing import Doubles
+from worldmodel.report.latents import Latents
 from worldmodel.report.wording import count, counted, percent
 
 SHOWN = 8  # agents with a colour of their own

@@ -1,0 +1,135 @@
+"""All that the page shows: what the pipeline left in the folder that this runs in, and what is computed from it."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from worldmodel.arrays.packing import MANIFEST, read_packed
+from worldmodel.arrays.windows import Packed
+from worldmodel.ci.fresh import stale
+from worldmodel.ci.revisions import TIMING, git, state
+from worldmodel.client import find_bundle
+from worldmodel.core import run_records
+from worldmodel.core.fingerprint import fingerprint
+from worldmodel.core.yaml12 import read_yaml
+from worldmodel.report import dreamed, latents, scored
+from worldmodel.report.dreamed import Dreamed
+from worldmodel.report.latents import Latents
+from worldmodel.report.scored import Scored
+
+BUNDLES, TRAINED, PLOTS = Path("artifacts/worldmodel"), Path("artifacts/train"), Path("artifacts/plots")
+NORMALIZED, RUNS = Path("data/worldmodel/normalized"), Path("runs")
+SAME = 1e-3  # relative difference of an error that another processor's rounding may make
+
+Rows = Sequence[Mapping[str, str]]
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Parts that are missing are None or empty."""
+
+    metrics: Mapping[str, float]  # dotted name -> value
+    params: Mapping[str, Any]  # dotted name -> value
+    stages: Mapping[str, Mapping[str, Any]]  # of dvc.lock
+    timing: Mapping[str, Mapping[str, Any]]  # train, inference
+    plots: Mapping[str, Rows]  # name of a CSV file without its ending -> rows
+    bundle: Path | None
+    manifest: Mapping[str, Any]  # of the bundle, or else of the trained model
+    trained: str | None  # id of the trained model that lies here, as timing.json has it
+    run: Mapping[str, Any] | None  # record of the export that made the bundle
+    revision: str | None  # of git
+    stale: Mapping[str, Sequence[str]] | None  # stage -> what has changed since; None where DVC cannot tell
+    packed: Packed | None
+    scored: Scored | None
+    latents: Latents | None
+    dreamed: Dreamed | None
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the bundle here, or of the one that was measured last."""
+        measured: str | None = self.timing.get("inference", {}).get("of")
+        return self.bundle.name if self.bundle else measured
+
+    @property
+    def tests(self) -> Rows:
+        """Errors of the test episodes."""
+        return [row for row in self.plots.get("episodes", ()) if row["split"] == "test"]
+
+    def series(self, plot: str, x: str, y: str) -> dict[str, tuple[list[float], list[float]]]:
+        """Columns x and y of each series of a plot."""
+        columns: dict[str, tuple[list[float], list[float]]] = {}
+        for row in self.plots.get(plot, ()):
+            xs, ys = columns.setdefault(row["series"], ([], []))
+            xs.append(float(row[x]))
+            ys.append(float(row[y]))
+        return columns
+
+
+def collect() -> ReportData:
+    """Raises ValueError where a file is not what its name says, or the parts do not belong together."""
+    now = state(None)
+    bundle = find_bundle(BUNDLES) if any(BUNDLES.glob("*/*.onnx")) else None
+    data = read_packed(NORMALIZED) if (NORMALIZED / MANIFEST).is_file() else None
+    scores = scored.score_bundle(bundle, data, now.params.get("validate.horizon")) if bundle and data else None
+    if bundle and scores:
+        _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores.model), bundle)
+    manifests = {folder: _manifest(folder) for folder in (bundle, TRAINED) if folder}
+    manifest, trained = next(filter(None, manifests.values()), {}), manifests[TRAINED]
+    return ReportData(
+        metrics=now.metrics,
+        params=now.params,
+        stages=now.stages,
+        timing=_read(Path(TIMING), json.loads) or {},
+        plots={path.stem: _read(path, _rows) or () for path in sorted(PLOTS.glob("*.csv"))},
+        bundle=bundle,
+        manifest=manifest,
+        trained=fingerprint(trained)[:12] if trained else None,
+        run=_record(RUNS / bundle.name) if bundle else None,
+        revision=git("rev-parse", "HEAD"),
+        stale=_stale(),
+        packed=data.packed if data else None,
+        scored=scores,
+        latents=latents.project(scores) if scores else None,
+        dreamed=dreamed.compare(data, manifest["shape"]["history"]) if data and manifest else None,
+    )
+
+
+def _require_measured(measured: float | None, error: float, bundle: Path) -> None:
+    if measured is not None and abs(error - measured) > SAME * abs(measured):
+        raise ValueError(
+            f"artifacts/metrics.json: mse.mean is {measured:g}, the bundle {bundle} has {error:g}: they do not belong "
+            "together; run `dvc checkout` or `dvc repro validate`"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / "manifest.yaml"
+    return read_yaml(path) if path.is_file() else None
+
+
+def _record(folder: Path) -> Mapping[str, Any] | None:
+    return run_records.read(folder) if (folder / run_records.METADATA).is_file() else None
+
+
+def _stale() -> Mapping[str, Sequence[str]] | None:
+    try:
+        return stale()
+    except (ValueError, OSError):
+        return None
+
+
+def _read(path: Path, parser: Callable[[str], Parsed]) -> Parsed | None:
+    if not path.is_file():
+        return None
+    try:
+        return parser(path.read_text(encoding="utf-8"))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read: {error}; restore or rerun it") from None
+
+
+def _rows(text: str) -> Rows:
+    return list(csv.DictReader(text.splitlines(), strict=True))

@@ -1,0 +1,100 @@
+"""Rows of the page's tables, where no file has them as they are shown."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from worldmodel.arrays.windows import Packed
+from worldmodel.evaluation.intervals import Change, change
+from worldmodel.evaluation.latency import BATCH
+from worldmodel.report.collect import ReportData, Rows
+from worldmodel.report.wording import count, interval, number, percent
+
+AGENTS = 40  # in a table
+BASELINES = {"linear": "ridge's", "persistence": "that of holding the last frame"}
+KINDS = (("train", "observed"), ("val", "observed"), ("test", "observed"), ("train", "dream"))
+MEANS = {"model": "mse.mean", "ridge": "baseline.linear.mse", "hold-last": "baseline.persistence.mse"}
+
+
+def against_baselines(tests: Rows) -> dict[str, Change]:
+    """Whose error -> how the model's differs from it on test episodes; empty without these."""
+    columns = {key: np.array([float(row[key]) for row in tests]) for key in ("model", "windows", *BASELINES)}
+    return {
+        whose: change(columns["model"][None], columns[key][None], columns["windows"])
+        for key, whose in BASELINES.items()
+        if tests and columns[key].all()
+    }
+
+
+def episodes_by_agent(packed: Packed) -> list[tuple[str, Sequence[int]]]:
+    """How many of each of the KINDS, and of all their frames."""
+    labels, frames = packed.labels, Counter[tuple[str, str]]()
+    kinds = list(zip(labels.splits, labels.sources, strict=True))
+    for kind, length in zip(kinds, packed.lengths.tolist(), strict=True):
+        frames[kind] += length
+    episodes, agents = Counter(zip(labels.agents, kinds, strict=True)), sorted(set(labels.agents))
+    groups = [(agent, [agent]) for agent in agents[:AGENTS]] + [("all episodes", agents)]
+    if rest := agents[AGENTS:]:
+        groups.insert(AGENTS, (f"{count(len(rest))} more", rest))
+    rows = [(title, [sum(episodes[agent, kind] for agent in group) for kind in KINDS]) for title, group in groups]
+    return [*rows, ("all frames", [frames[kind] for kind in KINDS])]
+
+
+def errors_by_frame(data: ReportData) -> Iterator[Sequence[str]]:
+    """Frames ahead, errors with their intervals, share of ridge's error that the model does not make."""
+    series = {name: ys for name, (_, ys) in data.series("horizon", "frame", "mse").items()}
+    length = len(series["model"])
+    for frame in (2**power for power in range(length.bit_length())):
+        yield _errors(data, str(frame), {name: series[name][frame - 1] for name in MEANS}, frame - 1)
+    if set(MEANS.values()) <= set(data.metrics):
+        yield _errors(data, f"all {length}", {name: data.metrics[key] for name, key in MEANS.items()}, -1)
+
+
+def _errors(data: ReportData, title: str, errors: Mapping[str, float], column: int) -> Sequence[str]:
+    means = data.scored.intervals if data.scored else {}
+    ends = {name: f" ({interval(each.low[column], each.high[column])})" for name, each in means.items()}
+    cells = [number(error) + ends.get(name, "") for name, error in errors.items()]
+    return title, *cells, removed(errors["model"], errors["ridge"])
+
+
+def removed(model: float, baseline: float) -> str:
+    return percent(1 - model / baseline) if baseline > 0 else "-"
+
+
+def ranges_by_agent(tests: Rows) -> dict[str, str]:
+    """Least and largest error of the episodes of each agent."""
+    errors: dict[str, list[float]] = {}
+    for row in tests:
+        errors.setdefault(row["agent_id"], []).append(float(row["model"]))
+    return {agent: interval(min(each), max(each)) if len(each) > 1 else "-" for agent, each in errors.items()}
+
+
+def times(data: ReportData) -> Iterator[tuple[str, str, float, str]]:
+    """Of what, what, value, unit."""
+    sizes = {"train": data.params.get("train.batch_size", "its"), "inference": BATCH}
+    for part, of in (("train", "training"), ("inference", "the exported model")):
+        for key, what, unit in (
+            ("latency_ms_p50", "one call, encode and predict, median", "ms"),
+            ("latency_ms_p90", "one call, encode and predict, 90th percentile", "ms"),
+            ("ms_per_batch", f"a batch of {sizes[part]} windows", "ms"),
+            ("samples_per_s", "windows in batches", "a second"),
+        ):
+            if key in data.timing.get(part, {}):
+                yield of, what, data.timing[part][key], unit
+
+
+def params_by_section(data: ReportData) -> Iterator[tuple[str, Sequence[tuple[str, object]]]]:
+    for section, params in groupby(data.params.items(), lambda item: item[0].partition(".")[0]):
+        yield section, [(key.partition(".")[2] or key, value) for key, value in params]
+
+
+def locked(data: ReportData) -> Sequence[tuple[str, Sequence[tuple[str, str, str]]]]:
+    """Path, md5 and stage of the logs and of what the stages made, by dvc.lock."""
+    entries = data.stages.items()
+    outs = [(out["path"], out.get("md5", "-"), stage) for stage, entry in entries for out in entry.get("outs", [])]
+    made = {path for path, _, _ in outs}
+    deps = {dep["path"]: dep.get("md5", "-") for _, entry in entries for dep in entry.get("deps", [])}
+    logs = sorted((path, md5, "-") for path, md5 in deps.items() if path.startswith("data/") and path not in made)
+    return ("Logs, by dvc.lock", logs), ("Outs of the stages, by dvc.lock", outs)
