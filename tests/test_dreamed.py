@@ -5,17 +5,17 @@ import numpy as np
 from factories import make_episodes, make_packed, make_scaler, space_of
 from test_realism import HISTORY, dream_of, logged
 from worldmodel.arrays.packing import PackedData
-from worldmodel.report.dreamed import compare, liveliest
+from worldmodel.report.dreamed import compare
 
 
 def data_of(episodes) -> PackedData:
     return PackedData(make_packed(episodes), space_of(episodes), {}, "")
 
 
-def test_a_dream_that_repeats_the_log_is_not_apart_from_it():
+def test_a_dream_that_repeats_the_log_is_at_no_distance_from_it():
     train = logged(4)
     found = compare(data_of([*train, dream_of(train[2], 5, "dream-0")]), HISTORY)
-    assert [(pair.name, pair.agent_id, pair.begin, pair.apart) for pair in found.pairs] == [
+    assert [(pair.name, pair.agent_id, pair.begin, pair.distance) for pair in found.pairs] == [
         ("dream-0", train[2].agent_id, 5, 0.0)
     ]
     np.testing.assert_array_equal(found.pairs[0].real, found.pairs[0].dream)
@@ -28,11 +28,11 @@ def test_the_nearest_the_middle_and_the_farthest_are_chosen():
     assert [pair.name for pair in found.pairs] == ["dream-0", "dream-2", "dream-4"]
 
 
-def test_the_liveliest_feature_comes_first_and_in_raw_units():
+def test_the_most_variable_feature_comes_first_and_in_raw_units():
     train = logged(4)
     found = compare(data_of([*train, dream_of(train[1], 0, "dream-0")]), HISTORY)
     scaler = make_scaler([*train, dream_of(train[1], 0, "dream-0")])
-    (number, real, _), *_ = liveliest(found.pairs[0], scaler, 2)
+    (number, real, _), *_ = found.pairs[0].most_variable(scaler, 2)
     assert number == int(np.argmax(found.pairs[0].real.std(axis=0)))
     np.testing.assert_allclose(real, train[1].features[: len(real), number], atol=1e-5)
 

@@ -1,14 +1,15 @@
 """The charts of the page, one function each."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 from markupsafe import Markup
 
 from worldmodel.arrays.scaler import Scaler
-from worldmodel.report.canvas import AGENT_COLORS, HIGH, LOW, PANEL, SQUARE, WIDE, Canvas
+from worldmodel.core.typing import Doubles
+from worldmodel.report.canvas import AGENTS, HIGH, LOW, PANEL, SQUARE, WIDE, Canvas
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.dreamed import Dreamed, Pair
 from worldmodel.report.latents import Latents
@@ -16,6 +17,7 @@ from worldmodel.report.wording import number, percent
 
 SERIES_COLORS = {"model": "model", "ridge": "ridge", "hold-last": "hold", "train": "ridge", "val": "model"}
 LOSSES = {"train": "train windows, dreams among them", "val": "val windows, observed"}
+COLUMNS = ("frame", "real", "predicted", "low", "high")
 PIECES = 6  # predictions of an episode, at most: those beside each other that were predicted worst
 FEATURES = 2  # of each dream
 
@@ -27,7 +29,7 @@ def horizon(data: ReportData) -> Markup:
     for name, (xs, ys) in series.items():
         values += [*ys, *_band(canvas, data, name, xs)]
         canvas.line(xs, ys, SERIES_COLORS.get(name, "hold"), name)
-    canvas.logarithmic("y", values)
+    canvas.logarithmic(values, "y")
     canvas.axes.margins(x=0)
     ends = [f"{name} {number(ys[0])} at first, {number(ys[-1])} at the end" for name, (_, ys) in series.items()]
     title = "Error along the horizon" + ("; shaded: 95 % intervals over test episodes" if data.scored else "")
@@ -59,39 +61,53 @@ def _band(canvas: Canvas, data: ReportData, series: str, xs: Sequence[float]) ->
 
 def against_baseline(tests: Rows, column: str, name: str) -> Markup:
     """Each test episode's error of the model against that of a baseline."""
-    model, baseline = ([float(row[key]) for row in tests] for key in ("model", column))
-    better = sum(own < other for own, other in zip(model, baseline, strict=True))
-    canvas = Canvas(f"error of {name} (log scale)", "error of the model (log scale)", SQUARE)
-    x_ends, y_ends = canvas.logarithmic("x", baseline), canvas.logarithmic("y", model)
-    both = max(x_ends[0], y_ends[0]), min(x_ends[1], y_ends[1])
-    if both[0] < both[1]:
-        canvas.line(both, both, "hold", "equally good")
-    points = np.stack([np.clip(baseline, *x_ends), np.clip(model, *y_ends)], axis=1)
-    canvas.dots(points, "model", "an episode", width=7, gid="titled")
+    model, baseline = (np.array([float(row[key]) for row in tests]) for key in ("model", column))
     titles = [
         f"{row['agent_id']}, {row['episode']}: model {number(own)}, {name} {number(other)}"
         for row, own, other in zip(tests, model, baseline, strict=True)
     ]
-    description = f"Scatter plot: the model is better than {name} on {better} of {len(tests)} test episodes."
-    return canvas.figure(f"Each test episode: better than {name} on {better} of {len(tests)}", description, titles)
+    canvas = Canvas(f"error of {name} (log scale)", "error of the model (log scale)", SQUARE)
+    _compare(canvas, baseline, model, "model", ("equally good", "an episode"), titles)
+    better = f"better than {name} on {(model < baseline).sum()} of {len(tests)}"
+    return canvas.figure(f"Each test episode: {better}", f"Scatter plot: the model is {better} test episodes.")
+
+
+def changes(comparison: Dreamed) -> Markup:
+    """How much each feature changes from frame to frame, in dreams and in reality."""
+    real, dreamed = comparison.observed_change, comparison.dreamed_change
+    canvas = Canvas("real, standardized units (log scale)", "dreamed, standardized units (log scale)", SQUARE)
+    pairs = zip(real, dreamed, strict=True)
+    titles = [f"feature {n}: real {number(own)}, dreamed {number(other)}" for n, (own, other) in enumerate(pairs)]
+    _compare(canvas, real, dreamed, "dream", ("alike", "a feature"), titles)
+    calmer = f"{(dreamed < real).sum()} of {len(real)} features"
+    description = f"Scatter plot: {calmer} change less from frame to frame in dreams than in reality."
+    return canvas.figure("How much features change from frame to frame", description)
+
+
+def _compare(
+    canvas: Canvas, xs: Doubles, ys: Doubles, color: str, labels: tuple[str, str], titles: Sequence[str]
+) -> None:
+    """A dot for each pair, on axes of one scale; what is 0 lies at their ends."""
+    ends = canvas.logarithmic(np.concatenate([xs, ys]), "x", "y")
+    canvas.line(ends, ends, "hold", labels[0])
+    canvas.dots(np.clip(np.stack([xs, ys], axis=1), *ends), color, labels[1], width=7, titles=titles)
 
 
 def predicted(rows: Rows) -> Iterator[Markup]:
     """The features of an episode that were predicted worst, where the first of them was."""
     shown = _worst_pieces(rows)
-    for feature, group in groupby(rows, lambda row: row["feature"]):
+    for feature, group in groupby((row for row in rows if int(row["piece"]) in shown), lambda row: row["feature"]):
         canvas = Canvas("frame of the episode", "raw units", WIDE)
-        pieces = [list(piece) for _, piece in groupby(group, lambda row: int(row["piece"]))]
-        columns = [_columns(piece) for piece in pieces if int(piece[0]["piece"]) in shown]
-        values = np.concatenate([piece[key] for piece in columns for key in ("real", "predicted")])
-        margin = 0.15 * float(np.ptp(values)) or 1.0
-        ends = float(values.min()) - margin, float(values.max()) + margin
-        for place, piece in enumerate(columns):
+        pieces = [list(piece) for _, piece in groupby(group, lambda row: row["piece"])]
+        values = [float(row[key]) for piece in pieces for row in piece for key in ("real", "predicted")]
+        margin = 0.15 * (max(values) - min(values)) or 1.0
+        ends = min(values) - margin, max(values) + margin
+        for place, piece in enumerate(pieces):
             labels = ("90 % interval", "real", "predicted") if place == 0 else (None,) * 3
-            low, high = (np.clip(piece[key], *ends) for key in ("low", "high"))
-            canvas.band(piece["frame"], low, high, "model", labels[0])
-            canvas.line(piece["frame"], piece["real"], "real", labels[1])
-            canvas.line(piece["frame"], piece["predicted"], "model", labels[2])
+            frames, real, middle, low, high = (np.array([float(row[key]) for row in piece]) for key in COLUMNS)
+            canvas.band(frames, np.clip(low, *ends), np.clip(high, *ends), "model", labels[0])
+            canvas.line(frames, real, "real", labels[1])
+            canvas.line(frames, middle, "model", labels[2])
         canvas.axes.set_ylim(ends)
         canvas.axes.margins(x=0)
         yield canvas.figure(feature, f"Line chart of {feature}: real, predicted and its 90 % interval.")
@@ -99,33 +115,26 @@ def predicted(rows: Rows) -> Iterator[Markup]:
 
 def _worst_pieces(rows: Rows) -> range:
     """By the feature that was predicted worst, which comes first."""
-    errors = Counter[int]()
-    for row in rows:
-        if row["feature"] == rows[0]["feature"]:
-            errors[int(row["piece"])] += (float(row["predicted"]) - float(row["real"])) ** 2  # type: ignore[assignment]
-    firsts = range(max(1, len(errors) - PIECES + 1))
-    first = max(firsts, key=lambda piece: sum(errors[other] for other in range(piece, piece + PIECES)))
-    return range(first, first + PIECES)
-
-
-def _columns(rows: Rows) -> Mapping[str, Sequence[float]]:
-    return {key: [float(row[key]) for row in rows] for key in ("frame", "real", "predicted", "low", "high")}
+    first = [row for row in rows if row["feature"] == rows[0]["feature"]]
+    errors = np.square([float(row["predicted"]) - float(row["real"]) for row in first])
+    by_piece = np.bincount([int(row["piece"]) for row in first], errors)
+    begin = int(np.convolve(by_piece, np.ones(min(PIECES, len(by_piece))), "valid").argmax())
+    return range(begin, begin + PIECES)
 
 
 def most_seen(latents: Latents) -> list[str]:
     """The agents with most windows, by name; each has a color of its own."""
-    return sorted(agent for agent, _ in Counter(sorted(latents.agents)).most_common(len(AGENT_COLORS)))
+    return sorted(agent for agent, _ in Counter(sorted(latents.agents)).most_common(len(AGENTS)))
 
 
 def by_agent(latents: Latents) -> Markup:
-    canvas, names = _latent_canvas(latents), most_seen(latents)
-    others = np.array([agent not in names for agent in latents.agents])
-    if others.any():
+    canvas, names, agents = _latent_canvas(latents), most_seen(latents), np.array(latents.agents)
+    if (others := ~np.isin(agents, names)).any():
         canvas.dots(latents.held_out[others], "hold", "other agents")
-    for agent, color in zip(names, AGENT_COLORS, strict=False):
-        canvas.dots(latents.held_out[_of(latents, agent)], color)
+    for agent, color in zip(names, AGENTS, strict=False):
+        canvas.dots(latents.held_out[agents == agent], color)
     description = f"Scatter plot of test windows, those of {len(names)} agents in colors of their own."
-    return canvas.figure("Test windows, by agent", description, agents=names)
+    return canvas.figure("Test windows, by agent", description, names)
 
 
 def by_source(latents: Latents) -> Markup:
@@ -137,25 +146,19 @@ def by_source(latents: Latents) -> Markup:
 
 
 def one_agent(latents: Latents, agent: str) -> Markup:
-    canvas, own = Canvas("", "", PANEL), latents.held_out[_of(latents, agent)]
+    canvas, own = _latent_canvas(latents, PANEL), latents.held_out[np.array(latents.agents) == agent]
     canvas.axes.set_axis_off()
+    canvas.axes.set_title("", loc="left")
     canvas.dots(latents.held_out[:: 1 + len(latents.held_out) // 500], "faint")
-    canvas.dots(own, AGENT_COLORS[most_seen(latents).index(agent)])
+    canvas.dots(own, AGENTS[most_seen(latents).index(agent)])
     return canvas.figure(agent, f"The {len(own)} windows of {agent} among those of all test episodes.")
 
 
-def _latent_canvas(latents: Latents) -> Canvas:
-    x, y = (
-        f"principal direction {n + 1} ({percent(share, 0)} of the variance)"
-        for n, share in enumerate(latents.explained)
-    )
-    canvas = Canvas(x, y, SQUARE)
+def _latent_canvas(latents: Latents, size: tuple[int, int] = SQUARE) -> Canvas:
+    x, y = (f"principal direction {n + 1} ({percent(latents.explained[n], 0)} of the variance)" for n in (0, 1))
+    canvas = Canvas(x, y, size)
     canvas.axes.update_datalim(np.concatenate([latents.held_out, latents.observed, latents.dreamed]))
     return canvas
-
-
-def _of(latents: Latents, agent: str) -> list[int]:
-    return [place for place, each in enumerate(latents.agents) if each == agent]
 
 
 def realism(data: ReportData) -> Markup | None:
@@ -171,43 +174,22 @@ def realism(data: ReportData) -> Markup | None:
     return canvas.figure("Dreams among real windows", description)
 
 
-def changes(comparison: Dreamed) -> Markup:
-    """How much each feature changes from frame to frame, in dreams and in reality."""
-    real, dreamed = comparison.observed_change, comparison.dreamed_change
-    canvas = Canvas("real, standardized units (log scale)", "dreamed, standardized units (log scale)", SQUARE)
-    x_ends, ends = (canvas.logarithmic(axis, [*real, *dreamed]) for axis in "xy")
-    canvas.line(x_ends, ends, "hold", "alike")
-    canvas.dots(np.clip(np.stack([real, dreamed], axis=1), *ends), "dream", "a feature", width=7, gid="titled")
-    titles = [
-        f"feature {n}: real {number(a)}, dreamed {number(b)}"
-        for n, (a, b) in enumerate(zip(real, dreamed, strict=True))
-    ]
-    calmer = f"{(dreamed < real).sum()} of {len(real)} features"
-    description = f"Scatter plot: {calmer} change less from frame to frame in dreams than in reality."
-    return canvas.figure("How much features change from frame to frame", description, titles)
-
-
 def beside_the_log(pair: Pair, scaler: Scaler, history: int) -> Iterator[Markup]:
+    frames = pair.begin + np.arange(len(pair.real))
     for feature, real, dream in pair.most_variable(scaler, FEATURES):
-        canvas, frames = Canvas("frame of the logged episode", "raw units", LOW), pair.begin + np.arange(len(real))
-        canvas.line(
-            [frames[history - 1]] * 2,
-            [min(real.min(), dream.min()), max(real.max(), dream.max())],
-            "hold",
-            "end of the history",
-        )
+        canvas, title = Canvas("frame of the logged episode", "raw units", LOW), f"feature {feature}"
+        ends = [min(real.min(), dream.min()), max(real.max(), dream.max())]
+        canvas.line([frames[history - 1]] * 2, ends, "hold", "end of the history")
         canvas.line(frames, real, "real", "real")
         canvas.line(frames, dream, "dream", "dreamed")
         canvas.axes.margins(x=0)
-        yield canvas.figure(
-            f"feature {feature}", f"Line chart of feature {feature}: the log, and the dream that began with it."
-        )
+        yield canvas.figure(title, f"Line chart of {title}: what was logged, and the dream that began with it.")
 
 
 def loss(data: ReportData) -> Markup:
     series = data.series("loss", "step", "loss")
     canvas = Canvas("optimizer step", "mean squared error, standardized units (log scale)", HIGH)
-    ends = canvas.logarithmic("y", [value for _, ys in series.values() for value in ys])
+    ends = canvas.logarithmic([value for _, ys in series.values() for value in ys], "y")
     if step := (data.manifest.get("selected") or {}).get("step"):
         canvas.line([step, step], ends, "hold", "weights kept")
     for name, (xs, ys) in series.items():

@@ -17,6 +17,7 @@ from worldmodel.arrays.packing import PackedData
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.client import WorldModel
+from worldmodel.core.typing import Doubles
 from worldmodel.evaluation import metrics, plots
 from worldmodel.evaluation.intervals import Means, means
 from worldmodel.evaluation.metrics import Episode, Scores
