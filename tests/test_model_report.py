@@ -172,7 +172,6 @@ def test_what_a_clone_without_data_lacks_is_named_with_the_command_that_makes_it
 def test_an_empty_folder_has_a_page_too():
     tree = page()
     assert "How good the model is: not here. It comes with make repro." in text_of(tree)
-    assert "artifacts/timing.json: not here." in text_of(tree, "timing")
     assert not list(tree.iter("svg"))
 
 
@@ -214,16 +213,6 @@ def test_the_command_says_what_is_stale_first_and_what_was_timed_and_made_elsewh
     assert f"The bundle was exported on {platform.node()}, 2" in text_of(tree, "provenance")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.05844, "0.0584"),
-        (0.12, "0.120"),
-        (-1.5, "\u22121.50"),
-        (123.4, "123"),
-        (26885.4, "26,885"),
-        (9e-6, "9e\u221206"),
-    ],
-)
-def test_numbers_have_three_digits_and_are_written_out(value, text):
-    assert number(value) == text
+def test_numbers_have_three_digits_and_are_written_out():
+    values = (0.05844, 0.12, -1.5, 123.4, 26885.4, 9e-6)
+    assert [number(value) for value in values] == ["0.0584", "0.120", "\u22121.50", "123", "26,885", "9e\u221206"]

@@ -42,7 +42,7 @@ FIGURE = Markup(
     '<svg class="s{0}" viewBox="0 0 {0} {1}" role="img" aria-label="{description}">{svg}</svg></div>\n</figure>\n'
 )
 LEGEND = Markup('<li style="--dot: var(--{})"><bdi>{}</bdi></li>')
-HIGH, LOW, WIDE, SQUARE, PANEL = (360, 260), (360, 200), (960, 210), (360, 370), (160, 160)  # width and height, px
+HIGH, LOW, WIDE, SQUARE, PANEL = (360, 260), (360, 200), (800, 190), (360, 370), (160, 160)  # width and height, px
 
 
 class Canvas:

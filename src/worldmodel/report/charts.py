@@ -128,7 +128,7 @@ def most_seen(latents: Latents) -> list[str]:
 
 
 def by_agent(latents: Latents) -> Markup:
-    canvas, names, agents = _latent_canvas(latents), most_seen(latents), np.array(latents.agents)
+    canvas, names, agents = _latent_canvas(latents), most_seen(latents), np.array(latents.agents, object)
     if (others := ~np.isin(agents, names)).any():
         canvas.dots(latents.held_out[others], "hold", "other agents")
     for agent, color in zip(names, AGENTS, strict=False):
@@ -146,7 +146,7 @@ def by_source(latents: Latents) -> Markup:
 
 
 def one_agent(latents: Latents, agent: str) -> Markup:
-    canvas, own = _latent_canvas(latents, PANEL), latents.held_out[np.array(latents.agents) == agent]
+    canvas, own = _latent_canvas(latents, PANEL), latents.held_out[np.array(latents.agents, object) == agent]
     canvas.axes.set_axis_off()
     canvas.axes.set_title("", loc="left")
     canvas.dots(latents.held_out[:: 1 + len(latents.held_out) // 500], "faint")

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 from worldmodel.arrays.packing import MANIFEST, read_packed
 from worldmodel.arrays.windows import Packed
 from worldmodel.ci.fresh import stale
-from worldmodel.ci.revisions import TIMING, git, state
+from worldmodel.ci.revisions import TIMING, state
 from worldmodel.client import find_bundle
 from worldmodel.core import run_records
 from worldmodel.core.fingerprint import fingerprint
+from worldmodel.core.processes import git
+from worldmodel.core.run_records import METADATA
 from worldmodel.core.yaml12 import read_yaml
 from worldmodel.report import dreamed, latents, scored
 from worldmodel.report.dreamed import Dreamed
@@ -71,26 +73,26 @@ class ReportData:
 
 def collect() -> ReportData:
     """Raises ValueError where a file is not what its name says, or the parts do not belong together."""
-    now = state(None)
+    now, timing = state(None), Path(TIMING)
     bundle = find_bundle(BUNDLES) if any(BUNDLES.glob("*/*.onnx")) else None
     data = read_packed(NORMALIZED) if (NORMALIZED / MANIFEST).is_file() else None
     scores = scored.score_bundle(bundle, data, now.params.get("validate.horizon")) if bundle and data else None
     if bundle and scores:
         _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores.model), bundle)
-    manifests = {folder: _manifest(folder) for folder in (bundle, TRAINED) if folder}
-    manifest, trained = next(filter(None, manifests.values()), {}), manifests[TRAINED]
+    trained = _manifest(TRAINED)
+    manifest = (_manifest(bundle) if bundle else None) or trained
     return ReportData(
         metrics=now.metrics,
         params=now.params,
         stages=now.stages,
-        timing=_read(Path(TIMING), json.loads) or {},
-        plots={path.stem: _read(path, _rows) or () for path in sorted(PLOTS.glob("*.csv"))},
+        timing=_read(timing, json.loads) if timing.is_file() else {},
+        plots={path.stem: _read(path, _rows) for path in sorted(PLOTS.glob("*.csv"))},
         bundle=bundle,
-        manifest=manifest,
+        manifest=manifest or {},
         trained=fingerprint(trained)[:12] if trained else None,
-        run=_record(RUNS / bundle.name) if bundle else None,
-        revision=git("rev-parse", "HEAD"),
-        stale=_stale(),
+        run=run_records.read(RUNS / bundle.name) if bundle and (RUNS / bundle.name / METADATA).is_file() else None,
+        revision=_answer(lambda: git("rev-parse", "HEAD")),
+        stale=_answer(stale),
         packed=data.packed if data else None,
         scored=scores,
         latents=latents.project(scores) if scores else None,
@@ -111,20 +113,15 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return read_yaml(path) if path.is_file() else None
 
 
-def _record(folder: Path) -> Mapping[str, Any] | None:
-    return run_records.read(folder) if (folder / run_records.METADATA).is_file() else None
-
-
-def _stale() -> Mapping[str, Sequence[str]] | None:
+def _answer(ask: Callable[[], Parsed]) -> Parsed | None:
+    """None where git or DVC cannot tell."""
     try:
-        return stale()
+        return ask()
     except (ValueError, OSError):
         return None
 
 
-def _read(path: Path, parser: Callable[[str], Parsed]) -> Parsed | None:
-    if not path.is_file():
-        return None
+def _read(path: Path, parser: Callable[[str], Parsed]) -> Parsed:
     try:
         return parser(path.read_text(encoding="utf-8"))
     except (ValueError, csv.Error) as error:
