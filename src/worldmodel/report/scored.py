@@ -53,8 +53,7 @@ class Scored:
         episodes, row = np.unique(self.scores.episode, return_inverse=True)
         summed: NDArray[np.float64] = np.zeros((len(episodes), values.shape[1]))
         np.add.at(summed, row, values)
-        summed = summed[:, :reached]
-        return np.concatenate([summed, summed.sum(axis=1, keepdims=True)], axis=1)
+        return np.concatenate([summed[:, :reached], summed.sum(axis=1, keepdims=True)], axis=1)
 
     def predicted(self, episode: Episode) -> list[dict[str, str]]:
         """Rows as validate writes them for its one episode."""
