@@ -5,6 +5,7 @@ import pytest
 
 from lines import frame, read, reasons, times
 from worldmodel.logs import blocks as module
+from worldmodel.logs import chunks
 from worldmodel.logs.blocks import read_blocks
 from worldmodel.logs.files import LogFile
 
@@ -75,6 +76,12 @@ def test_what_a_crash_leaves_in_a_file_is_named(tmp_path, content, reason):
     assert sum(episode.length for episode in logs.episodes) >= 2
 
 
+def test_a_byte_order_mark_within_a_file_is_refused_even_where_a_chunk_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", len(WHOLE))
+    (tmp_path / "log.jsonl").write_bytes(WHOLE + b"\xef\xbb\xbf" + WHOLE.replace(b'"a"', b'"b"'))
+    assert reasons(read(tmp_path))[0].startswith("log.jsonl:4: not JSON: a byte order mark")
+
+
 def test_a_line_of_100_mb_is_refused_and_the_rest_is_read(tmp_path):
     with (tmp_path / "log.jsonl").open("wb") as stream:
         stream.write(WHOLE + b'{"agent_id": "')
@@ -122,7 +129,7 @@ def test_a_gzip_of_several_members_and_padding_is_one_file(tmp_path):
 
 @pytest.mark.parametrize("filling", [b"\n", b" "], ids=["many lines", "one line"])
 def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path, monkeypatch, filling):
-    monkeypatch.setattr(module, "UNPACKED_UNASKED", 10**6)
+    monkeypatch.setattr(module, "ALWAYS_UNPACKED", 10**6)
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as stream:
         stream.write(WHOLE)
         stream.write(filling * 4_000_000)

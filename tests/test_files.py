@@ -46,22 +46,36 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     assert reasons(read(tmp_path)) == ["b.jsonl:1: unreadable from here on: Permission denied"]
 
 
-def test_links_out_of_the_folder_to_folders_and_to_nowhere_are_refused(tmp_path):
+def test_links_to_files_are_followed_and_links_to_anything_else_are_refused(tmp_path):
     outside, logs = tmp_path / "outside", tmp_path / "logs"
     logs.mkdir()
     (outside / "deep").mkdir(parents=True)
-    log(outside / "deep", frame(1))
+    log(outside / "deep", frame(1, "b"))
+    (outside / "deep" / "log.jsonl").rename(outside / "deep" / "d41d8c")  # as a cache names it
     log(logs, frame(0))
     (logs / "gone.jsonl").symlink_to(outside / "nothing")
-    (logs / "out.jsonl").symlink_to(outside / "deep" / "log.jsonl")
+    (logs / "loop.jsonl").symlink_to(logs / "loop.jsonl")
+    (logs / "out.jsonl").symlink_to(outside / "deep" / "d41d8c")
     (logs / "folder").symlink_to(outside / "deep")
     (logs / "inner").symlink_to(logs)
     (logs / "note.txt").symlink_to(outside / "nothing")
-    assert reasons(read(logs)) == [
-        "folder:1: a link out of the log folder, expected a file in it; copy it there",
-        "gone.jsonl:1: a link that leads nowhere, expected a file",
-        "inner:1: a link to a folder, expected files and folders only",
-        "out.jsonl:1: a link out of the log folder, expected a file in it; copy it there",
+    found = read(logs)
+    assert [episode.agent_id for episode in found.episodes] == ["a", "b"]
+    folder = "1: a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
+    assert reasons(found) == [
+        f"folder:{folder}",
+        "gone.jsonl:1: a link that leads to no file (No such file or directory); put the file in its place",
+        f"inner:{folder}",
+        "loop.jsonl:1: a link that leads to no file (Too many levels of symbolic links); put the file in its place",
+    ]
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
+def test_a_pointer_of_git_lfs_is_named_as_one(tmp_path, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / name).write_text(pointer)
+    assert reasons(read(log(tmp_path, frame(0), name="other.jsonl"))) == [
+        f"{name}:1: a pointer of Git LFS in place of the log; run `git lfs pull`"
     ]
 
 

@@ -204,7 +204,7 @@ def test_episodes_are_the_same_to_the_last_bit(tmp_path_factory, given_rows, blo
     log(folder, *lines)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", block)
-        patch.setattr(chunks, "PART_BYTES", 3 * block)
+        patch.setattr(chunks, "CHUNK_BYTES", 3 * block)
         found = read_logs([folder], GAP)
     assert bits(found) == bits(exactly(folder))
 
@@ -244,7 +244,7 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
     alone = read_logs([tmp_path], GAP)
     assert [str(reject).split(": ")[0] for reject in alone.rejects] == ["c.jsonl:241"]
     monkeypatch.setattr(chunks, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(chunks, "PART_BYTES", 5000)
-    monkeypatch.setattr(chunks.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 5000)
+    monkeypatch.setenv("WORLDMODEL_JOBS", "2")
     assert len(chunks.split(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
     assert bits(read_logs([tmp_path], GAP)) == bits(alone)

@@ -14,9 +14,9 @@ from worldmodel.core.params import PrepareStage, load
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.episodes.temporary_store import EpisodeStore
+from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import collect_logs
-from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason
 from worldmodel.logs.summary import survey
 

@@ -1,4 +1,4 @@
-"""The lines of a log file in blocks of whole ones, within limits; what cannot be read is named."""
+"""A log file as blocks of whole lines, within limits. What cannot be read becomes a block that says why."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,11 @@ from worldmodel.logs.files import LogFile, opened
 
 BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
-MAX_UNPACKED = 200  # times the size of a .gz; logs reach 5 to 50
-UNPACKED_UNASKED = 64 << 20  # bytes that any .gz may unpack to
+MAX_UNPACKED = 200  # times the size of a .gz; real logs reach 5 to 50
+ALWAYS_UNPACKED = 64 << 20  # bytes that any .gz may unpack to
 LINE_BREAK = ord("\n")
 BOM = b"\xef\xbb\xbf"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 GZIP = 31  # zlib's wbits for a gzip header and trailer
 
 
@@ -24,45 +25,52 @@ class Block:
     """Whole lines of a file; the last one of the file may lack its line break."""
 
     first: int  # number of the first line, from 1
-    data: bytes
-    read: int = 0  # bytes of the file on disk that are done with it
-    flaw: str = ""  # why line `first`, and perhaps all after it, cannot be read; data is empty then
+    data: bytes  # empty where there is a read_error
+    read: int = 0  # bytes on disk from where reading began to the end of the block
+    read_error: str = ""  # why line `first`, and perhaps every line after it, cannot be read
 
     @cached_property
     def lines(self) -> int:
-        """How many there are; a flaw is one."""
+        """Number of lines; a read_error counts as one."""
         breaks = int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == LINE_BREAK))
         return breaks + (not self.data.endswith(b"\n"))
 
 
 class _UnreadableError(Exception):
-    """What is wrong from here to the end of the file."""
+    """Why the rest of the file cannot be read."""
 
 
 def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterator[Block]:
-    """The lines of a file in order; what cannot be read is a block with a flaw, the last one if it breaks off there.
+    """All lines of a file in order, those that cannot be read as blocks with a read_error.
 
-    `begin` and `end` (bytes, at the start of a line) choose a part of a file that is not packed; it numbers from 1.
+    `begin` and `end` (bytes, at the start of a line) choose a part of an uncompressed file; lines count from 1 there.
     """
     number = 1
     try:
-        if file.flaw:
-            raise _UnreadableError(file.flaw)
+        if file.read_error:
+            raise _UnreadableError(file.read_error)
         with opened(file) as stream:
+            if begin == 0:
+                _refuse_pointer(stream)
             stream.seek(begin)
             chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream, end and end - begin)
-            for data, read in _whole_lines(chunks):
+            for data, read in _whole_lines(chunks, begin == 0):
                 block = Block(number, data, read, "" if data else f"longer than {MAX_LINE_BYTES >> 20} MiB")
                 yield block
                 number += block.lines
     except _UnreadableError as error:
-        yield Block(number, b"", flaw=str(error))
+        yield Block(number, b"", read_error=str(error))
     except OSError as error:
-        yield Block(number, b"", flaw=f"unreadable from here on: {error.strerror}")
+        yield Block(number, b"", read_error=f"unreadable from here on: {error.strerror}")
+
+
+def _refuse_pointer(stream: BinaryIO) -> None:
+    if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+        raise _UnreadableError("a pointer of Git LFS in place of the log; run `git lfs pull`")
 
 
 def _raw(stream: BinaryIO, most: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Bytes, and how many have been read; no more than `most`."""
+    """Pieces of at most `most` bytes in all, each with the number of bytes read so far."""
     read = 0
     while chunk := stream.read(BLOCK_BYTES if most is None else min(BLOCK_BYTES, most - read)):
         read += len(chunk)
@@ -78,7 +86,7 @@ def _unpacked(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
             except zlib.error as error:
                 raise _UnreadableError(f"unreadable gzip from here on: {error}") from None
             made += len(text)
-            if made > max(UNPACKED_UNASKED, MAX_UNPACKED * read):
+            if made > max(ALWAYS_UNPACKED, MAX_UNPACKED * read):
                 raise _UnreadableError(f"unpacks to more than {MAX_UNPACKED} times its size; if it is a log, unpack it")
             if text:
                 yield text, read
@@ -89,15 +97,18 @@ def _unpacked(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         raise _UnreadableError("unreadable gzip from here on: it breaks off before its end")
 
 
-def _whole_lines(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
-    """The chunks cut after their last line break, without a byte order mark at the start; b"" for an overlong line."""
+def _whole_lines(chunks: Iterable[tuple[bytes, int]], from_start: bool) -> Iterator[tuple[bytes, int]]:
+    """The same bytes cut after line breaks; b"" stands for a line that is too long.
+
+    A byte order mark is left out where the pieces begin at the start of the file.
+    """
     rest, read, skipping = b"", 0, False
     for number, (chunk, read) in enumerate(chunks):
-        if number == 0:
+        if number == 0 and from_start:
             chunk = chunk.removeprefix(BOM)
         if skipping:
-            _, found, chunk = chunk.partition(b"\n")
-            skipping = not found
+            _, line_break, chunk = chunk.partition(b"\n")
+            skipping = not line_break
         end = chunk.rfind(b"\n") + 1
         if end:
             yield b"".join((rest, memoryview(chunk)[:end])), read

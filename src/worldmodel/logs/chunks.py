@@ -13,13 +13,14 @@ from dataclasses import replace
 from multiprocessing import get_context
 from typing import NamedTuple
 
+from worldmodel.core.jobs import workers
 from worldmodel.logs.blocks import MAX_LINE_BYTES, read_blocks
 from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.line_reader import LineReader
 from worldmodel.logs.rows import Row
 
-PART_BYTES = 2 << 20
+CHUNK_BYTES = 2 << 20
 PARALLEL_BYTES = 256 << 20  # below it, starting processes costs more than it gains
 WAITING = 2  # parts in flight for each process
 
@@ -49,7 +50,7 @@ class ParsedChunk(NamedTuple):
 
 
 def find_logs(folders: Sequence[Location]) -> list[LogFile]:
-    """The log files of each folder, sorted; a copy of another one among them has a flaw.
+    """The log files of each folder, sorted; a copy of another one among them has a read_error.
 
     Raises ValueError where a folder or its log files are missing.
     """
@@ -63,10 +64,10 @@ def find_logs(folders: Sequence[Location]) -> list[LogFile]:
 
 
 def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
-    """Files of the same unpacked length are compared by hash; all but the first of equals get a flaw."""
+    """Files of the same unpacked length are compared by hash; all but the first of equals get a read_error."""
     alike: dict[int, list[int]] = defaultdict(list)
     for index, file in enumerate(files):
-        if file.size and not file.flaw:
+        if file.size and not file.read_error:
             alike[_length(file)].append(index)
     found = list(files)
     for indices in alike.values():
@@ -75,7 +76,7 @@ def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
             kept = first.setdefault(_digest(files[index]), index)
             if kept != index:
                 found[index] = replace(
-                    files[index], flaw=f"the same lines as {files[kept].name}, expected each log once"
+                    files[index], read_error=f"the same lines as {files[kept].name}, expected each log once"
                 )
     return found
 
@@ -95,18 +96,18 @@ def _length(file: LogFile) -> int:
 def _digest(file: LogFile) -> str:
     digest = hashlib.sha256()
     for block in read_blocks(file):
-        digest.update(block.data or f"{file.name}: {block.flaw}".encode())
+        digest.update(block.data or f"{file.name}: {block.read_error}".encode())
     return digest.hexdigest()
 
 
 def split(file: LogFile) -> list[FileChunk]:
     """The parts of a file, in order."""
-    if file.flaw or file.name.endswith(".gz"):
+    if file.read_error or file.name.endswith(".gz"):
         return [FileChunk(file, 0, file.size)]
     bounds = [0]
     try:
         with opened(file) as stream:
-            for near in range(PART_BYTES, file.size, PART_BYTES):
+            for near in range(CHUNK_BYTES, file.size, CHUNK_BYTES):
                 stream.seek(near - 1)
                 whole = stream.readline(MAX_LINE_BYTES).endswith(b"\n")
                 if whole and bounds[-1] < stream.tell() < file.size:
@@ -120,14 +121,16 @@ def parse(part: FileChunk, reader: LineReader) -> Iterator[ParsedChunk]:
     """What the lines of a part hold; the reader may have learned from other parts."""
     read = 0
     for block in read_blocks(part.file, part.begin, part.end):
-        found: list[FrameBatch | list[Row]] = [[Row(block.first, block.flaw)]] if block.flaw else reader.read(block)
+        found: list[FrameBatch | list[Row]] = (
+            [[Row(block.first, block.read_error)]] if block.read_error else reader.read(block)
+        )
         yield ParsedChunk(found, block.lines, block.read - read)
         read = block.read
 
 
 def parse_all(parts: Sequence[FileChunk]) -> Iterator[Iterable[ParsedChunk]]:
     """Each part's lines, in order of the parts; by several processes where there is much to read."""
-    processes = len(os.sched_getaffinity(0))
+    processes = workers()
     if processes == 1 or len(parts) == 1 or sum(part.end - part.begin for part in parts) < PARALLEL_BYTES:
         reader = LineReader()
         yield from (parse(part, reader) for part in parts)

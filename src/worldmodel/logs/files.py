@@ -4,6 +4,7 @@ A location is a path, or the address of a folder or file that fsspec knows how t
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class LogFile:
     name: str  # posix path within its folder, as messages show it
     path: Location
     size: int = 0  # bytes on disk
-    flaw: str = ""  # why it is refused unread
+    read_error: str = ""  # why it is refused unread
 
 
 def log_files(folder: Location) -> list[LogFile]:
@@ -42,7 +43,7 @@ def log_files(folder: Location) -> list[LogFile]:
         raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
     if folder.is_file():
         return [LogFile(_shown(folder.name), folder, folder.stat().st_size)]
-    found = sorted(_below(folder, folder.resolve()))
+    found = sorted(_below(folder))
     return [file for _, file in found]
 
 
@@ -65,30 +66,30 @@ def _remote_files(address: str) -> list[LogFile]:
     ]
 
 
-def _below(folder: Path, root: Path) -> Iterator[tuple[str, LogFile]]:
+def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
     """Each log file, and its path within the folder."""
     for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in [*links, *(name for name in names if name.endswith(SUFFIXES))]:
             path = Path(parent) / name
             within = path.relative_to(folder).as_posix()
-            flaw = _flaw(path, root)
-            yield within, LogFile(_shown(within), path, 0 if flaw else path.stat().st_size, flaw)
+            read_error = _read_error(path)
+            yield within, LogFile(_shown(within), path, 0 if read_error else path.stat().st_size, read_error)
 
 
 def _refuse_folder(error: OSError) -> None:
     raise ValueError(f"{error.filename}: {error.strerror}; make this folder readable, or move it away")
 
 
-def _flaw(path: Path, root: Path) -> str:
-    target = path.resolve()
-    if not target.exists():
-        return "a link that leads nowhere, expected a file"
-    if not target.is_relative_to(root):
-        return "a link out of the log folder, expected a file in it; copy it there"
-    if target.is_dir():
-        return "a link to a folder, expected files and folders only"
-    return "" if target.is_file() else "no regular file, expected one"
+def _read_error(path: Path) -> str:
+    """Links to files are followed wherever they lead, as into a DVC cache; links to folders could go round for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"a link that leads to no file ({error.strerror}); put the file in its place"
+    if stat.S_ISDIR(mode):
+        return "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
+    return "" if stat.S_ISREG(mode) else "no regular file, expected one"
 
 
 def _shown(name: str) -> str:

@@ -49,7 +49,7 @@ class EpisodeAssembler:
             self._cut_all()
             return False
         piece = self._piece_for(row)
-        reason = row.reason or piece.flaw(row)
+        reason = row.reason or piece.refusal(row)
         if reason:
             self.refused.append(replace(row, reason=_placed(row, reason)))
             piece = self._rest(piece)
@@ -220,7 +220,7 @@ class _EpisodeBuilder:
         step = row.frame.timestamp - self.last if row.frame else math.nan
         return self.ended or step < 0 or step > max_gap_s
 
-    def flaw(self, row: Row) -> str:
+    def refusal(self, row: Row) -> str:
         """Why the frame cannot follow those before it; empty where it can."""
         meta, frame = row.meta, row.frame
         for key in ("episode", "source"):
@@ -228,9 +228,9 @@ class _EpisodeBuilder:
                 return str(wrong(f"meta.{key}", meta[key], f"{self.label[key]} as in the line's first frame"))
         if frame is not None and frame.timestamp <= self.last:
             return str(wrong("timestamp", frame.timestamp, f"more than {self.last!r}, the time of the frame before"))
-        return self._dream_flaw(meta) if "dream" in (self.source, meta.get("source")) else ""
+        return self._dream_refusal(meta) if "dream" in (self.source, meta.get("source")) else ""
 
-    def _dream_flaw(self, meta: Mapping[str, Any]) -> str:
+    def _dream_refusal(self, meta: Mapping[str, Any]) -> str:
         split = self.label.get("split", meta.get("split", "train"))
         if not self.length and split != "train":
             return str(wrong("meta.split", split, "train: a dream is never held out"))

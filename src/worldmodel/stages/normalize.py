@@ -3,7 +3,7 @@
 Scales are fitted on observed train episodes; val, test and dreams are only transformed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.typing import Floats
 from worldmodel.episodes.table import Table
-from worldmodel.episodes.temporary_store import EpisodeStore, Offsets
+from worldmodel.episodes.temporary_store import EpisodeStore, StoredTable
 from worldmodel.store.prepared import read_prepared
 
 LIBRARIES = ("numpy",)
@@ -30,49 +30,47 @@ SHOWN = 10  # constant features that are named
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
     """Fit scales, write them and the packed arrays. Raises ValueError where no observed train episode is there.
 
-    Each episode is read once and then waits in one file, since the scales go over it several times.
+    Each episode is read once and then stays in one temporary file, since the scales go over it several times.
     """
     episodes = read_prepared(prepared)
     with EpisodeStore.within(out) as store:
-        places, fitted_on, frames = Offsets(), Offsets(), 0
+        tables, train_tables, frames = list[StoredTable](), list[StoredTable](), 0
         for record in episodes:
-            place = store.put(Table(**vars(episodes.load(record))))
-            places.append(place)
+            tables.append(store.put(Table(**vars(episodes.load(record)))))
             frames += record.frames
             if (record.source, record.split) == ("observed", "train"):
-                fitted_on.append(place)
+                train_tables.append(tables[-1])
         one_hot = episodes.action_space.kind == "discrete"
-        scaler = fit(Waiting(store, fitted_on), settings.method, settings.min_std, one_hot)
+        scaler = fit(StoredSamples(train_tables), settings.method, settings.min_std, one_hot)
         with replacing(normalizer) as temporary:
             temporary.write_text(scaler.to_json(), encoding="utf-8")
         labels = (label_of(record, record.split, record.frames) for record in episodes)
-        write_packed(out, Waiting(store, places), frames, labels, episodes.action_space, scaler)
-    print(f"scales of {len(fitted_on)} observed train episodes; packed {len(places)} episodes, {frames} frames")
+        write_packed(out, StoredSamples(tables), frames, labels, episodes.action_space, scaler)
+    print(f"scales of {len(train_tables)} observed train episodes; packed {len(tables)} episodes, {frames} frames")
     if scaler.constant.any():
-        print(told(scaler.constant))
+        print(constant_message(scaler.constant))
     return scaler
 
 
-def told(constant: NDArray[np.bool_]) -> str:
-    """Which features count as constant, the first few by number."""
-    found = np.flatnonzero(constant)
-    more = ", ..." if len(found) > SHOWN else ""
+def constant_message(constant: NDArray[np.bool_]) -> str:
+    """Which features count as constant, the first few by number; `constant` is [F]."""
+    numbers = np.flatnonzero(constant)
+    more = ", ..." if len(numbers) > SHOWN else ""
     return (
-        f"{len(found)} of {len(constant)} features never change, or by less than normalize.min_std, and count as "
-        f"constant: numbers {', '.join(map(str, found[:SHOWN]))}{more}"
+        f"{len(numbers)} of {len(constant)} features never change, or by less than normalize.min_std, and count as "
+        f"constant: numbers {', '.join(map(str, numbers[:SHOWN]))}{more}"
     )
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Samples that are read anew each time they are gone over."""
+class StoredSamples:
+    """Samples that are read from their store each time somebody iterates over them."""
 
-    store: EpisodeStore
-    places: Offsets
+    tables: Sequence[StoredTable]
 
     def __iter__(self) -> Iterator[Sample]:
-        for place in self.places:
-            table = self.store.read(place)
+        for stored in self.tables:
+            table = stored.read()
             actions = cast(Floats | None, table.actions)  # prepared ones are encoded
             yield sample_of(table.features, actions, table.rewards, table.confidence)
 
