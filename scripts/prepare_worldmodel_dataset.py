@@ -1,6 +1,6 @@
 """Mix logs and dreams into one data set, without DVC; the same as `worldmodel prepare`.
 
-    python scripts/prepare_worldmodel_dataset.py --logs my-logs --out my-dataset --format jsonl
+python scripts/prepare_worldmodel_dataset.py --logs my-logs --out my-dataset --format jsonl
 """
 
 import sys

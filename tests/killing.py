@@ -123,7 +123,7 @@ def out_of_room(work: Callable[[], None], kept: Path) -> list[int]:
     """The second process may write files of half a checkpoint's size and no larger, the third as it likes."""
 
     def confined() -> None:
-        whole = max(path.stat().st_size for path in kept.glob("*.safetensors"))
+        whole = max(path.stat().st_size for path in kept.rglob("*.safetensors"))
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole // 2, whole // 2))
         work()
 

@@ -1,10 +1,8 @@
-"""Imported first by whatever the tests start: numbers are computed alike on every processor, also in what it starts."""
+"""Imported first by whatever the tests start: numbers are computed alike on every processor, by one worker."""
 
 import os
-from pathlib import Path
 
 from worldmodel.numerics.pinning import pin
 
 assert pin(), "NumPy or PyTorch was loaded before tests/pinned.py"
-SRC = Path(__file__).resolve().parent.parent / "src"
-os.environ["PYTHONPATH"] = str(SRC)  # so that `python -m worldmodel` is this checkout's
+os.environ.setdefault("WORLDMODEL_JOBS", "1")  # tests themselves run side by side

@@ -5,12 +5,12 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 
-from examples import collect_gymnasium
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 
+from examples import collect_gymnasium
 from worldmodel.logs.reader import read_logs
 
 ANY_STATE = Box(-np.inf, np.inf, (2,), np.float64)

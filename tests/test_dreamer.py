@@ -24,8 +24,8 @@ class Oracle:
 
     members = (None, None)
 
-    def __init__(self, scaler, rewards=True, reach=0.5):
-        self.scaler, self.rewards, self.reach = scaler, rewards, reach
+    def __init__(self, scaler, rewards=True, exploration=0.5):
+        self.scaler, self.rewards, self.exploration = scaler, rewards, exploration
 
     def rollout(self, batch):
         batch_size, horizon = batch.features.shape[:2]
@@ -35,11 +35,11 @@ class Oracle:
         return Rollout(self.scaler.features.transform(features), earned, 0.1 * (frames + 1))
 
 
-def dreamer(train, rewards=True, reach=0.5, **fields):
+def dreamer(train, rewards=True, exploration=0.5, **fields):
     scaler = make_scaler(train)
     settings = make_dreams(**fields)
     starts = starts_of(make_packed(train, scales=scaler), settings, HISTORY)
-    return Dreamer(Oracle(scaler, rewards, reach), starts, train, space_of(train), scaler, settings)
+    return Dreamer(Oracle(scaler, rewards, exploration), starts, train, space_of(train), scaler, settings)
 
 
 def start_of(found, train):
@@ -80,35 +80,35 @@ def test_the_history_is_what_was_logged():
         assert each.agent_id == source.agent_id
 
 
-@pytest.mark.parametrize("reach", [0.0, 0.4, 1.0])
-def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation_and_by_the_reach(reach):
+@pytest.mark.parametrize("exploration", [0.0, 0.4, 1.0])
+def test_start_noise_moves_the_history_by_its_share_of_a_standard_deviation_and_by_the_reach(exploration):
     train = make_episodes(30, 12)
     spread = np.concatenate([each.features for each in train]).std(axis=0)
     moved = []
-    for each in dreamer(train, reach=reach, episodes=250, start_noise=0.5).dream():
+    for each in dreamer(train, exploration=exploration, episodes=250, start_noise=0.5).dream():
         source, begin = start_of(each, train)
         moved.append((each.features[:HISTORY] - source.features[begin : begin + HISTORY]) / spread)
-    assert np.std(moved) == pytest.approx(reach * 0.5, rel=0.1, abs=1e-6)
+    assert np.std(moved) == pytest.approx(exploration * 0.5, rel=0.1, abs=1e-6)
     assert np.mean(moved) == pytest.approx(0, abs=0.05)
 
 
-@pytest.mark.parametrize("reach", [0.0, 0.5, 1.0])
-def test_actions_are_logged_ones_of_the_start_or_the_further_dreams_reach_of_another(reach):
+@pytest.mark.parametrize("exploration", [0.0, 0.5, 1.0])
+def test_actions_are_logged_ones_of_the_start_or_the_further_dreams_reach_of_another(exploration):
     train = make_episodes(6, 12)
     logged = {tuple(np.round(each.actions[t], 4)) for each in train for t in range(12)}
     own = 0
-    found = dreamer(train, reach=reach, episodes=200, action_noise=0.0).dream()
+    found = dreamer(train, exploration=exploration, episodes=200, action_noise=0.0).dream()
     for each in found:
         source, begin = start_of(each, train)
         planned = each.actions[HISTORY - 1 :]
         after = source.actions[begin + HISTORY - 1 : begin + HISTORY + LENGTH]
         own += len(after) == len(planned) and np.allclose(planned, after, atol=1e-4)
         assert all(tuple(np.round(action, 4)) in logged for action in planned)
-    assert own / len(found) == pytest.approx(1 - reach, abs=0.08)
+    assert own / len(found) == pytest.approx(1 - exploration, abs=0.08)
 
 
 def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatch):
-    monkeypatch.setattr(teacher, "_want", lambda known, unseen: 0.0)
+    monkeypatch.setattr(teacher, "_generalization_gap", lambda known, unseen: 0.0)
     train = make_episodes(12, 20, noise=0.0)
     found = dream(train, start_noise=0.0, action_noise=0.0, teacher={"steps": 30})
     for each in found:
@@ -122,7 +122,7 @@ def test_own_actions_and_a_linear_system_bring_back_the_logged_future(monkeypatc
 def test_noisy_actions_stay_within_the_logged_range():
     train = make_episodes(6, 12)
     low, high = (edge(np.concatenate([each.actions for each in train]), axis=0) for edge in (np.min, np.max))
-    found = dreamer(train, reach=1.0, episodes=60, action_noise=2.0).dream()
+    found = dreamer(train, exploration=1.0, episodes=60, action_noise=2.0).dream()
     planned = np.concatenate([each.actions for each in found])
     assert (planned >= low - 1e-5).all()
     assert (planned <= high + 1e-5).all()
@@ -131,7 +131,7 @@ def test_noisy_actions_stay_within_the_logged_range():
 
 @pytest.mark.parametrize("noise", [0.0, 0.5, 5.0])
 def test_discrete_actions_stay_integers_in_range(noise):
-    for each in dreamer(make_episodes(6, 12, kind="discrete"), reach=1.0, action_noise=noise).dream():
+    for each in dreamer(make_episodes(6, 12, kind="discrete"), exploration=1.0, action_noise=noise).dream():
         assert each.actions.dtype == np.int64
         assert set(each.actions.tolist()) <= {0, 1, 2}
 
@@ -157,44 +157,44 @@ def test_a_dream_ends_where_the_members_disagree_too_much(limit, kept):
 
 def test_a_teacher_to_whom_actions_make_no_difference_brings_back_the_log():
     train = make_episodes(6, 12)
-    for each in dreamer(train, reach=0.0).dream():
+    for each in dreamer(train, exploration=0.0).dream():
         source, begin = start_of(each, train)
         last = begin + HISTORY - 1
         np.testing.assert_allclose(each.features[HISTORY:], source.features[last + 1 : last + 1 + LENGTH], atol=1e-5)
         np.testing.assert_allclose(each.rewards[HISTORY - 1 :], source.rewards[last : last + 1 + LENGTH], atol=1e-5)
 
 
-@pytest.mark.parametrize("reach", [0.0, 0.3, 1.0])
-def test_the_further_dreams_reach_the_less_of_what_the_teacher_misses_is_added(reach):
+@pytest.mark.parametrize("exploration", [0.0, 0.3, 1.0])
+def test_the_further_dreams_reach_the_less_of_what_the_teacher_misses_is_added(exploration):
     train = make_episodes(6, 12)
-    for each in dreamer(train, reach=reach, start_noise=0.0, action_noise=0.0).dream():
+    for each in dreamer(train, exploration=exploration, start_noise=0.0, action_noise=0.0).dream():
         source, begin = start_of(each, train)
         logged = source.features[begin + HISTORY : begin + HISTORY + LENGTH]
         said = np.arange(1, LENGTH + 1)[:, None]
-        np.testing.assert_allclose(each.features[HISTORY:], said + (1 - reach) * (logged - said), atol=1e-5)
+        np.testing.assert_allclose(each.features[HISTORY:], said + (1 - exploration) * (logged - said), atol=1e-5)
 
 
 def test_where_the_log_ends_the_teachers_frames_stand_at_the_actions_that_lead_to_them():
     train = make_episodes(6, HISTORY + 2)  # every start has two frames to go by, of the five that are asked for
-    for each in dreamer(train, reach=1.0).dream():
+    for each in dreamer(train, exploration=1.0).dream():
         np.testing.assert_allclose(each.features[HISTORY + 2 :, 0], [3, 4], rtol=1e-5)
         np.testing.assert_allclose(each.rewards[HISTORY + 1 :], [12, 13, 14], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("reach", "frames"), [(0.0, 2), (0.5, 3), (1.0, LENGTH)])
-def test_dreams_leave_the_end_of_a_short_episode_behind_by_their_reach(reach, frames):
+@pytest.mark.parametrize(("exploration", "frames"), [(0.0, 2), (0.5, 3), (1.0, LENGTH)])
+def test_dreams_leave_the_end_of_a_short_episode_behind_by_their_reach(exploration, frames):
     train = make_episodes(6, HISTORY + 3)  # after the history there are two frames, and one for an action
-    assert {each.length - HISTORY for each in dreamer(train, reach=reach).dream()} == {frames}
+    assert {each.length - HISTORY for each in dreamer(train, exploration=exploration).dream()} == {frames}
 
 
 def test_an_episode_of_one_frame_more_than_the_history_gives_a_dream_of_one_frame():
-    found = dreamer(make_episodes(6, HISTORY + 1), reach=0.0).dream()
+    found = dreamer(make_episodes(6, HISTORY + 1), exploration=0.0).dream()
     assert {each.length for each in found} == {HISTORY + 1}
 
 
 def test_planned_actions_begin_at_the_last_frame_of_the_history_and_are_the_logged_ones_where_dreams_keep_to_the_log():
     train = make_episodes(6, 12)
-    for each in dreamer(train, reach=0.0, action_noise=2.0).dream():
+    for each in dreamer(train, exploration=0.0, action_noise=2.0).dream():
         source, begin = start_of(each, train)
         logged = source.actions[begin : begin + HISTORY + LENGTH]
         np.testing.assert_allclose(each.actions, logged, atol=1e-5)

@@ -9,7 +9,6 @@ pytest.importorskip("mujoco")
 
 from examples import simulate_gymnasium
 from examples.simulate_gymnasium import Spread, simulate
-
 from worldmodel.logs.reader import read_logs
 from worldmodel.trajectory import Start, arrays_of
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from copies import ENVIRONMENT, ROOT, tiny_params
-from scratch import Scratch
 from research_factories import rows_of
+from scratch import Scratch
 from worldmodel.sweeps import experiments
 from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
 from worldmodel.sweeps.ranking import markdown, ranked

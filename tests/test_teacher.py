@@ -7,7 +7,7 @@ import torch
 from factories import make_dreams, make_episodes, make_packed, make_scaler
 from worldmodel.arrays.windows import windows
 from worldmodel.dreams import teacher, transition
-from worldmodel.dreams.auxiliary import Opinions
+from worldmodel.dreams.auxiliary import AuxiliaryModels
 from worldmodel.model import selection
 from worldmodel.model.shape import Shape
 from worldmodel.model.tensors import to_device
@@ -37,16 +37,16 @@ def linear():
 def test_each_episode_is_held_out_by_one_member_and_trained_on_by_the_others(count, members):
     episodes = np.arange(10, 10 + count)
     folds = [teacher._fold(episodes, number, members) for number in range(members)]
-    assert all(sorted([*trained, *held_out]) == episodes.tolist() for trained, held_out in folds)
-    assert all(len(trained) and len(held_out) for trained, held_out in folds)
-    assert sorted(np.concatenate([held_out for _, held_out in folds])) == episodes.tolist()
+    assert all(sorted([*fold.trained, *fold.held_out]) == episodes.tolist() for fold in folds)
+    assert all(len(fold.trained) and len(fold.held_out) for fold in folds)
+    assert sorted(np.concatenate([fold.held_out for fold in folds])) == episodes.tolist()
 
 
 def test_fewer_episodes_than_members_are_all_trained_on():
     for number in range(4):
-        trained, held_out = teacher._fold(np.array([5, 3, 8]), number, 4)
-        assert trained.tolist() == [3, 5, 8]
-        assert held_out.tolist() == []
+        fold = teacher._fold(np.array([5, 3, 8]), number, 4)
+        assert fold.trained.tolist() == [3, 5, 8]
+        assert fold.held_out.tolist() == []
 
 
 def test_an_episode_changes_every_member_but_the_one_that_holds_it_out(monkeypatch):
@@ -176,12 +176,13 @@ class Says(torch.nn.Module):
         return transition.Predicted(torch.full((*planned_actions.shape[:2], width), self.value))
 
 
-def test_what_stands_beside_the_members_has_its_share_of_what_is_said(linear):
+def test_auxiliary_models_have_their_share_of_the_prediction(linear):
     found, packed = linear
     batch = batch_of(packed)
-    pair, sole = Opinions((Says(2.0), Says(4.0)), np.float32([0.25, 0.5])), Opinions((Says(7.0),), np.float32([0, 1]))
+    pair = AuxiliaryModels((Says(2.0), Says(4.0)), np.float32([0.25, 0.5]))
+    sole = AuxiliaryModels((Says(7.0),), np.float32([0, 1]))
     members, mixed, last = (
-        replace(found, beside=beside).rollout(batch).features for beside in ((), (pair,), (pair, sole))
+        replace(found, auxiliary=groups).rollout(batch).features for groups in ((), (pair,), (pair, sole))
     )
     np.testing.assert_allclose(mixed[:, 0], 0.75 * members[:, 0] + 0.25 * 3, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(mixed[:, 1:], 0.5 * members[:, 1:] + 0.5 * 3, rtol=1e-4, atol=1e-5)  # of all later ones
@@ -198,27 +199,29 @@ def test_what_stands_beside_the_members_has_its_share_of_what_is_said(linear):
         ([0.0, 0.9, 0.1, 0.0], 2.1, np.sqrt(2 * 0.9 * 0.1)),  # of two opinions at least
     ],
 )
-def test_opinions_agree_and_differ_by_their_weights(weights, mean, spread):
+def test_predictions_are_pooled_by_their_weights(weights, mean, spread):
     opinions = np.tile(np.array([1.0, 2.0, 3.0, 6.0], np.float32)[:, None, None, None], (1, 5, 2, 3))
     features, found = teacher._pooled(opinions, np.tile(np.array(weights, np.float32)[:, None], (1, 2)))
     np.testing.assert_allclose(features, np.full((5, 2, 3), mean), rtol=1e-5)
     np.testing.assert_allclose(found, np.full((5, 2), spread), rtol=1e-5, atol=1e-6)
 
 
-def test_few_episodes_are_wanting_and_many_less_so():
-    few, many = (fitted(make_episodes(count, 14, noise=0.3), members=2, steps=150)[0].want for count in (2, 40))
+def test_few_episodes_leave_a_generalization_gap_and_many_a_smaller_one():
+    few, many = (
+        fitted(make_episodes(count, 14, noise=0.3), members=2, steps=150)[0].generalization_gap for count in (2, 40)
+    )
     assert few > 0.3
     assert many < few / 2
     assert 0 <= many <= 1
 
 
-@pytest.mark.parametrize(("want", "reach"), [(0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)])
-def test_dreams_reach_the_further_the_more_data_is_wanted(want, reach):
-    assert teacher.Teacher((), (), want, torch.device("cpu")).reach == reach
+@pytest.mark.parametrize(("gap", "exploration"), [(0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)])
+def test_exploration_grows_with_the_generalization_gap(gap, exploration):
+    assert teacher.Teacher((), (), gap, torch.device("cpu")).exploration == exploration
 
 
 @pytest.mark.parametrize(
-    ("known", "unseen", "want"),
+    ("train", "holdout", "gap"),
     [
         ([1, 3], [4, 4], 0.5),
         ([2, 2], [1, 1], 0),
@@ -229,5 +232,5 @@ def test_dreams_reach_the_further_the_more_data_is_wanted(want, reach):
         ([1, 1], [2, np.inf], 1),
     ],
 )
-def test_what_is_wanting_is_the_share_of_error_that_known_windows_lack(known, unseen, want):
-    assert teacher._want(known, unseen) == want
+def test_the_generalization_gap_is_the_share_of_error_that_train_windows_lack(train, holdout, gap):
+    assert teacher._generalization_gap(train, holdout) == gap

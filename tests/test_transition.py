@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from factories import make_episodes, make_packed
+from factories import make_dreams, make_episodes, make_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.dreams import transition
+from worldmodel.dreams.members import EnsembleTrainer, Fold
 from worldmodel.model import selection
 from worldmodel.model.initialization import new_model
 from worldmodel.model.linear_start import linear_starts
@@ -46,15 +47,16 @@ def member_of(packed, damping=0.0, **fields):
 
 
 def fit(packed, folds=((TRAINED, LEFT_OUT),), steps=400, seed=0, **fields):
-    members = [member_of(packed, **fields)] * len(folds)
-    return transition.fit_networks(packed, folds, members, steps, seed, CPU)
+    member, params = member_of(packed, **fields), make_dreams(teacher={"transition_steps": steps}).teacher
+    trainer = EnsembleTrainer(packed, member.shape, params, seed, CPU, None)
+    return [trainer.fit_network(Fold(number, *fold), member) for number, fold in enumerate(folds)]
 
 
 def test_it_predicts_what_ridge_cannot():
     packed = pendulums(12)
     unseen = windows(packed, np.array([10, 11]), 1, 3)
     [network] = fit(packed)
-    ridge = transition._new_network(packed, TRAINED, member_of(packed), 0)
+    ridge = transition.new_network(packed, TRAINED, member_of(packed), 0)
     own, floor = (mean_error(each, unseen, CPU) for each in (network, ridge))
     assert own < 0.3 * floor
 
@@ -85,7 +87,7 @@ def test_no_state_goes_past_its_stops():
 
 def test_untrained_it_is_ridge():
     packed = pendulums()
-    network = transition._new_network(packed, TRAINED, member_of(packed), 0)
+    network = transition.new_network(packed, TRAINED, member_of(packed), 0)
     episodes = [packed.each(array, TRAINED) for array in (packed.features, packed.actions)]
     [start] = linear_starts(*episodes, 3)
     rows = packed.rows(9)
@@ -114,7 +116,7 @@ def test_a_network_never_does_worse_than_ridge_on_what_it_leaves_out():
     packed = make_packed(make_episodes(4, 14, noise=1.0))
     folds = [(np.array([0, 1]), np.array([2, 3])), (np.array([2, 3]), np.array([0, 1]))]
     for (trained, left_out), network in zip(folds, fit(packed, folds, steps=60), strict=True):
-        ridge = transition._new_network(packed, trained, member_of(packed), 0)
+        ridge = transition.new_network(packed, trained, member_of(packed), 0)
         unseen = windows(packed, left_out, 1, 3)
         assert mean_error(network, unseen, CPU) <= mean_error(ridge, unseen, CPU)
 
@@ -148,7 +150,7 @@ def test_others_random_numbers_are_left_alone():
 
 def test_far_outside_it_fades_as_its_member_does():
     packed = pendulums()
-    still, moving = (transition._new_network(packed, TRAINED, member_of(packed, damping), 0) for damping in (1.0, 0.0))
+    still, moving = (transition.new_network(packed, TRAINED, member_of(packed, damping), 0) for damping in (1.0, 0.0))
     far = torch.full((1, 1, 3), 100.0)
     given = far, torch.zeros(1, 0, 1), torch.zeros(1, 1, 1)
     moved = [(each(*given).features[:, 0] - far[:, 0]).abs().max().item() for each in (still, moving)]

@@ -23,9 +23,9 @@ def clear_abandoned(folder: Path) -> None:
 
 
 def _clear(folder: Path, limit: float) -> None:
-    if _last_written(folder.glob("*")) < limit:
+    if _last_written(folder.rglob("*")) < limit:
         with locking.holding(folder, "clear up"):
-            if _last_written(path for path in folder.glob("*") if path.name != locking.LOCK) < limit:
+            if _last_written(path for path in folder.rglob("*") if path.name != locking.LOCK) < limit:
                 locking.remove(folder)
                 print(f"{folder}: removed, nobody has gone on from here for {DAYS} days", file=sys.stderr)
 

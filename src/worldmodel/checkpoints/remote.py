@@ -23,7 +23,7 @@ NAME = re.compile(r"\d{12}-[0-9a-f]{16}\.safetensors")
 T = TypeVar("T")
 
 
-class Mirror:
+class RemoteCheckpoints:
     """The copies of one loop's checkpoints, in a folder of their own."""
 
     def __init__(self, address: str) -> None:
@@ -63,7 +63,7 @@ class Mirror:
         """The work is done. Where copies are left behind that is told, and no reason to fail."""
         self.finish()
         try:
-            self._answer("cannot be cleared", lambda: self._remove(self._names()))
+            self._answer("cannot be cleared", self._remove_all)
         except ValueError as error:
             print(
                 f"warning: {error}; the result is whole, copies of its checkpoints may be left there", file=sys.stderr
@@ -86,6 +86,15 @@ class Mirror:
         system, root = self._place()
         system.invalidate_cache()  # other machines write there too
         return sorted(name for path in system.find(root) if NAME.fullmatch(name := path.removeprefix(f"{root}/")))
+
+    def _remove_all(self) -> None:
+        """Those of the parts as well."""
+        system, root = self._place()
+        system.invalidate_cache()
+        for path in system.find(root):
+            if NAME.fullmatch(path.rpartition("/")[2]):
+                with suppress(FileNotFoundError):
+                    system.rm_file(path)
 
     def _read(self, name: str) -> bytes:
         system, root = self._place()
@@ -118,12 +127,12 @@ class Mirror:
                 system.rm_file(f"{root}/{name}")
 
 
-def mirror_of(stage: str, fingerprint: str) -> Mirror | None:
+def remote_of(stage: str, fingerprint: str) -> RemoteCheckpoints | None:
     """Where the environment says so. Raises ValueError where that is no address."""
     address = os.environ.get(VARIABLE)
     if address and "://" not in address:
         raise ValueError(f"{VARIABLE}: found {address!r}, expected an address such as s3://bucket/prefix")
-    return Mirror(f"{address.rstrip('/')}/{stage}/{fingerprint}") if address else None
+    return RemoteCheckpoints(f"{address.rstrip('/')}/{stage}/{fingerprint}") if address else None
 
 
 def _begun(work: Callable[[], T]) -> Future[T]:

@@ -85,7 +85,7 @@ def import_closure(entry: Path, roots: Sequence[Path]) -> list[Path]:
 
 
 def _imported(path: Path, roots: Sequence[Path]) -> Iterator[Path]:
-    """Files of the modules that one file names: `from a import b` may mean a and a.b, `from . import b` its neighbour."""
+    """Files of the modules that a file names: `from a import b` may mean a and a.b, `from . import b` its neighbour."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             yield from _files(roots, [alias.name for alias in node.names])

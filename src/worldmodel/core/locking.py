@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,7 +36,9 @@ def waiting(folder: Path) -> Iterator[None]:
 def remove(folder: Path) -> None:
     """Remove a folder that this process holds, the lock last."""
     for path in folder.iterdir():
-        if path.name != LOCK:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
             path.unlink()
     (folder / LOCK).unlink()
     with suppress(OSError):  # someone came in between

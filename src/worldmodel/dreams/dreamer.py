@@ -3,8 +3,8 @@
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
 fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
 frames of what might have come. Its actions are those logged after its start, with noise, or after another start of the
-train split. The more the teacher is in want of data, the further they reach from the log, and the more they are the
-teacher's word alone: with plenty of data they are the log over again, and a model learns no error of the teacher's.
+train split. The larger the teacher's generalization gap, the further dreams leave the log, and the more they are what
+the teacher alone predicts: with plenty of data they repeat the log, and a model learns no error of the teacher's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,16 @@ from worldmodel.arrays.packing import pack, sample_of
 from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.arrays.windows import Batch, Packed, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints
+from worldmodel.core.jobs import run_all, workers
 from worldmodel.core.params import Dreams, Normalize
 from worldmodel.core.typing import Floats, Ints
 from worldmodel.dreams.repeating import repeat_dreams
 from worldmodel.dreams.simulating import dream_times, simulate_dreams, start_identity
-from worldmodel.dreams.starts import CHUNK, Starts
+from worldmodel.dreams.starts import CHUNK, StartSampler
 from worldmodel.dreams.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.model.shape import Shape
+from worldmodel.numerics.setup import configure_as
 
 PATIENCE = 10  # starts tried for each dream asked for
 
@@ -38,7 +40,7 @@ def generate_dreams(
     normalize: Normalize,
     history: int,
     device: torch.device,
-    kept: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Episode]:
     """Dreams of a teacher fitted on observed train episodes, of the user's simulator, or logged windows; raw units.
 
@@ -51,7 +53,7 @@ def generate_dreams(
         return simulate_dreams(train, action_space, dreams, history)
     if dreams.source == "repeat":
         return repeat_dreams(train, starts_of(pack_logs(train, action_space, normalize)[0], dreams, history), dreams)
-    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device, kept)
+    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device, checkpoints)
     starts = starts_of(packed, dreams, history)
     return Dreamer(teacher, starts, train, action_space, scaler, dreams).dream()
 
@@ -63,12 +65,12 @@ def fit_on_logs(
     normalize: Normalize,
     history: int,
     device: torch.device,
-    kept: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Teacher, Packed, Scaler]:
     """The teacher of these train episodes, the episodes in standardized units, and their scales."""
     packed, scaler = pack_logs(train, action_space, normalize)
     shape = _member_shape(packed, dreams, history)
-    teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, kept)
+    teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 
 
@@ -78,7 +80,7 @@ def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: No
     return pack(samples, scaler), scaler
 
 
-def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
+def starts_of(packed: Packed, dreams: Dreams, history: int) -> StartSampler:
     """Every window that a dream may begin with.
 
     Where the episode is long enough it has the frames that a member is unrolled over, and one more: the last kept
@@ -86,7 +88,7 @@ def starts_of(packed: Packed, dreams: Dreams, history: int) -> Starts:
     """
     least = min(dreams.length, dreams.teacher.horizon)
     every = windows(packed, np.arange(len(packed.lengths)), history, least + 1)
-    return Starts(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
+    return StartSampler(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
@@ -103,72 +105,98 @@ def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
 
 
 @dataclass(frozen=True)
+class _Drawn:
+    """One chunk of starts, before anything is dreamed from them."""
+
+    windows: Ints  # their numbers, [CHUNK]
+    frames: Ints  # after the history, at most, [CHUNK]
+    directed: NDArray[np.bool_]  # whether drawn from the rarest, [CHUNK]
+    perturbed: Batch
+    logged: Batch
+
+
+def _rollouts(teacher: Teacher, perturbed: Batch, logged: Batch) -> tuple[Rollout, Rollout]:
+    return teacher.rollout(perturbed), teacher.rollout(logged)
+
+
+@dataclass(frozen=True)
 class Dreamer:
     teacher: Teacher
-    starts: Starts
+    starts: StartSampler
     train: Sequence[Episode]  # numbered as in starts.windows.episode
     action_space: ActionSpace
     scaler: Scaler
     params: Dreams
 
     def dream(self) -> list[Episode]:
-        """As many dreams as asked for, numbered."""
-        found: list[Episode] = []
+        """dreams.episodes dreams, numbered."""
+        dreams: list[Episode] = []
         tried = 0
         for chunk in self._chunks():
             tried += CHUNK
-            found.extend(chunk)
-            if len(found) >= self.params.episodes:
+            dreams.extend(chunk)
+            if len(dreams) >= self.params.episodes:
                 break
         else:
             raise ValueError(
-                f"of {tried} dreams only {len(found)} outlived their first frame, dreams.episodes asks for "
+                f"of {tried} dreams only {len(dreams)} outlived their first frame, dreams.episodes asks for "
                 f"{self.params.episodes}: raise dreams.max_disagreement ({self.params.max_disagreement:g}) or "
                 "dreams.teacher.steps, or log more episodes"
             )
         return [
-            replace(dream, name=f"dream-{number:06d}") for number, dream in enumerate(found[: self.params.episodes])
+            replace(dream, name=f"dream-{number:06d}") for number, dream in enumerate(dreams[: self.params.episodes])
         ]
 
     def _chunks(self) -> Iterator[list[Episode]]:
-        for number in range(-(-self.params.episodes * PATIENCE // CHUNK)):
-            rng = np.random.default_rng([self.params.seed, number])
-            chosen, frames, directed = self.starts.draw(number, rng)
-            batch = self.imagine(chosen, rng)
-            rollout = self._anchored(chosen, self.teacher.rollout(batch))
-            kept = np.minimum(self._agreed(rollout), np.minimum(frames, self._goes_on(batch)))
-            yield [
-                self._episode(int(chosen[row]), batch, rollout, row, int(kept[row]), bool(directed[row]))
-                for row in range(CHUNK)
-                if kept[row]
-            ]
+        """Several at a time: their rollouts are independent of each other."""
+        most = -(-self.params.episodes * PATIENCE // CHUNK)
+        size = min(-(-self.params.episodes // CHUNK), 4 * workers())
+        for begin in range(0, most, size):
+            drawn = [self._drawn(number) for number in range(begin, min(begin + size, most))]
+            calls = [(self.teacher, each.perturbed, each.logged) for each in drawn]
+            for each, (dreamed, on_log) in zip(drawn, run_all(_rollouts, calls, configure_as()), strict=True):
+                yield self._episodes(each, self._blend_with_log(each.logged, dreamed, on_log))
 
-    def imagine(self, chosen: Ints, rng: np.random.Generator) -> Batch:
+    def _drawn(self, number: int) -> "_Drawn":
+        rng = np.random.default_rng([self.params.seed, number])
+        chosen, frames, directed = self.starts.draw(number, rng)
+        batch = self.perturb_starts(chosen, rng)
+        return _Drawn(chosen, frames, directed, batch, self.starts.windows.take(chosen))
+
+    def _episodes(self, drawn: "_Drawn", rollout: Rollout) -> list[Episode]:
+        batch = drawn.perturbed
+        kept = np.minimum(self._agreed(rollout), np.minimum(drawn.frames, self._max_frames(batch)))
+        return [
+            self._episode(int(drawn.windows[row]), batch, rollout, row, int(kept[row]), bool(drawn.directed[row]))
+            for row in range(CHUNK)
+            if kept[row]
+        ]
+
+    def perturb_starts(self, chosen: Ints, rng: np.random.Generator) -> Batch:
         """The starts numbered `chosen`, with noise, and with the actions of other starts for some."""
-        real, reach = self.starts.windows, self.teacher.reach
+        real, exploration = self.starts.windows, self.teacher.exploration
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
-        borrowed = rng.random(len(chosen)) < reach
+        borrowed = rng.random(len(chosen)) < exploration
         plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
         noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
         return replace(
             batch,
-            history=batch.history + np.float32(reach * self.params.start_noise) * noise,
-            planned_actions=self._disturbed(plans, reach * self.params.action_noise, rng),
+            history=batch.history + np.float32(exploration * self.params.start_noise) * noise,
+            planned_actions=self._disturbed(plans, exploration * self.params.action_noise, rng),
         )
 
-    def _anchored(self, chosen: Ints, dreamed: Rollout) -> Rollout:
+    def _blend_with_log(self, logged: Batch, dreamed: Rollout, on_log: Rollout) -> Rollout:
         """The teacher's rollout, plus what it misses along the logged actions: all that where dreams keep to the log.
 
-        A mean rollout alone is smoother than anything real. But the more data is wanting, the less do a teacher's
-        errors on one start tell of those on what it dreams from there. Where the log ends, there is the rollout alone.
+        A mean rollout alone is smoother than anything real. But the larger the generalization gap, the less do a
+        teacher's errors on one start tell of those on what it dreams from there. Where the log ends, there is the
+        rollout alone.
         """
-        logged = self.starts.windows.take(chosen)
-        told = self.teacher.rollout(logged)
-        share = np.float32(1 - self.teacher.reach) * logged.weight
-        features = dreamed.features + share[..., None] * (logged.features - told.features)
-        if dreamed.rewards is None or told.rewards is None or logged.rewards is None:
+        share = np.float32(1 - self.teacher.exploration) * logged.weight
+        features = dreamed.features + share[..., None] * (logged.features - on_log.features)
+        if dreamed.rewards is None or on_log.rewards is None or logged.rewards is None:
             return replace(dreamed, features=features)
-        rewards = dreamed.rewards + share * (logged.rewards - told.rewards)
+        rewards = dreamed.rewards + share * (logged.rewards - on_log.rewards)
         return replace(dreamed, features=features, rewards=rewards)
 
     def _disturbed(self, plans: Floats, share: float, rng: np.random.Generator) -> Floats:
@@ -186,13 +214,13 @@ class Dreamer:
         agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
         return agreed
 
-    def _goes_on(self, batch: Batch) -> Ints:
+    def _max_frames(self, batch: Batch) -> Ints:
         """Frames that a dream may have, [B]: what the log goes on for, less the one for an action.
 
-        Of a short episode, more by the teacher's reach: at least one frame, at most `length`.
+        Of a short episode, more by the teacher's exploration: at least one frame, at most `length`.
         """
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
-        further = np.round(self.teacher.reach * (self.params.length - logged)).astype(np.int64)
+        further = np.round(self.teacher.exploration * (self.params.length - logged)).astype(np.int64)
         frames: Ints = np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
         return frames
 

@@ -1,122 +1,163 @@
-"""The teacher's members: world models that differ in seed, in order of windows and in the episodes left out of each."""
+"""The teacher's models: members, which differ in seed, in order of windows and in the episodes left out of each, and
+beside each member a network of one-step changes.
 
-from collections.abc import Sequence
+They are independent of each other, and are fitted side by side on the cores that are there. Each has checkpoints of its
+own; one that is finished keeps its last one until all are.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Never
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.windows import Packed, Windows, windows
-from worldmodel.checkpoints.checkpoint import Checkpoints, State, listening
+from worldmodel.checkpoints.checkpoint import Checkpoints, State, Stopped, in_part
 from worldmodel.core.params import Teacher as TeacherParams
 from worldmodel.core.typing import Ints
+from worldmodel.dreams.transition import RATE, TRANSITIONS, TransitionNetwork, new_network
 from worldmodel.model.initialization import new_model
-from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
+from worldmodel.model.optimization import learning_rate, new_optimizer, optimizer_step, should_evaluate, train_step
 from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
 from worldmodel.model.shape import Shape
-from worldmodel.model.snapshot import named, part, restore, snapshot
+from worldmodel.model.snapshot import restore, snapshot
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import WorldModel
 
-SELECTIONS = 10  # how often a member is compared on the episodes that it does not train on
+SELECTIONS = 10  # how often a model is compared on the episodes that it does not train on
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one member, and the network beside it, train on and are selected on: numbers of episodes."""
+
+    number: int
+    trained: Ints
+    held_out: Ints  # none where there are fewer episodes than members
 
 
 @dataclass(frozen=True)
 class Member:
     model: WorldModel
-    known: float  # error on windows that it was trained on
-    unseen: float  # error on those left out, infinite where there are none
+    train_error: float  # on windows that it was trained on
+    holdout_error: float  # on those left out, infinite where there are none
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """What is the same for all members."""
+class EnsembleTrainer:
+    """What is the same for all models."""
 
     packed: Packed
     shape: Shape
     params: TeacherParams
     seed: int
     device: torch.device
-    kept: Checkpoints | None
+    checkpoints: Checkpoints | None
 
-    def members(self, folds: Sequence[tuple[Ints, Ints]]) -> list[Member]:
-        """One for each (trained on, selected on), in turn. Goes on from the latest of the kept checkpoints."""
-        begun = self.kept.latest() if self.kept else None
-        ready = self._ready(begun) if begun else []
-        steps, taken = self.params.steps, begun.numbers["step"] if begun else 0
-        bar: tqdm[Never] = tqdm(
-            total=len(folds) * steps, initial=len(ready) * steps + taken, desc="teacher", unit="step", mininterval=1.0
-        )
-        with listening(self.kept), bar as progress:
-            for fold in folds[len(ready) :]:
-                ready.append(self._fit(*fold, ready, begun, progress))
-                begun = None
-        return ready
-
-    def _fit(
-        self, trained: Ints, held_out: Ints, ready: list[Member], begun: State | None, progress: "tqdm[Never]"
-    ) -> Member:
-        number, steps = len(ready), self.params.steps
-        draws, weights, silenced = np.random.SeedSequence((self.seed, number)).generate_state(3)
-        observed, unseen = self.windows_of(trained), subsample(self.windows_of(held_out))
-        model = new_model(self.shape, self.packed, trained, int(weights), self.device, self.params.dropout, unseen)
-        optimizer = new_optimizer(model)
+    def fit_member(self, fold: Fold) -> Member | None:
+        """None where a signal asked to stop meanwhile; the checkpoint then has what was done."""
+        draws, weights, dropout_seed = np.random.SeedSequence((self.seed, fold.number)).generate_state(3)
+        observed, unseen = self.windows_of(fold.trained), subsample(self.windows_of(fold.held_out))
+        model = new_model(self.shape, self.packed, fold.trained, int(weights), self.device, self.params.dropout, unseen)
         mixture = Mixture(
             observed,
-            self.windows_of(trained[:0]),
+            self.windows_of(fold.trained[:0]),
             self.params.batch_size,
-            np.zeros(steps),
+            np.zeros(self.params.steps),
             int(draws),
             confidence=False,
         )
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(int(silenced))  # of dropout
-            if begun:
-                best = restore(model, optimizer, begun)
-                self._set_random(begun.tensors)
-            else:
-                best = BestWeights.at(model, unseen, 0, self.device)
-            for t in range(begun.numbers["step"] if begun else 0, steps):
-                batch = to_device(mixture.batch(t), self.device)
-                train_step(model, optimizer, batch, learning_rate(t, steps, self.params.lr))
-                if should_evaluate(t, steps, SELECTIONS):
-                    best = best.or_better(BestWeights.at(model, unseen, t + 1, self.device))
-                if self.kept and self.kept.due(number * steps + t + 1):
-                    self.kept.save(number * steps + t + 1, self._state(ready, t + 1, model, optimizer, best))
-                progress.update()
-        model.load_state_dict(best.weights)
-        missed = choose_damping(model, unseen, self.device)
-        known = mean_error(model, subsample(observed), self.device)
-        return Member(model.eval(), known, missed)
+
+        def step(t: int, optimizer: Optimizer) -> None:
+            batch = to_device(mixture.batch(t), self.device)
+            train_step(model, optimizer, batch, learning_rate(t, self.params.steps, self.params.lr))
+
+        if not self._fit(f"member-{fold.number}", model, step, self.params.steps, unseen, int(dropout_seed)):
+            return None
+        holdout_error = choose_damping(model, unseen, self.device)
+        train_error = mean_error(model, subsample(observed), self.device)
+        return Member(model.eval(), train_error, holdout_error)
+
+    def fit_network(self, fold: Fold, member: WorldModel) -> TransitionNetwork | None:
+        """As wide as the member, and damped as it is; None as above."""
+        steps = self.params.transition_steps
+        seeds = np.random.SeedSequence((self.seed, fold.number, 1))  # 1: other numbers than the member's
+        draws, weights = seeds.generate_state(2)
+        network = new_network(self.packed, fold.trained, member, int(weights)).to(self.device)
+        every, none = (windows(self.packed, episodes, 1, 1) for episodes in (fold.trained, fold.trained[:0]))
+        mixture = Mixture(every, none, TRANSITIONS, np.zeros(steps), int(draws), confidence=False)
+
+        def step(t: int, optimizer: Optimizer) -> None:
+            batch = to_device(mixture.batch(t), self.device)
+            optimizer_step(network, optimizer, network.loss(batch), learning_rate(t, steps, RATE))
+
+        unseen = subsample(self.windows_of(fold.held_out))
+        finished = self._fit(f"network-{fold.number}", network, step, steps, unseen, int(draws))
+        return network.eval() if finished else None
 
     def windows_of(self, episodes: Ints) -> Windows:
         return windows(self.packed, episodes, self.shape.history, self.shape.horizon)
 
-    def _state(
-        self, ready: Sequence[Member], step: int, model: WorldModel, optimizer: Optimizer, best: BestWeights
-    ) -> State:
+    def _fit(
+        self,
+        name: str,
+        model: nn.Module,
+        step: Callable[[int, Optimizer], None],
+        steps: int,
+        unseen: Windows,
+        random_seed: int,
+    ) -> bool:
+        """Take all steps and leave the weights that do best on unseen windows; False where a signal asked to stop.
+
+        Goes on from the latest checkpoint, to the same bits. Leaves the random numbers of others alone.
+        """
+        optimizer = new_optimizer(model)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with in_part(self.checkpoints.part(name) if self.checkpoints else None) as checkpoints:
+            if checkpoints and checkpoints.stopping:
+                return False
+            with torch.random.fork_rng(devices=devices), suppress(Stopped):
+                best = self._train(model, optimizer, step, steps, unseen, random_seed, checkpoints)
+                model.load_state_dict(best.weights)
+                return True
+        return False
+
+    def _train(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        step: Callable[[int, Optimizer], None],
+        steps: int,
+        unseen: Windows,
+        random_seed: int,
+        checkpoints: Checkpoints | None,
+    ) -> BestWeights:
+        """Raises Stopped where a signal asked to."""
+        begun = checkpoints.latest() if checkpoints else None
+        if begun:
+            best = restore(model, optimizer, begun)
+            self._set_random(begun.tensors)
+        else:
+            torch.manual_seed(random_seed)
+            best = BestWeights.at(model, unseen, 0, self.device)
+        for t in range(begun.numbers["step"] if begun else 0, steps):
+            step(t, optimizer)
+            if should_evaluate(t, steps, SELECTIONS):
+                best = best.or_better(BestWeights.at(model, unseen, t + 1, self.device))
+            if checkpoints and (checkpoints.due(t + 1) or t + 1 == steps):
+                checkpoints.save(t + 1, self._state(t + 1, model, optimizer, best))
+        return best
+
+    def _state(self, step: int, model: nn.Module, optimizer: Optimizer, best: BestWeights) -> State:
         numbers, tensors = snapshot(model, optimizer, best)
-        for number, member in enumerate(ready):
-            tensors |= named(f"ready.{number}", member.model.state_dict())
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random on the device"] = torch.cuda.get_rng_state(self.device)
-        errors = [(member.known, member.unseen) for member in ready]
-        return State(numbers | {"step": step, "errors": errors}, tensors)
-
-    def _ready(self, begun: State) -> list[Member]:
-        found = []
-        for number, errors in enumerate(begun.numbers["errors"]):
-            with torch.random.fork_rng(devices=[]):
-                model = WorldModel(self.shape, self.params.dropout)
-            model.load_state_dict(part(f"ready.{number}", begun.tensors))
-            found.append(Member(model.to(self.device).eval(), *errors))
-        return found
+        return State(numbers | {"step": step}, tensors)
 
     def _set_random(self, tensors: dict[str, Tensor]) -> None:
         torch.set_rng_state(tensors["random"])

@@ -10,11 +10,11 @@ import numpy as np
 
 from worldmodel.core.params import Dreams
 from worldmodel.dreams.simulating import start_identity
-from worldmodel.dreams.starts import Starts
+from worldmodel.dreams.starts import StartSampler
 from worldmodel.episodes.schema import Episode
 
 
-def repeat_dreams(train: Sequence[Episode], starts: Starts, dreams: Dreams) -> list[Episode]:
+def repeat_dreams(train: Sequence[Episode], starts: StartSampler, dreams: Dreams) -> list[Episode]:
     """dreams.episodes windows from the starts that the teacher would draw: history and up to dreams.length frames.
 
     Raises ValueError where no episode is longer than the history.
@@ -32,14 +32,14 @@ def repeat_dreams(train: Sequence[Episode], starts: Starts, dreams: Dreams) -> l
     ]
 
 
-def _drawn(starts: Starts, seed: int) -> Iterator[tuple[int, int, bool]]:
+def _drawn(starts: StartSampler, seed: int) -> Iterator[tuple[int, int, bool]]:
     for number in count():
         drawn = starts.draw(number, np.random.default_rng([seed, number]))
         yield from zip(*(each.tolist() for each in drawn), strict=True)
 
 
 def _repeated(
-    train: Sequence[Episode], starts: Starts, chosen: int, most: int, directed: bool, number: int, seed: int
+    train: Sequence[Episode], starts: StartSampler, chosen: int, most: int, directed: bool, number: int, seed: int
 ) -> Episode:
     episode, begin = starts.begin(chosen)
     source, frames = train[episode], slice(begin, begin + starts.windows.history + most)

@@ -7,7 +7,7 @@ start and generator must give the same trajectory, whatever was dreamed before.
 
 import importlib
 import os
-import sys
+import site
 import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
@@ -49,8 +49,7 @@ def simulate_dreams(train: Sequence[Episode], action_space: ActionSpace, dreams:
 def load(name: str) -> Simulator:
     """The function that module:function names. Raises ValueError where there is none."""
     module, function = name.split(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    site.addsitedir(str(Path.cwd()))
     who = f"dreams.simulator {name}"
     problem = f"{who}: cannot import {module} from {Path.cwd()} or what is installed"
     imported = _guarded(problem, lambda: importlib.import_module(module))

@@ -31,7 +31,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Starts:
+class StartSampler:
     """The windows reach `length` frames and one more, though most episodes end sooner after the last of them."""
 
     windows: Windows
@@ -66,7 +66,7 @@ class Starts:
     def _even(self, number: int) -> tuple[Ints, Ints]:
         """Which windows, and how many frames each begins later than it would, for want of an episode."""
         with_lead = self._ends + self._lead * np.arange(1, len(self._ends) + 1)
-        drawn = evenly((self.seed, STARTS), int(with_lead[-1]), number * CHUNK, (number + 1) * CHUNK)
+        drawn = golden_ratio_sequence((self.seed, STARTS), int(with_lead[-1]), number * CHUNK, (number + 1) * CHUNK)
         episode = np.searchsorted(with_lead, drawn, "right")
         chosen = drawn - self._lead * (episode + 1)
         first = np.concatenate([[0], self._ends])[episode]
@@ -89,7 +89,7 @@ class Starts:
         return rarest(self.windows, self.windows)
 
 
-def evenly(seed: tuple[int, ...], count: int, begin: int, end: int) -> Ints:
+def golden_ratio_sequence(seed: tuple[int, ...], count: int, begin: int, end: int) -> Ints:
     """Draws number begin..end-1 of `count` things in a row: however many are drawn, each stretch has its share.
 
     From a random first one on, by steps of the golden ratio of the row, round and round (a Kronecker sequence).

@@ -6,25 +6,18 @@ not normalized, which would cost three times the error on Pendulum (docs/results
 coordinates of linear_starts), A actions, B batch, H history, K horizon, F features.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Never
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.scaler import MIN_SPREAD
-from worldmodel.arrays.windows import Packed, windows
+from worldmodel.arrays.windows import Packed
 from worldmodel.core.typing import Ints
-from worldmodel.dreams.members import SELECTIONS
 from worldmodel.model.linear_start import LinearStart, linear_starts
 from worldmodel.model.losses import squared_error
-from worldmodel.model.optimization import learning_rate, new_optimizer, optimizer_step, should_evaluate
-from worldmodel.model.selection import BestWeights, subsample
-from worldmodel.model.tensors import Tensors, to_device
+from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel, damp
 
 TRANSITIONS = 256  # in a batch
@@ -87,52 +80,8 @@ class TransitionNetwork(nn.Module):
         return squared_error(motion[:, None], changed[:, None], batch.weight[:, :1])
 
 
-def fit_networks(
-    packed: Packed,
-    folds: Sequence[tuple[Ints, Ints]],
-    members: Sequence[WorldModel],
-    steps: int,
-    seed: int,
-    device: torch.device,
-) -> list[TransitionNetwork]:
-    """One beside each member: trained and selected on the same episodes, as wide, and damped as it is."""
-    bar: tqdm[Never] = tqdm(total=len(folds) * steps, desc="transitions", unit="step", mininterval=1.0)
-    with bar as progress:
-        return [
-            _fit(packed, *fold, member, steps, (seed, number), device, progress)
-            for number, (fold, member) in enumerate(zip(folds, members, strict=True))
-        ]
-
-
-def _fit(
-    packed: Packed,
-    trained: Ints,
-    held_out: Ints,
-    member: WorldModel,
-    steps: int,
-    seed: tuple[int, int],
-    device: torch.device,
-    progress: "tqdm[Never]",
-) -> TransitionNetwork:
-    shape = member.shape
-    draws, weights = np.random.SeedSequence((*seed, 1)).generate_state(2)  # 1: other numbers than the member's
-    network = _new_network(packed, trained, member, int(weights)).to(device)
-    unseen = subsample(windows(packed, held_out, shape.history, shape.horizon))
-    every, none = (windows(packed, episodes, 1, 1) for episodes in (trained, trained[:0]))
-    mixture = Mixture(every, none, TRANSITIONS, np.zeros(steps), int(draws), confidence=False)
-    optimizer = new_optimizer(network)
-    best = BestWeights.at(network, unseen, 0, device)
-    for t in range(steps):
-        batch = to_device(mixture.batch(t), device)
-        optimizer_step(network, optimizer, network.loss(batch), learning_rate(t, steps, RATE))
-        if should_evaluate(t, steps, SELECTIONS):
-            best = best.or_better(BestWeights.at(network, unseen, t + 1, device))
-        progress.update()
-    network.load_state_dict(best.weights)
-    return network.eval()
-
-
-def _new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) -> TransitionNetwork:
+def new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) -> TransitionNetwork:
+    """Untrained, as good as ridge on the episodes that it will be trained on; damped as the member is."""
     features, actions = packed.each(packed.features, trained), packed.each(packed.actions, trained)
     [start] = linear_starts(features, actions, member.shape.state_dim)
     with torch.random.fork_rng(devices=[]):

@@ -1,14 +1,13 @@
 """A model in training as numbers and tensors, and back: weights, optimizer, and the best weights so far."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from worldmodel.checkpoints.checkpoint import State
 from worldmodel.model.selection import BestWeights
-from worldmodel.model.world_model import WorldModel
 
 
-def snapshot(model: WorldModel, optimizer: Optimizer, best: BestWeights) -> State:
+def snapshot(model: nn.Module, optimizer: Optimizer, best: BestWeights) -> State:
     """The learning rate is not in it: it is a function of the step."""
     moments = {
         f"{number}.{name}": value
@@ -19,7 +18,7 @@ def snapshot(model: WorldModel, optimizer: Optimizer, best: BestWeights) -> Stat
     return State({"best": {"step": best.step, "error": best.error}}, tensors)
 
 
-def restore(model: WorldModel, optimizer: Optimizer, state: State) -> BestWeights:
+def restore(model: nn.Module, optimizer: Optimizer, state: State) -> BestWeights:
     """Fill model and optimizer with what `snapshot` took of them; returns the best weights."""
     model.load_state_dict(part("model", state.tensors))
     moments: dict[int, dict[str, Tensor]] = {}

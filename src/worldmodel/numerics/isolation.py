@@ -1,7 +1,7 @@
 """A function that computes portably wherever it is called from: a notebook, a program that has loaded NumPy before.
 
-How NumPy and PyTorch compute is chosen when they are loaded. In a process that did not begin with `pin`, or has computed
-otherwise already, the function runs in a process of its own, which does begin so.
+How NumPy and PyTorch compute is chosen when they are loaded. In a process that did not begin with `pin`, or has
+computed otherwise already, the function runs in a process of its own, which does begin so.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,7 @@ def portable(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
             except TooLate:
                 pass  # nothing was done yet
         with ProcessPoolExecutor(max_workers=1, env=AVX2) as pool:
-            return pool.submit(call, *args, **kwargs).result()
+            result: Result = pool.submit(call, *args, **kwargs).result()
+            return result
 
     return call

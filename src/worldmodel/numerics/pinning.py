@@ -1,7 +1,7 @@
-"""Which instructions NumPy and PyTorch compute with. Both choose when they are loaded, by the processor: `pin` goes first.
+"""Which instructions NumPy and PyTorch compute with. Both choose by the processor, when they are loaded: `pin` first.
 
-NumPy's loops and its OpenBLAS then stay with AVX2 on every x86-64 processor that has it, and answer the same bits on all
-of them. How many threads OpenBLAS has changes bits as well: one, until `numerics.setup.configure` says otherwise.
+NumPy's loops and its OpenBLAS then stay with AVX2 on every x86-64 processor that has it, and answer the same bits on
+all of them. How many threads OpenBLAS has changes bits as well: one, until `numerics.setup.configure` says otherwise.
 Processors of another family are left alone: their bits hold for that family.
 """
 

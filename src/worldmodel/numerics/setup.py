@@ -3,7 +3,8 @@
 import os
 import platform
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from worldmodel.numerics.portable import replace_mkl
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2,STRICT"}
 
 SAME_KIND = "processors of the same kind, if anywhere"
+
+
+_configured: list[Compute] = []  # the latest one, of this process
 
 
 class TooLate(ValueError):
@@ -43,7 +47,13 @@ def configure(compute: Compute) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("train.device is cuda, and PyTorch sees no CUDA device here; use train.device: cpu")
+    _configured[:] = [compute]
     return torch.device(compute.device)
+
+
+def configure_as() -> Callable[[], object]:
+    """What makes another process compute as this one does."""
+    return partial(configure, _configured[0]) if _configured else partial(bool)
 
 
 def bits(compute: Compute, device: torch.device) -> dict[str, str]:

@@ -45,7 +45,9 @@ def tracked(project: Path) -> list[Tracked]:
 
     Raises ValueError where there is neither, or where one is not readable.
     """
-    found = {each.run_id: each for each in map(_of_record, sorted((project / "runs").glob(f"*/{run_records.METADATA}")))}
+    found = {
+        each.run_id: each for each in map(_of_record, sorted((project / "runs").glob(f"*/{run_records.METADATA}")))
+    }
     for bundle in sorted((project / "artifacts/worldmodel").glob("*/params.yaml")):
         run_id = bundle.parent.name
         measured = found.setdefault(run_id, Tracked(run_id, "export", dict(_leaves(read_yaml(bundle)))))

@@ -8,8 +8,7 @@ from factories import make_dreams, make_episodes
 from test_teacher import CPU, SHAPE, fitted
 from test_transition import pendulums
 from worldmodel.arrays.windows import windows
-from worldmodel.dreams import auxiliary as opinions
-from worldmodel.dreams import teacher
+from worldmodel.dreams import auxiliary, teacher
 from worldmodel.dreams.gaussian import GaussianProcess
 from worldmodel.dreams.transition import TransitionNetwork
 from worldmodel.model.tensors import Tensors
@@ -27,28 +26,28 @@ def of_pendulums(**fields):
 
 
 @pytest.mark.parametrize("kind", [{"points": 500}, {"transition_steps": 150}])
-def test_an_opinion_counts_for_as_much_as_it_is_worth_on_what_members_left_out(kind):
+def test_an_auxiliary_model_has_the_share_that_it_is_worth_on_what_members_left_out(kind):
     found, batch = of_pendulums(**kind)
-    both, members = (each.rollout(batch) for each in (found, replace(found, beside=())))
-    [group] = found.beside
+    both, members = (each.rollout(batch) for each in (found, replace(found, auxiliary=())))
+    [group] = found.auxiliary
     assert group.share[0] > 0.5  # two steps of training make no member
     assert all(0 <= share <= 1 for share in group.share)
     errors = [np.square(each.features - batch.features).mean() for each in (both, members)]
     assert errors[0] < 0.8 * errors[1]
 
 
-def test_both_kinds_stand_beside_the_members():
+def test_both_kinds_are_pooled_with_the_members():
     found, _ = of_pendulums(**BOTH)
-    process, networks = found.beside
-    assert [type(each) for each in process.opinions] == [GaussianProcess]
-    assert [type(each) for each in networks.opinions] == [TransitionNetwork] * 3
+    process, networks = found.auxiliary
+    assert [type(each) for each in process.models] == [GaussianProcess]
+    assert [type(each) for each in networks.models] == [TransitionNetwork] * 3
 
 
-def test_what_was_said_before_changes_nothing(monkeypatch):
-    known = opinions._candidates
-    monkeypatch.setattr(opinions, "_candidates", lambda *given: known(*given) * 2)
+def test_a_kind_that_is_judged_twice_counts_once(monkeypatch):
+    weigh = auxiliary.weigh
+    monkeypatch.setattr(teacher, "weigh", lambda kinds, *others: weigh([*kinds, *kinds], *others))
     found, batch = of_pendulums(transition_steps=150)
-    once = replace(found, beside=found.beside[:1])
+    once = replace(found, auxiliary=found.auxiliary[:1])
     np.testing.assert_allclose(found.rollout(batch).features, once.rollout(batch).features, atol=1e-4)
 
 
@@ -61,16 +60,16 @@ def test_a_share_is_the_least_squares_one_of_each_frame():
     own[4:, :3], weight[4:] = 100.0, 0.0  # what does not exist counts for nothing
     given = Tensors(*[None] * 3, torch.from_numpy(logged), None, torch.from_numpy(weight), None)
     half = [
-        opinions._Judge(given._replace(**{k: getattr(given, k)[rows] for k in ("features", "weight")}), said[rows])
+        auxiliary._Judge(given._replace(**{k: getattr(given, k)[rows] for k in ("features", "weight")}), said[rows])
         for rows in (slice(0, 3), slice(3, 6))
     ]
-    found = opinions._share(half, [own[:3], own[3:]])
+    found = auxiliary._share(half, [own[:3], own[3:]])
     np.testing.assert_allclose(found[:3], [0.5, 1, 0], atol=1e-5)
     apart, missed = (own - said)[:4, 3].ravel(), (logged - said)[:4, 3].ravel()
     assert found[3] == pytest.approx(np.clip(np.dot(apart, missed) / np.dot(apart, apart), 0, 1), abs=1e-5)
 
 
 @pytest.mark.parametrize(("count", "fields"), [(6, {}), (2, BOTH)])
-def test_nothing_stands_beside_members_where_nothing_is_asked_for_or_left_out(count, fields):
+def test_members_are_alone_where_no_other_kind_is_configured_or_nothing_is_left_out(count, fields):
     found, _ = fitted(make_episodes(count, 9), members=3, **fields)
-    assert found.beside == ()
+    assert found.auxiliary == ()

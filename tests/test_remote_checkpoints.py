@@ -12,7 +12,7 @@ from teams import KEYS
 from test_checkpoint import ALWAYS, equal, saved, state
 from worldmodel.checkpoints import remote as mirror
 from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, held, listening
-from worldmodel.checkpoints.remote import Mirror, mirror_of
+from worldmodel.checkpoints.remote import RemoteCheckpoints, remote_of
 
 BUCKET = "s3://team/worldmodel"
 PRINT = 64 * "a"
@@ -22,7 +22,7 @@ PLACE = f"{BUCKET}/train/{PRINT}"
 def machine(folder):
     """What a machine has: a folder of its own, and the mirror that all share."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Checkpoints(folder, ALWAYS, Mirror(PLACE))
+    return Checkpoints(folder, ALWAYS, RemoteCheckpoints(PLACE))
 
 
 def mirrored(folder, *steps):
@@ -30,7 +30,7 @@ def mirrored(folder, *steps):
     made = machine(folder)
     for step in steps:
         made.save(step, state(step))
-        made.mirror.finish()
+        made.remote.finish()
     return made
 
 
@@ -65,10 +65,10 @@ def test_of_several_machines_at_once_the_last_two_are_kept(server, tmp_path):
     slow = mirrored(tmp_path / "a", 5)
     fast = mirrored(tmp_path / "b", 100, 105)
     slow.save(6, state(6))
-    slow.mirror.finish()
+    slow.remote.finish()
     assert steps(server) == [100, 105]
-    fast.mirror.clear()
-    slow.mirror.clear()
+    fast.remote.clear()
+    slow.remote.clear()
     assert server.objects() == []
 
 
@@ -97,17 +97,17 @@ def test_what_others_have_put_there_is_left_alone(server, tmp_path):
     foreign.parent.mkdir(parents=True)
     foreign.write_text("mine")
     made = mirrored(tmp_path / "a", 5)
-    made.mirror.clear()
+    made.remote.clear()
     assert server.objects() == [foreign]
 
 
 @pytest.mark.usefixtures("client")
 def test_copies_stay_when_the_work_broke_off_and_go_when_it_is_done(server, tmp_path):
-    with suppress(RuntimeError), held(tmp_path / "a", ALWAYS, Mirror(PLACE)) as kept:
+    with suppress(RuntimeError), held(tmp_path / "a", ALWAYS, RemoteCheckpoints(PLACE)) as kept:
         kept.save(1, state(1))
         raise RuntimeError
     assert steps(server) == [1]
-    with held(tmp_path / "b", ALWAYS, Mirror(PLACE)) as kept:
+    with held(tmp_path / "b", ALWAYS, RemoteCheckpoints(PLACE)) as kept:
         assert equal(kept.latest(), state(1))
         kept.save(2, state(2))
     assert steps(server) == []
@@ -115,7 +115,7 @@ def test_copies_stay_when_the_work_broke_off_and_go_when_it_is_done(server, tmp_
 
 @pytest.mark.usefixtures("client")
 def test_an_orphans_copies_stay_for_the_next_one(server, tmp_path, monkeypatch):
-    with held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+    with held(tmp_path, ALWAYS, RemoteCheckpoints(PLACE)) as kept:
         kept.save(1, state(1))
         monkeypatch.setattr(os, "getppid", lambda: 1)
     assert steps(server) == [1]
@@ -124,7 +124,7 @@ def test_an_orphans_copies_stay_for_the_next_one(server, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("client")
 def test_a_signal_sends_the_last_one_before_it_ends_the_process(server, tmp_path):
     def work():
-        with held(tmp_path, EVERY, Mirror(PLACE)) as kept, listening(kept):
+        with held(tmp_path, EVERY, RemoteCheckpoints(PLACE)) as kept, listening(kept):
             signal.raise_signal(signal.SIGTERM)
             kept.save(3, state(3))
 
@@ -139,7 +139,7 @@ def test_a_server_that_goes_away_is_told_once_and_loses_nothing(server, tmp_path
     server.kill()
     for step in (2, 3):
         made.save(step, state(step))
-        made.mirror.finish()
+        made.remote.finish()
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert f"{PLACE}: 000000000002-" in said
@@ -148,7 +148,7 @@ def test_a_server_that_goes_away_is_told_once_and_loses_nothing(server, tmp_path
     assert equal(Checkpoints(tmp_path, ALWAYS).latest(), state(3))
     server.start()
     made.save(4, state(4))
-    made.mirror.finish()
+    made.remote.finish()
     assert f"{PLACE}: sent again, from 000000000004-" in capsys.readouterr().err
     assert steps(server) == [1, 4]
 
@@ -179,7 +179,7 @@ def no_bucket(server, monkeypatch):
 def test_a_place_that_cannot_be_had_stops_a_training_before_it_begins(server, tmp_path, monkeypatch, spoil):
     reason = spoil(server, monkeypatch)
     expected = rf"^{PLACE}: cannot be looked through \(.*{reason}.*\); check address, keys and server, or unset"
-    with pytest.raises(ValueError, match=expected), held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+    with pytest.raises(ValueError, match=expected), held(tmp_path, ALWAYS, RemoteCheckpoints(PLACE)) as kept:
         kept.latest()
 
 
@@ -189,12 +189,12 @@ def test_nobody_waits_for_a_server_that_never_answers(tmp_path, monkeypatch, cap
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
         start = time.monotonic()
-        with held(tmp_path, ALWAYS, Mirror(PLACE)) as kept:
+        with held(tmp_path, ALWAYS, RemoteCheckpoints(PLACE)) as kept:
             for step in range(20):
                 kept.save(step, state(step))
         took = time.monotonic() - start
     monkeypatch.setattr(mirror, "PATIENCE", 60)
-    kept.mirror.finish()  # now refused: it must not speak in the middle of another test
+    kept.remote.finish()  # now refused: it must not speak in the middle of another test
     assert took < 30  # a client of S3 waits for minutes
     assert "cannot be cleared (no answer within 0.2 s)" in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_nobody_waits_for_a_server_that_never_answers(tmp_path, monkeypatch, cap
 def test_without_an_address_there_is_no_mirror(monkeypatch, address):
     if address is not None:
         monkeypatch.setenv(mirror.VARIABLE, address)
-    assert mirror_of("train", PRINT) is None
+    assert remote_of("train", PRINT) is None
 
 
 def test_an_address_has_a_scheme(monkeypatch):
@@ -211,6 +211,6 @@ def test_an_address_has_a_scheme(monkeypatch):
     with pytest.raises(
         ValueError, match=r"WORLDMODEL_CHECKPOINTS: found 'team/worldmodel', expected an address such as s3:"
     ):
-        mirror_of("train", PRINT)
+        remote_of("train", PRINT)
     monkeypatch.setenv(mirror.VARIABLE, f"{BUCKET}/")
-    assert mirror_of("train", PRINT).address == PLACE
+    assert remote_of("train", PRINT).address == PLACE
