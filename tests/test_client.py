@@ -59,19 +59,6 @@ def test_onnx_says_what_torch_says(variant, batch):
         np.testing.assert_allclose(one, other.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_predictions_are_the_trained_models_in_raw_units(project, model):
-    scaler, trained = project.scaler, project.read_trained().model
-    features, past, planned = inputs(model)
-    scaled = [scaler.features.transform(features), scaler.actions.transform(past), scaler.actions.transform(planned)]
-    with torch.no_grad():
-        expected = trained(*(torch.from_numpy(part) for part in scaled))
-    found = model.predict(model.encode(features, past), planned)
-    np.testing.assert_allclose(found.features, scaler.features.inverse(expected.features.numpy()), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.std, expected.log_std.exp().numpy() * scaler.features.scale, rtol=1e-4, atol=1e-6)
-    earned = expected.rewards.numpy() * scaler.rewards.scale[0] + scaler.rewards.center[0]
-    np.testing.assert_allclose(found.reward, earned, rtol=1e-4, atol=1e-4)
-
-
 def test_sizes_are_those_of_the_trained_model(variant):
     model, shape = variant.client(), variant.read_trained().model.shape
     assert (model.history, model.horizon, model.z_dim) == (shape.history, shape.horizon, shape.z_dim)
@@ -105,13 +92,6 @@ def test_plain_lists_will_do(model):
     features, past, planned = inputs(model)
     z = model.encode(features.tolist(), past.tolist())
     assert_close(model.predict(z.tolist(), planned.tolist()), model.predict(z, planned))
-
-
-def test_calls_leave_nothing_behind(variant):
-    model = variant.client()
-    first = model.encode(*inputs(model)[:2])
-    model.encode(*inputs(model, seed=1)[:2])
-    np.testing.assert_array_equal(model.encode(*inputs(model)[:2]), first)
 
 
 @pytest.fixture(scope="module")
@@ -220,5 +200,5 @@ def test_no_bundle_is_an_error(tmp_path, folder):
 
 def test_the_client_needs_no_torch():
     code = "import sys, worldmodel.client; print(sorted({'torch', 'onnx', 'pydantic', 'yaml'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"

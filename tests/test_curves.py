@@ -28,11 +28,6 @@ def test_the_horizon_has_one_row_a_frame_and_predictor(tmp_path):
     ]
 
 
-def test_frames_that_no_episode_reaches_have_no_row(tmp_path):
-    curves.write_horizon(tmp_path / "horizon.csv", scores([[1.0, 2.0, 7.0]], weight=[[1, 1, 0]]))
-    assert {row["frame"] for row in rows(tmp_path / "horizon.csv")} == {"1", "2"}
-
-
 def test_agents_have_one_row_each_worst_first(tmp_path):
     curves.write_agents(tmp_path / "agents.csv", agents(UNEVEN))
     found = rows(tmp_path / "agents.csv")

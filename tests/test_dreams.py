@@ -2,19 +2,17 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
+from commands import stage
 from factories import make_dreams, make_episodes, make_intake, make_normalize, write_logs
 from worldmodel.core import params
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.split import assign
 from worldmodel.stages import dreams
 
-ROOT = Path(__file__).parents[1]
 INTAKE = make_intake()
 SIMULATOR = """
 import numpy as np
@@ -137,21 +135,11 @@ def test_too_many_bad_rows_stop_it_before_anything_is_fitted(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_episodes_that_are_all_too_short_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"a dream needs a train episode of more than train\.history = 3 frames"):
-        run(tmp_path, make_episodes(30, 3))
-
-
-def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys):
-    whole = yaml.safe_load((ROOT / "params.yaml").read_text())
-    whole["dreams"] |= {"episodes": 5, "length": 2}
-    whole["dreams"]["teacher"] |= {"members": 2, "steps": 2, "z_dim": 4, "hidden_dim": 8}
-    whole["train"]["history"] = 2
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
+def test_the_stage_reads_params_and_arguments(tmp_path, capsys):
+    teacher = vars(make_dreams().teacher) | {"members": 2, "steps": 2, "z_dim": 4, "hidden_dim": 8}
+    changes = {"dreams": {"episodes": 5, "length": 2, "teacher": teacher}, "train": {"history": 2}}
     logs = write_logs(tmp_path / "logs", make_episodes(30, 6))
-    arguments = ["--logs", logs, "--out", tmp_path / "out", "--params", tmp_path / "params.yaml"]
-    monkeypatch.setattr("sys.argv", ["dreams.py", *map(str, arguments)])
-    dreams.command.main(standalone_mode=False)
+    assert stage("dreams", tmp_path, changes, logs=logs, out=tmp_path / "out") == 0
     found = read(tmp_path / "out" / "dreams.jsonl")
     assert len(found) == 5
     assert {each.length for each in found} <= {3, 4}

@@ -38,21 +38,6 @@ def test_every_frame_of_the_history_counts_and_so_does_their_order(name):
         assert not torch.allclose(model(history.flip(1)), model(history), atol=1e-5)
 
 
-@every_encoder
-def test_rows_of_a_batch_do_not_see_each_other(name):
-    model, history = encoder(name), frames()
-    alone = torch.cat([model(row[None]) for row in history])
-    torch.testing.assert_close(model(history), alone)
-
-
-@every_encoder
-def test_nothing_is_carried_from_one_call_to_the_next(name):
-    model = encoder(name)
-    first = model(frames())
-    model(frames(seed=1))
-    assert torch.equal(model(frames()), first)
-
-
 def test_the_gru_is_its_textbook_recurrence():
     model, history = encoder("gru"), frames()
     assert isinstance(model, GruEncoder)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from commands import stage
 from projects import Project, export_stage, make_project
 from test_episodes import contents
 from worldmodel.core.fingerprint import fingerprint, sha256
@@ -134,13 +135,10 @@ def test_a_graph_that_fails_leaves_the_old_bundle(project, tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, request, capsys):
-    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
-    whole["train"], whole["export"]["opset"] = vars(project.settings), 19
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
-    arguments = ["--trained", project.trained, "--normalizer", project.normalizer, "--out", tmp_path / "out"]
-    monkeypatch.setattr("sys.argv", ["export.py", *map(str, arguments), "--params", str(tmp_path / "params.yaml")])
-    export.command.main(standalone_mode=False)
+def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
+    changes = {"train": vars(project.settings), "export": {"opset": 19}}
+    paths = {"trained": project.trained, "normalizer": project.normalizer, "out": tmp_path / "out"}
+    assert stage("export", tmp_path, changes, **paths) == 0
     (bundle,) = (tmp_path / "out").iterdir()
     assert (bundle / "encoder.onnx").read_bytes() == b"continuous 19"
     assert f"{bundle}: encoder.onnx" in capsys.readouterr().out

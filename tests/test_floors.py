@@ -3,7 +3,7 @@ import pytest
 
 from factories import make_episodes, make_packed
 from worldmodel.model import baselines as floors
-from worldmodel.model.baselines import fit_linear, persistence
+from worldmodel.model.baselines import fit_linear
 from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.shape import STATE_CLAMP
 
@@ -60,18 +60,6 @@ def test_a_rollout_is_a_plain_loop():
         for t in range(6):
             x = x + ridge.weight @ np.r_[x, plan[row, t]] + ridge.bias
             np.testing.assert_allclose(found[row, t], x, rtol=1e-5, atol=1e-6)
-
-
-def test_a_rollout_without_actions_goes_on_by_itself():
-    halves = [np.float32(0.5) ** np.arange(8, dtype=np.float32)[:, None] * k for k in (1, 2, 4)]
-    ridge = fit_linear(halves, [np.zeros((8, 0), np.float32)] * 3)
-    found = ridge.rollout(np.array([[4.0]], np.float32), np.zeros((1, 3, 0), np.float32))
-    np.testing.assert_allclose(found[0, :, 0], [2, 1, 0.5], rtol=0.05)
-
-
-def test_persistence_holds_the_last_frame():
-    last = np.array([[1, 2], [3, 4]], np.float32)
-    assert persistence(last, 3).tolist() == [[[1, 2]] * 3, [[3, 4]] * 3]
 
 
 def test_episodes_of_one_frame_teach_nothing():

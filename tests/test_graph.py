@@ -94,8 +94,8 @@ def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project
     assert again == (project.bundle / "predictor.onnx").read_bytes()
     code = f"""
 from pathlib import Path
-from worldmodel.bundle import graph
-from worldmodel.learning import trained
+from worldmodel.export import graph
+from worldmodel.model import artifact as trained
 from worldmodel.numerics import setup
 from worldmodel.arrays.scaler import Scaler
 setup.configure(trained.read_compute(Path({str(project.trained)!r})))

@@ -59,12 +59,6 @@ def ratios(model, held_out):
     return ((batch.features - prediction.features).abs() / prediction.log_std.exp()).numpy(), batch.weight.numpy() > 0
 
 
-def test_it_learns_what_ridge_cannot():
-    model, observed, held_out = setup()
-    ridge = mean_error(model, held_out, CPU)
-    assert mean_error(trained(model, observed, 400), held_out, CPU) < ridge / 3
-
-
 def test_the_error_is_a_mean_over_the_frames_that_exist():
     model, _, _ = setup(train=4)
     packed = make_packed([replace(e, **cut(e, 4 + n)) for n, e in enumerate(pendulums(3, 2))])

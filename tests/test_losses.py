@@ -32,12 +32,6 @@ def test_the_mean_is_over_frames_by_their_weight():
     torch.testing.assert_close(weighted_mean(values[..., 0], WEIGHT), (values[..., 0] * WEIGHT).sum() / WEIGHT.sum())
 
 
-def test_squared_error_is_pytorchs_own_where_all_frames_exist():
-    prediction, target = tensor(B, K, F), tensor(B, K, F, seed=1)
-    expected = torch.nn.functional.mse_loss(prediction, target)
-    torch.testing.assert_close(squared_error(prediction, target, torch.ones(B, K)), expected)
-
-
 def test_likelihood_is_the_normal_distributions():
     error, log_std = tensor(B, K, F), tensor(B, K, F, seed=1)
     expected = -Normal(torch.zeros(F), log_std.exp()).log_prob(error).mean()
@@ -109,12 +103,6 @@ def test_the_spread_learns_from_observed_windows_alone_and_its_value_stays():
     assert gradient.flatten(1).any(1).tolist() == [True, False, True]
 
 
-def test_parts_are_for_looking_at():
-    mean = tensor(B, K, F).requires_grad_()
-    _, parts = world_model_loss(Prediction(mean, mean, None), tensor(B, K, F, seed=2), None, WEIGHT)
-    assert not any(part.requires_grad for part in parts.values())
-
-
 def test_the_divergence_is_the_normal_distributions_and_windows_count_by_their_frames():
     mean, log_variance = tensor(B, F), tensor(B, F, seed=1)
     nats = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(-1)
@@ -130,11 +118,6 @@ def test_info_nce_is_the_likelihood_of_the_own_one_among_all():
     expected = -torch.log_softmax(cosines / TEMPERATURE, dim=1).diagonal().mean()
     torch.testing.assert_close(info_nce(predicted, encoded, torch.ones(4)), expected)
     assert info_nce(encoded, encoded, torch.ones(4)) < info_nce(encoded.flip(0), encoded, torch.ones(4))
-
-
-def test_contexts_that_are_all_alike_cost_the_logarithm_of_the_batch():
-    alike = torch.ones(8, 5)
-    torch.testing.assert_close(info_nce(alike, alike, torch.ones(8)), torch.tensor(8.0).log())
 
 
 def test_windows_of_weight_0_are_neither_asked_for_nor_offered():

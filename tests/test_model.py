@@ -113,26 +113,6 @@ def test_its_gradient_is_that_of_stepping(features):
     assert_equal(gradient(model.predict), gradient(lambda z, plan: stepped(model, z, plan)), rtol=1e-4, atol=1e-6)
 
 
-def test_a_short_plan_gives_the_beginning_of_a_long_one():
-    model, (features, past, planned) = random_model(), random_inputs()
-    z = model.encode(features, past)
-    long, short = model.predict(z, planned), model.predict(z, planned[:, :2])
-    assert_equal(short, [part[:, :2] for part in long])
-
-
-def test_z_alone_carries_the_past():
-    model, (features, past, planned) = random_model(), random_inputs()
-    z = model.encode(features, past)
-    assert_equal(model.predict(z, planned), model(features, past, planned))
-    same_z = model.predict(z[:1].expand(6, -1), planned[:1].expand(6, -1, -1))
-    assert_equal([part[:1].expand_as(part) for part in same_z], same_z)
-
-
-def test_z_begins_with_the_last_frame():
-    model, (features, past, _) = random_model(), random_inputs()
-    assert torch.equal(model.encode(features, past)[:, :4], features[:, -1])
-
-
 @every_encoder
 def test_past_actions_reach_z_and_each_stands_at_the_frame_it_led_to(encoder):
     shape = replace(SHAPE, encoder=encoder)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from commands import stage
 from factories import make_normalize, make_scaler, space_of
 from projects import SPLITS, Project, make_project, make_train, observed_and_dreams, splits_of
 from test_episodes import contents
@@ -94,13 +95,10 @@ def test_without_observed_train_episodes_there_are_no_scales(tmp_path):
     assert not (tmp_path / "normalizer.json").exists()
 
 
-def test_the_stage_reads_params_and_arguments(tmp_path, monkeypatch, capsys, request):
+def test_the_stage_reads_params_and_arguments(tmp_path, capsys):
     project = make_project(tmp_path / "a")
     out, scales = tmp_path / "b" / "normalized", tmp_path / "b" / "normalizer.json"
-    arguments = ["--prepared", tmp_path / "a" / "prepared", "--out", out, "--normalizer", scales]
-    arguments += ["--params", request.config.rootpath / "params.yaml"]
-    monkeypatch.setattr("sys.argv", ["normalize.py", *map(str, arguments)])
-    normalize.command.main(standalone_mode=False)
+    assert stage("normalize", tmp_path, {}, prepared=tmp_path / "a/prepared", out=out, normalizer=scales) == 0
     assert Scaler.read(scales).to_json() == project.normalizer.read_text()
     assert contents(out) == contents(project.normalized)
     assert "scales of 4 observed train episodes; packed 11 episodes, 117 frames" in capsys.readouterr().out

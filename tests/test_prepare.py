@@ -1,23 +1,14 @@
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from commands import stage
+from copies import ROOT
 from factories import make_episodes, make_intake, write_logs
 from test_episodes import contents
 from worldmodel.stages.prepare import prepare
 from worldmodel.store.prepared import read_prepared
-
-ROOT = Path(__file__).parents[1]
-PARAMS = ROOT / "params.yaml"
-
-
-def run(*arguments):
-    command = [sys.executable, ROOT / "src" / "prepare.py", *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -73,11 +64,13 @@ def spoil(logs, lines):
     path.write_text("\n".join(rows))
 
 
-def test_a_hole_cuts_an_episode_and_both_halves_share_its_split(tmp_path):
+def test_a_hole_cuts_an_episode_and_both_halves_share_its_split(tmp_path, capsys):
     logs = write_logs(tmp_path / "logs", make_episodes(30, 5))
     spoil(logs, range(3, 150, 5))
     prepared = prepare(logs, None, tmp_path / "out", make_intake(max_rejected_share=0.2))
     assert sum(record.frames for record in prepared) == 120
+    printed = capsys.readouterr().out
+    assert "rejected: 30 of 150 rows\n  30 features[]: expected a finite float32 number\n" in printed
     halves = {}
     for record in prepared:
         halves.setdefault(record.identity, []).append((record.segment, record.frames, record.split))
@@ -102,48 +95,28 @@ def test_left_out_episodes_are_told(tmp_path, logs, capsys):
     assert f"left out by train_episodes: {left_out} episodes" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("scheme", ["", "file://"])
-def test_the_stage_runs_from_any_folder_as_a_file(tmp_path, scheme):
-    logs = f"{scheme}{write_logs(tmp_path / 'logs', make_episodes(60, 3))}"
-    done = run("--logs", logs, "--out", tmp_path / "out", "--params", PARAMS)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "rejected: 0 of 180 rows" in done.stdout
-    assert len(read_prepared(tmp_path / "out")) == 60
+def test_the_stage_reads_params_and_arguments_an_address_too(tmp_path, capsys):
+    logs = write_logs(tmp_path / "logs", make_episodes(60, 3))
+    for given in (logs, f"file://{logs}"):
+        assert stage("prepare", tmp_path, {}, logs=given, out=tmp_path / "out") == 0
+        said = capsys.readouterr()
+        assert "rejected: 0 of 180 rows" in said.out
+        assert said.err == ""
+        assert len(read_prepared(tmp_path / "out")) == 60
 
 
-def test_bad_input_ends_in_one_message_without_a_traceback(tmp_path):
+def test_bad_input_ends_in_one_message(tmp_path, capsys):
     (tmp_path / "log.jsonl").write_text(json.dumps({"agent_id": "a", "timestamp": 0, "features": ["x"]}) + "\n")
-    done = run("--logs", tmp_path, "--out", tmp_path / "out", "--params", PARAMS)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 of 1 rows are bad")
-    assert 'log.jsonl:1: features[0]: found "x", expected a finite float32 number' in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("missing", ["--logs", "--params"])
-def test_a_missing_path_ends_in_one_message(tmp_path, missing):
-    given = {"--logs": ROOT / "tests", "--out": tmp_path, "--params": PARAMS, missing: tmp_path / "gone"}
-    done = run(*[part for pair in given.items() for part in pair])
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path / 'gone'}: no such")
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("episodes", "message"),
-    [
-        (make_episodes(5, 4, source="dream"), "no observed episode is train, which should get a share of 0.6"),
-        (make_episodes(1, 40), r"no observed episode is \w+, which should get a share of 0\.[26] \(found train \d"),
-        (make_episodes(9, 4, split="train"), "no observed episode is val, which should get a share of 0.2 "),
-        (make_episodes(9, 4, split="test"), "no observed episode is train, which should get a share of 0.6"),
-    ],
-    ids=["only dreams", "one episode", "nothing held out", "nothing to train on"],
-)
-def test_logs_that_cannot_be_split_stop_with_advice(tmp_path, episodes, message):
-    with pytest.raises(
-        ValueError, match=message + r".*; add logs, (set prepare\.seed to \d+ .*, )?change prepare\.val_share or"
-    ):
-        prepare(write_logs(tmp_path / "logs", episodes), None, tmp_path / "out", make_intake())
+    assert stage("prepare", tmp_path, {}, logs=tmp_path, out=tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: 1 of 1 rows are bad")
+    assert 'log.jsonl:1: features[0]: found "x", expected a finite float32 number' in said
+    for missing in ("logs", "params"):
+        paths = {"logs": ROOT / "tests", "out": tmp_path, missing: tmp_path / "gone"}
+        assert stage("prepare", tmp_path, {}, **paths) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {tmp_path / 'gone'}: no such")
+        assert said.count("\n") == 1
 
 
 def test_a_hundred_thousand_short_episodes_are_a_few_files(tmp_path, capsys):
@@ -160,10 +133,3 @@ def test_a_hundred_thousand_short_episodes_are_a_few_files(tmp_path, capsys):
     for record in tuple(prepared)[::9999]:
         assert prepared.load(record).features.tolist() == [[float(record.name)]] * 2
     assert "rejected: 0 of 200000 rows" in capsys.readouterr().out
-
-
-def test_what_was_rejected_is_counted_by_reason(tmp_path, logs, capsys):
-    spoil(logs, [3, 8])
-    prepare(logs, None, tmp_path / "out", make_intake(max_rejected_share=0.2))
-    printed = capsys.readouterr().out
-    assert "rejected: 2 of 120 rows\n  2 features[]: expected a finite float32 number\n" in printed

@@ -98,11 +98,6 @@ def test_a_feature_that_counts_as_constant_has_no_say():
     np.testing.assert_allclose(rarity.rarity(flagged, flagged), rarity.rarity(plain, plain), rtol=1e-5)
 
 
-def test_without_train_windows_everything_is_equally_rare():
-    every = cloud()
-    assert np.isinf(rarity.rarity(every.at(np.arange(0)), every)).all()
-
-
 @pytest.mark.parametrize("count", [2, 3, 9, 12])
 def test_few_episodes_are_enough_to_rank_windows(count):
     every = windows(make_packed(make_episodes(count, 8)), np.arange(count), HISTORY, HORIZON)
@@ -121,9 +116,3 @@ def test_chunks_and_a_sampled_reference_change_little_or_nothing(monkeypatch):
     sampled = rarity.rarity(every, every)
     np.testing.assert_array_equal(sampled, rarity.rarity(every, every))
     assert np.corrcoef(sampled, whole)[0, 1] > 0.9
-
-
-def test_a_tenth_is_the_rarest_and_one_at_least():
-    every = cloud((3, 3))
-    assert len(rarity.rarest(every, every)) == 6
-    assert len(rarity.rarest(every, every.every(61))) == 1

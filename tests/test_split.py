@@ -112,13 +112,6 @@ def test_dreams_are_train_and_are_not_counted():
     assert found[:40].count("train") == 3
 
 
-def test_a_dream_may_start_from_a_train_episode():
-    observed = make_episodes(40, 1)
-    start = next(e for e, split in zip(observed, assign(observed, make_intake()), strict=True) if split == "train")
-    dream = dream_from(agent_id=start.agent_id, episode=start.name)
-    assert assign([*observed, dream], make_intake())[-1] == "train"
-
-
 @pytest.mark.parametrize("held", ["val", "test"])
 def test_a_dream_that_starts_from_a_held_out_episode_is_refused(held):
     observed = make_episodes(40, 1)
@@ -169,8 +162,3 @@ def test_one_agent_is_no_reason_to_split_by_agent():
 
 def test_a_split_with_no_share_may_be_empty():
     assert set(assign(make_episodes(4, 1), make_intake(val_share=0, test_share=0))) == {"train"}
-
-
-def test_dreams_alone_are_no_data_set():
-    with pytest.raises(ValueError, match="no observed episode is train"):
-        assign(make_episodes(4, 3, source="dream"), make_intake())

@@ -1,11 +1,14 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
+from commands import stage
+from copies import ROOT
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
 from worldmodel.arrays.windows import windows
@@ -13,7 +16,6 @@ from worldmodel.dreams import rarity
 from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation.scoring import raw_inputs
 from worldmodel.model.baselines import fit_linear
-from worldmodel.stages import validate
 
 KEYS = {
     "baseline.linear.mse",
@@ -61,26 +63,19 @@ def beside(project, folder, episodes=None, splits=None):
     return found
 
 
-def test_metrics_have_the_keys_that_others_build_on(variant):
-    assert set(read(variant.metrics)) == KEYS
-
-
-def test_metrics_are_finite_and_have_six_digits(variant):
-    for value in read(variant.metrics).values():
-        assert np.isfinite(value)
-        assert float(f"{value:.6g}") == value
-
-
-def test_no_metric_has_the_name_of_a_param(variant, request):
-    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
-    assert not set(read(variant.metrics)) & {name for name, _ in flat(whole)}
-
-
-def test_a_bundle_is_equivalent_and_its_share_of_dreams_is_known(variant):
-    found = read(variant.metrics)
-    assert found["onnx.equivalent"] == 1
+def test_metrics_have_the_keys_that_others_build_on_and_finite_values_of_six_digits(variant):
+    found, whole = read(variant.metrics), yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert set(found) == KEYS
+    assert not KEYS & {name for name, _ in flat(whole)}
+    assert all(np.isfinite(value) and float(f"{value:.6g}") == value for value in found.values())
+    assert (found["onnx.equivalent"], found["dreams.share"]) == (1, 0.5)
     assert found["onnx.max_abs_diff"] < 1e-5
-    assert found["dreams.share"] == 0.5
+    for name in ("linear", "persistence"):
+        expected = 1 - found["mse.mean"] / found[f"baseline.{name}.mse"]
+        assert found[f"skill.vs_{name}"] == pytest.approx(expected, abs=1e-5)
+    timing = json.loads(variant.clock.read_text())
+    assert set(timing) == {"train", "inference"}
+    assert timing["inference"]["of"] == variant.bundle.name
 
 
 def test_the_error_is_that_of_every_test_window_predicted_one_by_one(project):
@@ -108,13 +103,6 @@ def test_the_floors_are_hold_last_and_the_ridge_of_the_observed_train_episodes(p
         assert read(project.metrics)[f"baseline.{name}.mse"] == pytest.approx(error, rel=1e-5)
 
 
-def test_skill_is_error_against_the_floors(variant):
-    found = read(variant.metrics)
-    for name in ("linear", "persistence"):
-        expected = 1 - found["mse.mean"] / found[f"baseline.{name}.mse"]
-        assert found[f"skill.vs_{name}"] == pytest.approx(expected, abs=1e-5)
-
-
 def test_the_same_inputs_give_the_same_bytes(project, tmp_path):
     again = beside(project, tmp_path)
     again.validate()
@@ -128,7 +116,7 @@ def test_only_test_episodes_are_scored(project, tmp_path):
     episodes = observed_and_dreams()
     doubled = [*episodes, *observed_and_dreams(seed=1)[-3:]]  # more dreams change nothing that is measured of the model
     names = [f"dream-{n}" if e.source == "dream" else e.name for n, e in enumerate(doubled)]
-    changed = beside(project, tmp_path, [replace_name(e, name) for e, name in zip(doubled, names, strict=True)])
+    changed = beside(project, tmp_path, [replace(e, name=name) for e, name in zip(doubled, names, strict=True)])
     changed.validate()
     found, before = read(changed.metrics), read(project.metrics)
     assert found.pop("dreams.realism") != before.pop("dreams.realism")
@@ -160,19 +148,12 @@ def test_without_dreams_there_is_no_realism_and_an_empty_plot(project, tmp_path,
     found = beside(project, tmp_path, [each for each in observed_and_dreams() if each.source == "observed"])
     found.validate()
     assert set(read(found.metrics)) == KEYS - {"dreams.realism"}
-    with (found.plots / "realism.csv").open(newline="") as file:
-        assert {row["windows"] for row in csv.DictReader(file)} == {"0"}
+    assert {row["windows"] for row in read_rows(found.plots / "realism.csv")} == {"0"}
     assert "tells dreams from reality" not in capsys.readouterr().out
 
 
-def replace_name(episode, name):
-    return type(episode)(**{**vars(episode), "name": name})
-
-
-def test_an_agent_counts_as_much_as_its_episodes_and_not_their_windows(project, tmp_path):
-    with (project.plots / "agents.csv").open(newline="") as file:
-        agents = list(csv.DictReader(file))
-    found = read(project.metrics)
+def test_an_agent_counts_as_much_as_its_episodes_and_not_their_windows(project):
+    agents, found = read_rows(project.plots / "agents.csv"), read(project.metrics)
     errors = [float(agent["model"]) for agent in agents]
     assert {agent["agent"] for agent in agents} == {"agent-0", "agent-1"}
     assert found["discrepancy.mean"] == pytest.approx(np.mean(errors), rel=1e-4)
@@ -222,8 +203,7 @@ def test_the_plot_of_predictions_is_of_the_worst_agents_worst_episode(variant):
 def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
     short = beside(project, tmp_path)
     short.validate(horizon=1)
-    with (short.plots / "horizon.csv").open(newline="") as file:
-        assert [row["frame"] for row in csv.DictReader(file)] == ["1"] * 3
+    assert [row["frame"] for row in read_rows(short.plots / "horizon.csv")] == ["1"] * 3
     assert set(read(short.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
 
 
@@ -237,8 +217,7 @@ def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(t
     found = beside(project, tmp_path, episodes)
     found.validate()
     assert set(read(found.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
-    with (found.plots / "horizon.csv").open(newline="") as file:
-        assert [row["frame"] for row in csv.DictReader(file)] == ["1", "2"] * 3
+    assert [row["frame"] for row in read_rows(found.plots / "horizon.csv")] == ["1", "2"] * 3
 
 
 def both():
@@ -248,7 +227,7 @@ def both():
 
 def cut(episode, length):
     arrays = ("timestamps", "features", "actions", "rewards")
-    return type(episode)(**{**vars(episode), **{name: getattr(episode, name)[:length] for name in arrays}})
+    return replace(episode, **{name: getattr(episode, name)[:length] for name in arrays})
 
 
 @pytest.mark.parametrize("length", [3, 1])
@@ -297,7 +276,7 @@ def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project,
 
 def test_a_model_without_noise_in_its_data_is_measured_too(tmp_path):
     """Nothing ever changes: every floor is perfect, and every metric still a number."""
-    still = [type(e)(**{**vars(e), "features": np.full_like(e.features, 3)}) for e in observed_and_dreams()]
+    still = [replace(e, features=np.full_like(e.features, 3)) for e in observed_and_dreams()]
     project = make_project(tmp_path, still, steps=2)
     project.train()
     project.export()
@@ -307,27 +286,10 @@ def test_a_model_without_noise_in_its_data_is_measured_too(tmp_path):
     assert found["skill.vs_persistence"] == 0
 
 
-def test_the_clock_is_kept_apart_and_says_of_what(variant):
-    timing = json.loads(variant.clock.read_text())
-    assert set(timing) == {"train", "inference"}
-    assert timing["inference"]["of"] == variant.bundle.name
-
-
-def test_the_stage_reads_params_and_arguments(project, tmp_path, monkeypatch, request, capsys):
-    whole = yaml.safe_load((request.config.rootpath / "params.yaml").read_text())
-    whole["validate"] = vars(make_validate())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole))
-    arguments = {
-        "bundles": project.bundles,
-        "normalized": project.normalized,
-        "out": tmp_path / "metrics.json",
-        "plots": tmp_path / "plots",
-        "timing": tmp_path / "timing.json",
-        "params": tmp_path / "params.yaml",
-    }
-    given = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-    monkeypatch.setattr("sys.argv", ["validate.py", *given])
-    validate.command.main(standalone_mode=False)
+def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
+    paths = {"bundles": project.bundles, "normalized": project.normalized, "plots": tmp_path / "plots"}
+    paths |= {"out": tmp_path / "metrics.json", "timing": tmp_path / "timing.json"}
+    assert stage("validate", tmp_path, {"validate": vars(make_validate())}, **paths) == 0
     assert (tmp_path / "metrics.json").read_bytes() == project.metrics.read_bytes()
     told = capsys.readouterr().out
     assert f"bundle: {project.bundle}" in told
