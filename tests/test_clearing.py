@@ -1,10 +1,9 @@
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 
+from commands import stage
 from test_checkpoint import saved
 from worldmodel.checkpoints import remote as mirror
 from worldmodel.checkpoints.clearing import DAYS, clear_abandoned
@@ -71,19 +70,12 @@ def test_where_there_never_was_a_checkpoint_there_is_nothing_to_do(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("stage", ["train", "dreams"])
-def test_a_stage_that_begins_clears_up_after_those_of_its_name(home, stage, request, monkeypatch):
+def test_a_stage_that_begins_clears_up_after_those_of_its_name(home, tmp_path, monkeypatch, capsys):
     """It stops right after, at an address that is none."""
+    monkeypatch.setenv(mirror.VARIABLE, "team/runs")
     for name in ("train", "dreams"):
         left(home / ".checkpoints" / name / NAMES[0], DAYS + 1)
-    arguments = {
-        "train": ["--normalized=n", "--normalizer=s", "--out=o", "--plots=p", "--timing=t"],
-        "dreams": ["--logs=l", "--out=o"],
-    }
-    monkeypatch.setenv(mirror.VARIABLE, "team/runs")
-    command = [sys.executable, f"src/{stage}.py", *arguments[stage]]
-    done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "error: WORLDMODEL_CHECKPOINTS: found 'team/runs', expected an address" in done.stderr
+    assert stage("dreams", tmp_path, {}, logs=tmp_path, out=tmp_path / "out") == 1
+    assert "error: WORLDMODEL_CHECKPOINTS: found 'team/runs', expected an address" in capsys.readouterr().err
     (untouched,) = home.glob(f".checkpoints/*/{NAMES[0]}")
-    assert untouched.parent.name != stage
+    assert untouched.parent.name == "train"

@@ -198,9 +198,8 @@ def test_env_kwargs_reach_the_environment(collect):
     assert light[1]["features"] != heavy[1]["features"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
+def test_a_request_that_cannot_be_met_is_refused_in_one_line_and_writes_nothing(capsys, tmp_path):
+    for asked, message in [
         ("Nowhere-v0 --episodes 1", "cannot make Nowhere-v0: Environment `Nowhere` doesn't exist."),
         ("CartPole-v99 --episodes 1", "cannot make CartPole-v99: Environment version `v99` for environment"),
         ("CartPole-v1 --episodes 0", "--episodes must be at least 1, found 0"),
@@ -208,26 +207,23 @@ def test_env_kwargs_reach_the_environment(collect):
         ("CartPole-v1 --episodes 1 --env-kwargs [1]", "argument --env-kwargs: expected a JSON object, found [1]"),
         ("CartPole-v1 --episodes 1 --env-kwargs {", "argument --env-kwargs: expected a JSON object, found {"),
         ('CartPole-v1 --episodes 1 --env-kwargs {"wings":2}', "cannot make CartPole-v1: CartPoleEnv.__init__() got an"),
-    ],
-)
-def test_a_request_that_cannot_be_met_is_refused_in_one_line_and_writes_nothing(asked, message, capsys, tmp_path):
-    assert refusal(capsys, tmp_path, *asked.split()).startswith(message)
+    ]:
+        assert refusal(capsys, tmp_path, *asked.split()).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("spaces", "message"),
-    [
-        ({"observation_space": Discrete(4)}, "expected observations in a Box of one dimension, found Discrete(4)"),
-        ({"observation_space": Dict(x=ANY_STATE)}, "expected observations in a Box of one dimension, found Dict("),
-        ({"observation_space": Box(0, 1, (8, 8))}, "expected observations in a Box of one dimension, found Box("),
-        ({"action_space": MultiBinary(2)}, "expected Discrete actions or a float Box of one dimension, found MultiB"),
-        ({"action_space": Box(0, 9, (2,), int)}, "expected Discrete actions or a float Box of one dimension, found B"),
-        ({"action_space": Box(0, 1, (2, 2))}, "expected Discrete actions or a float Box of one dimension, found Box("),
-    ],
-)
-def test_a_space_that_a_log_cannot_hold_is_named(spaces, message, adder, capsys, tmp_path):
-    env = adder(**{"action_space": Discrete(2)} | spaces)
-    assert refusal(capsys, tmp_path, env, "--episodes", "1").startswith(f"Adder-v0: {message}")
+def test_a_space_that_a_log_cannot_hold_is_named(adder, capsys, tmp_path):
+    observations, actions = "expected observations in a Box", "expected Discrete actions or a float Box"
+    for spaces, message in [
+        ({"observation_space": Discrete(4)}, f"{observations} of one dimension, found Discrete(4)"),
+        ({"observation_space": Dict(x=ANY_STATE)}, f"{observations} of one dimension, found Dict("),
+        ({"observation_space": Box(0, 1, (8, 8))}, f"{observations} of one dimension, found Box("),
+        ({"action_space": MultiBinary(2)}, f"{actions} of one dimension, found MultiB"),
+        ({"action_space": Box(0, 9, (2,), int)}, f"{actions} of one dimension, found B"),
+        ({"action_space": Box(0, 1, (2, 2))}, f"{actions} of one dimension, found Box("),
+    ]:
+        env = adder(**{"action_space": Discrete(2)} | spaces)
+        assert refusal(capsys, tmp_path, env, "--episodes", "1").startswith(f"Adder-v0: {message}")
+        gymnasium.registry.pop(env)
 
 
 def test_a_number_that_is_not_finite_stops_the_recording_and_leaves_no_file(adder, capsys, tmp_path):

@@ -19,36 +19,8 @@ LINES = [
     named(7, "d", source="dream", confidence=0.5, teacher="t") | {"action": [0, 0], "reward": 0},
 ]
 WHOLE = b"".join(json.dumps(line).encode() + b"\n" for line in LINES * 2)
-TOKENS = [
-    b"NaN",
-    b"-",
-    b"1e999",
-    b"null",
-    b'"',
-    b"{",
-    b"}",
-    b"[",
-    b",",
-    b":",
-    b"\n",
-    b"\r",
-    b"\0",
-    b"\xff",
-    b"\\ud800",
-    b"0",
-]
-TOKENS += [
-    b"\xef\xbb\xbf",
-    b"-0",
-    b"1" * 400,
-    b"true",
-    b'"agent_id":',
-    b'{"episode":',
-    b"\\u0000",
-    b"[" * 40,
-    b" ",
-    b"\t",
-]
+TOKENS = rb'NaN - 1e999 null " { } [ , : \ud800 0 -0 true "agent_id": {"episode": \u0000'.split()
+TOKENS += [b"\n", b"\r", b"\0", b"\xff", b" ", b"\t", b"\xef\xbb\xbf", b"1" * 400, b"[" * 40]
 
 places = st.integers(0, len(WHOLE) - 1)
 changes = st.one_of(

@@ -133,51 +133,34 @@ def test_a_module_that_is_not_there_is_named(tmp_path, monkeypatch):
     assert str(caught.value).endswith("what is installed: ModuleNotFoundError: No module named 'gone_away'")
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library' (at mine.py:5)"),
-        ("def run(:", "SyntaxError: invalid syntax (mine.py, line 5)"),
-        ("raise SystemExit('install it')", "SystemExit: install it (at mine.py:5)"),
-    ],
-)
-def test_a_module_that_cannot_be_imported_says_why_and_where(simulate, body, message):
-    found = refusal(simulate, body)
-    assert found.startswith("dreams.simulator mine:run: cannot import mine from ")
-    assert found.endswith(message)
+NO_FUNCTION = "expected a function of (start, rng)"
+FAULTS = [  # what stands in the module; how the refusal goes on after the simulator's name, and ends
+    ("import no_such_library", ": cannot import mine from ", "No module named 'no_such_library' (at mine.py:5)"),
+    ("def run(:", ": cannot import mine from ", "SyntaxError: invalid syntax (mine.py, line 5)"),
+    ("raise SystemExit('install it')", ": cannot import mine from ", "SystemExit: install it (at mine.py:5)"),
+    ("other = 1", ": found no run in mine, ", NO_FUNCTION),
+    ("run = 3", ": found int, ", NO_FUNCTION),
+    ("def run(start, rng):\n    return {}['x']", ", dream 0: ", "KeyError: 'x' (at mine.py:6)"),
+    ("def run(start, rng):\n    return np.zeros(2) @ np.zeros(3)", ", dream 0: ", "(at mine.py:6)"),
+    (
+        "def run(start, rng):\n    return deeper()\ndef deeper():\n    return 1 / 0",
+        ", dream 0: ",
+        "ZeroDivisionError: division by zero (at mine.py:8)",
+    ),
+    (
+        "import json\ndef run(start, rng):\n    return json.loads('?')",
+        ", dream 0: ",
+        "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (at mine.py:7)",
+    ),
+    ("def run(start):\n    pass", ", dream 0: ", "run() takes 1 positional argument but 2 were given"),
+]
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("other = 1", "found no run in mine, expected a function of (start, rng)"),
-        ("run = 3", "found int, expected a function of (start, rng)"),
-    ],
-)
-def test_what_is_no_function_is_named(simulate, body, message):
-    assert refusal(simulate, body) == f"dreams.simulator mine:run: {message}"
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("def run(start, rng):\n    return {}['x']", "KeyError: 'x' (at mine.py:6)"),
-        ("def run(start, rng):\n    return np.zeros(2) @ np.zeros(3)", "(at mine.py:6)"),
-        (
-            "def run(start, rng):\n    return deeper()\ndef deeper():\n    return 1 / 0",
-            "ZeroDivisionError: division by zero (at mine.py:8)",
-        ),
-        (
-            "import json\ndef run(start, rng):\n    return json.loads('?')",
-            "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (at mine.py:7)",
-        ),
-        ("def run(start):\n    pass", "run() takes 1 positional argument but 2 were given"),
-    ],
-)
-def test_what_the_function_raises_is_shown_with_its_line(simulate, body, message):
-    found = refusal(simulate, body)
-    assert found.startswith("dreams.simulator mine:run, dream 0: ")
-    assert found.endswith(message)
+def test_what_is_wrong_with_a_simulator_is_said_with_its_line(simulate):
+    for body, begin, end in FAULTS:
+        found = refusal(simulate, body)
+        assert found.startswith(f"dreams.simulator mine:run{begin}")
+        assert found.endswith(end)
 
 
 def test_the_number_of_the_dream_that_failed_is_named(simulate):
