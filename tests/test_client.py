@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -181,7 +182,67 @@ def test_two_bundles_are_one_too_many(tmp_path, project):
         shutil.copytree(project.bundle, tmp_path / name)
     with pytest.raises(ValueError, match=r"holds 2 bundles \(aaa, bbb\), name one of them"):
         WorldModel.load(tmp_path)
-    assert WorldModel.load(tmp_path / "bbb").run_id == "bbb"
+    assert WorldModel.load(tmp_path / "bbb").history
+
+
+def test_a_copied_renamed_or_linked_bundle_keeps_its_run_id(tmp_path, project):
+    run_id = project.bundle.name
+    copied = tmp_path / "bundles" / run_id
+    shutil.copytree(project.bundle, copied)
+    (tmp_path / "bundles" / "current").symlink_to(run_id)
+    assert find_bundle(tmp_path / "bundles") == copied
+    renamed = copied.rename(tmp_path / "in-production")
+    (tmp_path / "linked").symlink_to(renamed)
+    assert {WorldModel.load(path).run_id for path in (renamed, tmp_path / "linked")} == {run_id}
+
+
+def without_metadata(path, *names):
+    model = onnx.load(path)
+    kept = {item.key: item.value for item in model.metadata_props if item.key not in names}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, kept)
+    onnx.save(model, path)
+
+
+def test_the_manifest_names_a_bundle_of_the_format_without_run_id_in_its_graphs(tmp_path, project):
+    bundle = shutil.copytree(project.bundle, tmp_path / "old")
+    for name in ("encoder.onnx", "predictor.onnx"):
+        without_metadata(bundle / name, "run_id")
+    assert WorldModel.load(bundle).run_id == project.bundle.name
+    (bundle / "manifest.yaml").unlink()
+    with pytest.raises(ValueError, match=r"old: no run_id in the graphs' metadata or in manifest\.yaml"):
+        WorldModel.load(bundle)
+
+
+def test_graphs_of_two_bundles_are_refused(tmp_path, project, projects):
+    bundle, other = shutil.copytree(project.bundle, tmp_path / "mixed"), projects("gru").bundle
+    shutil.copy(other / "predictor.onnx", bundle)
+    ids = f"encoder.onnx is of bundle {project.bundle.name}, predictor.onnx of bundle {other.name}"
+    with pytest.raises(ValueError, match=ids):
+        WorldModel.load(bundle)
+    without_metadata(bundle / "encoder.onnx", "run_id")
+    with pytest.raises(ValueError, match=f"encoder.onnx is of bundle unknown, predictor.onnx of bundle {other.name}"):
+        WorldModel.load(bundle)
+
+
+def test_a_graph_that_is_none_of_ours_is_refused(tmp_path, project):
+    bundle = shutil.copytree(project.bundle, tmp_path / "damaged")
+    encoder, whole = bundle / "encoder.onnx", (bundle / "encoder.onnx").read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"garbage" * 100):
+        encoder.write_bytes(content)
+        with pytest.raises(ValueError, match=r"encoder\.onnx: (no readable ONNX graph|inputs are)"):
+            WorldModel.load(bundle)
+    encoder.write_bytes((bundle / "predictor.onnx").read_bytes())
+    with pytest.raises(ValueError, match=r"encoder\.onnx: inputs are z, actions .*, expected `features`"):
+        WorldModel.load(bundle)
+    encoder.write_bytes(whole)
+    without_metadata(encoder, "action_kind")
+    with pytest.raises(ValueError, match=r"metadata run_id, expected `features` and `action_kind`"):
+        WorldModel.load(bundle)
+    (bundle / "predictor.onnx").unlink()
+    encoder.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"predictor\.onnx: no readable ONNX graph"):
+        WorldModel.load(bundle)
 
 
 def test_no_bundle_is_an_error(tmp_path):

@@ -18,7 +18,9 @@ FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "param
 def quick(monkeypatch):
     """Graphs that cost no time, where the claim is about all else."""
     for name in ("encoder_graph", "predictor_graph"):
-        monkeypatch.setattr(export, name, lambda model, scaler, kind, opset: f"{kind} {opset}".encode())
+        monkeypatch.setattr(
+            export, name, lambda model, scaler, metadata, opset: f"{metadata['action_kind']} {opset}".encode()
+        )
 
 
 def run(project, out, settings=None):

@@ -41,12 +41,17 @@ def test_inputs_and_outputs_are_as_promised(variant):
     assert shapes(predictor.graph.output) == {"features": ["batch", k, f], "std": ["batch", k, f], **reward}
 
 
-def test_the_opset_and_the_kind_of_action_are_written_down(variant):
-    for found in graphs(variant).values():
-        assert {opset.domain: opset.version for opset in found.opset_import}[""] == 20
-        assert {item.key: item.value for item in found.metadata_props} == {
-            "action_kind": variant.read_trained().manifest["action_kind"]
+def test_the_opset_the_run_id_and_the_kind_of_action_are_written_down(variant):
+    for model in graphs(variant).values():
+        assert {opset.domain: opset.version for opset in model.opset_import}[""] == 20
+        assert metadata_of(model) == {
+            "run_id": variant.bundle.name,
+            "action_kind": variant.read_trained().manifest["action_kind"],
         }
+
+
+def metadata_of(model):
+    return {item.key: item.value for item in model.metadata_props}
 
 
 def test_nothing_of_the_machine_is_inside(variant):
@@ -90,18 +95,19 @@ def test_without_actions_raw_modules_take_none():
 
 def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project, tmp_path):
     model, scaler = project.read_trained().model, project.scaler
-    again = graph.predictor_graph(model, scaler, "continuous", 20)
+    metadata = metadata_of(graphs(project)["predictor"])
+    again = graph.predictor_graph(model, scaler, metadata, 20)
     assert again == (project.bundle / "predictor.onnx").read_bytes()
     code = f"""
 from pathlib import Path
 from worldmodel.export import graph
-from worldmodel.model import artifact as trained
+from worldmodel.model import artifact
 from worldmodel.numerics import setup
 from worldmodel.arrays.scaler import Scaler
-setup.configure(trained.read_compute(Path({str(project.trained)!r})))
-model = trained.read_trained(Path({str(project.trained)!r})).model
+setup.configure(artifact.read_compute(Path({str(project.trained)!r})))
+model = artifact.read_trained(Path({str(project.trained)!r})).model
 scaler = Scaler.read(Path({str(project.normalizer)!r}))
-Path("encoder.onnx").write_bytes(graph.encoder_graph(model, scaler, "continuous", 20))
+Path("encoder.onnx").write_bytes(graph.encoder_graph(model, scaler, {metadata!r}, 20))
 """
     subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=True

@@ -6,7 +6,7 @@ import pytest
 
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
-from worldmodel.dreams.realism import _folds, _pairs, auc, realism, told
+from worldmodel.dreams.realism import _folds, _pairs, auc, describe, realism
 
 HISTORY, HORIZON = 3, 6
 LENGTH = HISTORY + HORIZON
@@ -212,5 +212,5 @@ def test_auc_is_the_chance_to_be_higher():
 
 def test_what_is_told_has_the_auc_and_each_sign():
     train = logged()
-    text = told(measured(train, dreams(train)))
+    text = describe(measured(train, dreams(train)))
     assert re.search(r"AUC 0\.50 .*states 0\.50, changes 0\.50, response 0\.50", text)

@@ -48,7 +48,7 @@ def realism(packed: Packed, history: int, horizon: int) -> Realism | None:
     return Realism(auc, by_sign, scores[: len(real)], scores[len(real) :])
 
 
-def told(found: Realism) -> str:
+def describe(found: Realism) -> str:
     """One line for a user, before any time is spent on training."""
     alone = ", ".join(f"{name} {auc:.2f}" for name, auc in found.by_sign.items())
     return f"a classifier tells dreams from reality with AUC {found.auc:.2f} (0.5 = it guesses); by one sign: {alone}"

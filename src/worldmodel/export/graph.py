@@ -2,7 +2,8 @@
 
 encoder    features [batch, H, F], actions [batch, H-1, A]  ->  z [batch, Z]
 predictor  z [batch, Z], actions [batch, K, A]  ->  features [batch, K, F], std [batch, K, F], reward [batch, K]
-Inputs and outputs that the data has not (actions; reward) are absent, and so are the encoder's actions when H = 1.
+Inputs and outputs that the logs do not have (actions; reward) are absent, and so are the encoder's actions when H = 1.
+Both graphs carry the metadata of the bundle: run_id, action_kind.
 """
 
 import logging
@@ -69,24 +70,26 @@ class RawPredictor(nn.Module):
         return features, std, self.rewards.inverse(prediction.rewards)
 
 
-def encoder_graph(model: WorldModel, scaler: Scaler, action_kind: str, opset: int) -> bytes:
+def encoder_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
     shape = model.shape
     inputs = {"features": torch.zeros(2, shape.history, shape.features)}
     if shape.actions and shape.history > 1:
         inputs["actions"] = torch.zeros(2, shape.history - 1, shape.actions)
-    return _graph(RawEncoder(model, scaler), inputs, ["z"], action_kind, opset)
+    return _graph(RawEncoder(model, scaler), inputs, ["z"], metadata, opset)
 
 
-def predictor_graph(model: WorldModel, scaler: Scaler, action_kind: str, opset: int) -> bytes:
+def predictor_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
     shape = model.shape
     inputs = {"z": torch.zeros(2, shape.z_dim)}
     if shape.actions:
         inputs["actions"] = torch.zeros(2, shape.horizon, shape.actions)
     outputs = ["features", "std"] + (["reward"] if shape.rewards else [])
-    return _graph(RawPredictor(model, scaler), inputs, outputs, action_kind, opset)
+    return _graph(RawPredictor(model, scaler), inputs, outputs, metadata, opset)
 
 
-def _graph(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], action_kind: str, opset: int) -> bytes:
+def _graph(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], metadata: dict[str, str], opset: int
+) -> bytes:
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         program = torch.onnx.export(
@@ -102,7 +105,7 @@ def _graph(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], act
     assert program is not None
     graph = program.model_proto
     _strip(graph)
-    onnx.helper.set_model_props(graph, {"action_kind": action_kind})
+    onnx.helper.set_model_props(graph, metadata)
     onnx.checker.check_model(graph, full_check=True)
     serialized: bytes = graph.SerializeToString(deterministic=True)
     return serialized

@@ -17,7 +17,7 @@ from worldmodel.core.fingerprint import import_closure
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.dreams.dreamer import generate_dreams
-from worldmodel.dreams.realism import Realism, realism, told
+from worldmodel.dreams.realism import Realism, describe, realism
 from worldmodel.episodes.schema import ActionSpace, Episode, Split
 from worldmodel.logs.reader import read_logs, write_jsonl
 from worldmodel.logs.rejects import require_few_rejects
@@ -42,7 +42,7 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoint
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
     found_out = _realism(train, dreamed, space, settings)
     if found_out:
-        print(told(found_out))
+        print(describe(found_out))
 
 
 def read_observed(logs: Path, intake: params.IngestParams) -> tuple[dict[Split, list[Episode]], ActionSpace]:

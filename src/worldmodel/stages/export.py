@@ -31,33 +31,32 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
 
     Raises ValueError where the weights were trained with other scales or params.
     """
-    found, scaler = read_trained(trained), Scaler.read(normalizer)
-    if found.manifest["arguments"] != asdict(settings.train):
+    result, scaler = read_trained(trained), Scaler.read(normalizer)
+    if result.manifest["arguments"] != asdict(settings.train):
         raise ValueError(f"{trained}: trained with other params than the `train` section has; run `dvc repro train`")
-    if found.manifest["data"]["normalizer"] != sha256(normalizer):
+    if result.manifest["data"]["normalizer"] != sha256(normalizer):
         raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
-    task = _task(trained, normalizer, settings)
-    manifest, run_id = found.manifest | {"exported": task.depends_on}, task.run_id
-    bundle = out / run_id
-    kind, opset = found.manifest["action_kind"], settings.export.opset
+    run = _stage_run(trained, normalizer, settings)
+    bundle, opset = out / run.run_id, settings.export.opset
+    metadata = {"run_id": run.run_id, "action_kind": result.manifest["action_kind"]}
     files = {
-        ENCODER: encoder_graph(found.model, scaler, kind, opset),
-        PREDICTOR: predictor_graph(found.model, scaler, kind, opset),
+        ENCODER: encoder_graph(result.model, scaler, metadata, opset),
+        PREDICTOR: predictor_graph(result.model, scaler, metadata, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
         "normalizer.json": normalizer.read_bytes(),
         "params.yaml": yaml.safe_dump(asdict(settings), sort_keys=False).encode(),
-        "README.md": model_card(run_id, found, settings).encode(),
+        "README.md": model_card(run.run_id, result, settings).encode(),
     }
     _remove_earlier(out)
     for name, content in files.items():
         with replacing(bundle / name) as temporary:
             temporary.write_bytes(content)
-    write_manifest(bundle / MANIFEST, {"run_id": run_id} | manifest)
+    write_manifest(bundle / MANIFEST, result.manifest | {"run_id": run.run_id, "exported": run.depends_on})
     print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
     return bundle
 
 
-def _task(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:
+def _stage_run(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:
     return begin("export", settings, {"trained": trained, "normalizer": normalizer}, LIBRARIES)
 
 
@@ -75,5 +74,5 @@ def _remove_earlier(out: Path) -> None:
 @params_option
 def command(trained: Path, normalizer: Path, out: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.ExportStage)
-    with _task(trained, normalizer, settings).watched(params_file):
+    with _stage_run(trained, normalizer, settings).watched(params_file):
         export(trained, normalizer, out, settings)

@@ -1,6 +1,6 @@
 """bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
 
-Runs the ONNX files as `control` does, on observed test episodes, beside the floors. It measures and never judges.
+Runs the ONNX files as `control` does, on observed test episodes, beside the baselines. It measures and never judges.
 Of val episodes, which weights were chosen on, it only lists errors (episodes.csv).
 """
 
@@ -13,17 +13,23 @@ import click
 from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
-from worldmodel.client import WorldModel
+from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core import params, timing
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import rounded
 from worldmodel.dreams import rarity
-from worldmodel.dreams.realism import realism, told
-from worldmodel.evaluation import latency, metrics
-from worldmodel.evaluation import parity as equivalence
-from worldmodel.evaluation import plots as curves
+from worldmodel.dreams.realism import describe, realism
+from worldmodel.evaluation import latency, metrics, parity
+from worldmodel.evaluation.plots import (
+    write_agents,
+    write_coverage,
+    write_episodes,
+    write_horizon,
+    write_predicted,
+    write_realism,
+)
 from worldmodel.evaluation.scoring import Predictors, score
 from worldmodel.model.artifact import read_compute, read_trained
 from worldmodel.model.baselines import linear_baseline
@@ -41,55 +47,55 @@ def validate(
 
     Raises ValueError where the inputs do not belong together or no test episode is long enough.
     """
-    model = WorldModel.load(bundles)
-    bundle = bundles / model.run_id
+    bundle = find_bundle(bundles)
+    model = WorldModel.load(bundle)
     setup.configure(read_compute(bundle))
     trained, scaler, data = read_trained(bundle), Scaler.read(bundle / "normalizer.json"), read_packed(normalized)
     data.require_scales(scaler, bundle / "normalizer.json")
     held_out = _test_windows(data, model, settings.horizon)
 
-    # Errors of model and floors on held-out windows
+    # Errors of model and baselines on held-out windows
     predictors = Predictors(model, scaler, linear_baseline(data.packed))
     scores = score(predictors, held_out)
     by_episode = metrics.episodes(scores, data.packed.labels)
     by_agent = metrics.agents(by_episode)
-    difference = equivalence.largest_difference(model, trained.model, scaler, held_out)
+    difference = parity.largest_difference(model, trained.model, scaler, held_out)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
-    found = metrics.quality(scores, by_agent) | {
+    result = metrics.quality(scores, by_agent) | {
         "rare": metrics.errors(scores, rare),
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
         "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }
     with replacing(out) as temporary:
-        temporary.write_text(json.dumps(rounded(found), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     # Plots and the clock
-    curves.write_horizon(plots / "horizon.csv", scores)
-    curves.write_coverage(plots / "coverage.csv", scores)
-    curves.write_agents(plots / "agents.csv", by_agent)
     val = _windows(data, model, settings.horizon, "val")
-    also = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
-    curves.write_episodes(plots / "episodes.csv", [*also, *by_episode])
-    curves.write_realism(plots / "realism.csv", dreamlike)
-    curves.write_predicted(plots / "predicted.csv", predictors, held_out, by_agent[0].worst)
+    val_episodes = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
+    write_horizon(plots / "horizon.csv", scores)
+    write_coverage(plots / "coverage.csv", scores)
+    write_agents(plots / "agents.csv", by_agent)
+    write_episodes(plots / "episodes.csv", [*val_episodes, *by_episode])
+    write_realism(plots / "realism.csv", dreamlike)
+    write_predicted(plots / "predicted.csv", predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
-    print(summary(found, bundle))
+    print(summary(result, bundle))
     if dreamlike:
-        print(told(dreamlike))
-    return found
+        print(describe(dreamlike))
+    return result
 
 
-def summary(found: dict[str, Any], bundle: Path) -> str:
+def summary(result: dict[str, Any], bundle: Path) -> str:
     """What a user wants to know first."""
-    error, floors, skill = found["mse"]["mean"], found["baseline"], found["skill"]
-    onnx = "equals torch" if found["onnx"]["equivalent"] else "DIFFERS FROM TORCH"
+    baseline, skill = result["baseline"], result["skill"]
+    onnx = "equals torch" if result["onnx"]["equivalent"] else "DIFFERS FROM TORCH"
     return (
-        f"error {error:.4f} on held-out episodes (standardized units squared, mean over the horizon)\n"
-        f"ridge {floors['linear']['mse']:.4f}: the model explains {skill['vs_linear']:.1%} of its error\n"
-        f"hold-last {floors['persistence']['mse']:.4f}: {skill['vs_persistence']:.1%}\n"
-        f"90 % intervals hold {found['coverage']['p90']:.1%}\n"
-        f"ONNX {onnx} within {found['onnx']['max_abs_diff']:.0e}\n"
+        f"error {result['mse']['mean']:.4f} on held-out episodes (standardized units squared, mean over the horizon)\n"
+        f"ridge {baseline['linear']['mse']:.4f}: the model explains {skill['vs_linear']:.1%} of its error\n"
+        f"hold-last {baseline['persistence']['mse']:.4f}: {skill['vs_persistence']:.1%}\n"
+        f"90 % intervals hold {result['coverage']['p90']:.1%}\n"
+        f"ONNX {onnx} within {result['onnx']['max_abs_diff']:.0e}\n"
         f"bundle: {bundle}"
     )
 
