@@ -246,5 +246,5 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "PARALLEL_BYTES", 0)
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 5000)
     monkeypatch.setenv("WORLDMODEL_JOBS", "2")
-    assert len(chunks.split(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
+    assert len(chunks.chunks_of(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
     assert bits(read_logs([tmp_path], GAP)) == bits(alone)

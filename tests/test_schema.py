@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import make_episodes
-from worldmodel.episodes.schema import ActionSpace, Episode, Frame, identity_of, origin_of
+from worldmodel.episodes.frame import Frame
+from worldmodel.episodes.schema import ActionSpace, identity_of, origin_of
 
 GOOD = {"agent_id": "a", "timestamp": 1690000000, "features": [0.1, 2]}
 
@@ -122,36 +123,6 @@ def test_a_frame_without_a_needed_field_is_refused(field):
 def test_what_is_no_object_is_no_frame():
     with pytest.raises(ValueError, match="frame: found a list of 2, expected an object"):
         Frame.parse([1, 2])
-
-
-@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
-@pytest.mark.parametrize("rewards", [True, False])
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"split": "test", "terminal": True, "segment": 2},
-        {"source": "dream", "provenance": {"teacher": "t", "seed": 3, "start": {"agent_id": "a", "episode": "e"}}},
-    ],
-)
-def test_an_episode_survives_its_frames(kind, rewards, fields):
-    for episode in make_episodes(2, 5, kind=kind, rewards=rewards, **fields):
-        assert Episode.from_frames(episode.to_frames()) == episode
-
-
-def test_action_t_stays_with_features_t():
-    frames = make_episodes(1, 4)[0].to_frames()
-    episode = Episode.from_frames(frames)
-    for t, frame in enumerate(frames):
-        assert np.array_equal(episode.features[t], frame.features)
-        assert np.array_equal(episode.actions[t], frame.action)
-        assert episode.rewards[t] == frame.reward
-
-
-def test_a_frame_in_the_middle_does_not_make_an_episode_terminal():
-    frames = make_episodes(1, 4, terminal=True)[0].to_frames()
-    assert Episode.from_frames(frames).terminal
-    assert not Episode.from_frames(frames[:-1]).terminal
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def rho_schedule(kind: str, start: float, end: float, steps: int) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Mixture:
-    """Draws without replacement: each source is gone through in a new random order, again and again."""
+    """Draws without replacement: every window of a source once in random order, then again in another order."""
 
     observed: Windows
     dreams: Windows
@@ -70,7 +70,7 @@ class Mixture:
 
 
 def without_replacement(seed: tuple[int, ...], count: int, begin: int, end: int) -> Ints:
-    """Draws number begin..end-1 of `count` things: all in a random order, then all in another, again and again."""
+    """Draws number begin..end-1 of `count` items: all in a random order, then all in another one, and so on."""
     if begin == end:
         return np.empty(0, np.int64)
     rounds = range(begin // count, (end - 1) // count + 1)
@@ -85,7 +85,7 @@ def _order(seed: tuple[int, ...], turn: int, count: int) -> NDArray[np.integer[A
 
 
 def permutation(rng: np.random.Generator, count: int) -> NDArray[np.integer[Any]]:
-    """The numbers that rng.permutation(count) gives, in half of the room."""
+    """The numbers of rng.permutation(count), in half the memory."""
     order: NDArray[np.integer[Any]] = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
     rng.shuffle(order)
     return order

@@ -1,4 +1,4 @@
-"""Sum, mean, standard deviation and range of more rows than memory holds, to the bit that numpy gives for all at once.
+"""Sum, mean, standard deviation and range of more rows than memory holds, with the bits that numpy gives for one array.
 
 Dimension key: N rows, D columns.
 """
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from worldmodel.core.typing import Doubles
 
-Blocks = Callable[[], Iterable[NDArray[np.floating[Any]]]]  # the rows in order, [n, D] at a time, anew at each call
-LEAF = 1 << 16  # numbers that numpy adds in one go
+Blocks = Callable[[], Iterable[NDArray[np.floating[Any]]]]  # each call gives all rows in order, [n, D] at a time
+LEAF = 1 << 16  # numbers added by one call of numpy
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def moments(blocks: Blocks) -> Moments | None:
 
 
 def total(blocks: Iterable[Doubles], count: int) -> Doubles:
-    """What `.sum(axis=0)` of all rows is, [D]: numpy adds rows in their order, but a single column by halves."""
+    """`.sum(axis=0)` of all rows, [D]: numpy adds rows in their order, but a single column pairwise."""
     rows = iter(blocks)
     first = next(rows)
     if first.shape[1] == 1:
@@ -57,12 +57,12 @@ def total(blocks: Iterable[Doubles], count: int) -> Doubles:
 
 
 def total_of_all(blocks: Iterable[Doubles], count: int) -> float:
-    """What `.sum()` of all rows is; `count` of their numbers."""
+    """`.sum()` of all rows, which hold `count` numbers."""
     return _halves(_Numbers(block.ravel() for block in blocks), count)
 
 
 class _Numbers:
-    """Taken from the front, a few at a time."""
+    """A stream of numbers."""
 
     def __init__(self, rest: Iterator[Doubles]) -> None:
         self.waiting, self.rest = np.empty(0), rest
@@ -79,7 +79,7 @@ class _Numbers:
 
 
 def _halves(numbers: _Numbers, count: int) -> float:
-    """numpy's pairwise sum: blocks of eight stay whole."""
+    """numpy's pairwise sum, which never splits eight numbers in a row."""
     if count <= LEAF:
         return float(numbers.take(count).sum())
     half = count // 2

@@ -1,4 +1,4 @@
-"""Packed arrays: episodes end to end in standardized units; on disk beside a manifest, read back as memory maps."""
+"""Packed arrays: episodes end to end in standardized units, stored beside a manifest and read as memory maps."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 
 
 class Label(NamedTuple):
-    """One episode in the manifest: what Labels holds of it, and how long it is."""
+    """One episode in the manifest: its entry in each field of Labels, and its length."""
 
     agent_id: str
     name: str
@@ -34,12 +34,12 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedData:
-    """What normalize hands on: the arrays, and what they are of."""
+    """What normalize writes."""
 
     packed: Packed
     action_space: ActionSpace
     digests: dict[str, str]  # sha256 of each array's file
-    scales: str  # Scaler.sha256 of the scales that were applied
+    scales: str  # Scaler.sha256
 
     def require_scales(self, scaler: Scaler, path: Path) -> None:
         """Raises ValueError where the arrays were made with other scales."""
@@ -50,9 +50,10 @@ class PackedData:
 def sample_of(
     features: Floats, actions: Floats | None, rewards: Floats | None = None, confidence: Floats | None = None
 ) -> Sample:
-    """One episode for the scaler and the arrays; no actions become [T, 0]."""
-    moves = np.empty((len(features), 0), np.float32) if actions is None else actions
-    return Sample(features, moves, rewards, confidence)
+    """One episode for the scaler and the arrays; without actions they are [T, 0]."""
+    if actions is None:
+        actions = np.empty((len(features), 0), np.float32)
+    return Sample(features, actions, rewards, confidence)
 
 
 def label_of(episode: EpisodeInfo, split: str, frames: int) -> Label:
@@ -62,13 +63,13 @@ def label_of(episode: EpisodeInfo, split: str, frames: int) -> Label:
 
 
 def labels_of(episodes: Iterable[EpisodeInfo], splits: Iterable[str]) -> Labels:
-    found = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
-    *columns, _ = zip(*found, strict=True) if found else [()] * len(Label._fields)
+    labels = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
+    *columns, _ = zip(*labels, strict=True) if labels else [()] * len(Label._fields)
     return Labels(*columns)
 
 
 def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
-    """Episodes in memory; without labels, observed train episodes."""
+    """Pack episodes that are in memory; without labels they count as observed train episodes."""
     count = len(samples)
     blank = ("",) * count
     labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
@@ -82,9 +83,9 @@ def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None
 def write_packed(
     folder: Path, samples: Iterable[Sample], frames: int, labels: Iterable[Label], space: ActionSpace, scaler: Scaler
 ) -> None:
-    """Write the arrays one episode at a time, in place of what an earlier call wrote, the manifest last.
+    """Replace what the folder holds, the manifest last; `frames` is the length of all samples together.
 
-    So many `frames` in all; neither samples nor labels need be in memory.
+    Samples and labels are read one at a time.
     """
     _remove_earlier(folder)
     shapes = _shapes(scaler)
@@ -133,7 +134,7 @@ def read_packed(folder: Path) -> PackedData:
 
 
 def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
-    """Of a frame in each array."""
+    """Shape of one frame in each array."""
     rewards: dict[str, tuple[int, ...]] = {} if scaler.rewards is None else {"rewards": ()}
     return {
         "features": scaler.features.center.shape,
@@ -144,20 +145,20 @@ def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
 
 
 def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
-    """The rows of each array that one episode makes."""
-    found = {
+    """One episode's rows of each array."""
+    arrays = {
         "features": scaler.features.transform(sample.features),
         "actions": scaler.actions.transform(sample.actions),
         "confidence": np.ones(len(sample.features), np.float32) if sample.confidence is None else sample.confidence,
     }
     if scaler.rewards is not None:
         assert sample.rewards is not None
-        found["rewards"] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
-    return found
+        arrays["rewards"] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+    return arrays
 
 
 def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
-    """What is known of each episode, and its frames; one object for a text that many share."""
+    """Labels, and the lengths; equal texts are one object."""
     rows = (tuple(_shared(episode[column]) for column in Label._fields) for episode in episodes)
     *columns, frames = zip(*rows, strict=True)
     return Labels(*columns), np.array(frames, np.int64)

@@ -1,4 +1,4 @@
-"""Scales: raw units <-> standardized units. The only file that knows them; fitted on observed train episodes alone."""
+"""Scales: raw units <-> standardized units. No other file converts; fitted on observed train episodes alone."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldmodel.arrays.moments import Moments, moments
 from worldmodel.core.typing import Floats
 
-RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size: less is rounding
+RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size; smaller differences are rounding
 MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
 
 Method = Literal["standard", "minmax"]
@@ -56,13 +56,13 @@ class Scaler:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Which features count as constant, [F]: those that keep their unit and do not move in it."""
+        """Which features count as constant, [F]: those of scale 1 whose one-step changes are below MIN_SPREAD."""
         still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < MIN_SPREAD)
         return still
 
     @property
     def sha256(self) -> str:
-        """Of the scales themselves, which differ by method too: the hash of the file that to_json fills."""
+        """Hash of the file that to_json fills: unlike `fitted_on`, it differs by method too."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -94,26 +94,26 @@ class Scaler:
 
 
 def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
-    """Fit on observed train episodes, which are gone over several times and need not be in memory.
+    """Fit on observed train episodes, which are iterated several times and need not be in memory.
 
     A feature whose raw standard deviation is below min_std, or below what float32 resolves at its size, counts as
-    constant: it is centered and keeps its unit, or gets that resolution as one.
+    constant: it is centered, with scale 1 or that resolution if it is larger.
     Raises ValueError without samples.
     """
-    assert not isinstance(samples, Iterator), "samples can be gone over only once"
-    seen = moments(lambda: (sample.features for sample in samples))
-    taken = moments(lambda: (sample.actions for sample in samples))
-    earned = moments(lambda: (sample.rewards[:, None] for sample in samples if sample.rewards is not None))
-    if seen is None or taken is None:
+    assert not isinstance(samples, Iterator), "samples can be iterated only once"
+    features = moments(lambda: (sample.features for sample in samples))
+    actions = moments(lambda: (sample.actions for sample in samples))
+    rewards = moments(lambda: (sample.rewards[:, None] for sample in samples if sample.rewards is not None))
+    if features is None or actions is None:
         raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
-    scaled = _affine_of(seen, method, min_std)
+    scaled = _affine_of(features, method, min_std)
     change = moments(lambda: (np.diff(scaled.transform(sample.features), axis=0) for sample in samples))
-    width = len(seen.mean)
+    width = len(features.mean)
     return Scaler(
         method=method,
         features=scaled,
-        actions=_identity(len(taken.mean)) if one_hot else _affine_of(taken, method, min_std),
-        rewards=None if earned is None else _affine_of(earned, method, min_std),
+        actions=_identity(len(actions.mean)) if one_hot else _affine_of(actions, method, min_std),
+        rewards=None if rewards is None else _affine_of(rewards, method, min_std),
         change_std=np.zeros(width, np.float32) if change is None else change.std.astype(np.float32),
         fitted_on=_digest(samples),
     )

@@ -14,20 +14,20 @@ import numpy as np
 from worldmodel.arrays.mapped import release
 from worldmodel.core.typing import Floats, Ints
 
-STREAMED = 1 << 17  # rows read in turn between two calls of Packed.release
-PICKED = 1 << 8  # windows taken in between: each brings 64 KiB of each file around its own rows
+STREAMED = 1 << 17  # rows read in order between two calls of Packed.release
+PICKED = 1 << 8  # windows taken between two calls: reading one maps 64 KiB of each file around its rows
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of each episode, [E] each."""
+    """Descriptions of the episodes, [E] each."""
 
     agents: tuple[str, ...]
     names: tuple[str, ...]
     splits: tuple[str, ...]  # train | val | test
     sources: tuple[str, ...]  # observed | dream
-    origins: tuple[str, ...]  # piece of the log that it begins in: an observed one's own, "" where a dream names none
-    begins: tuple[int, ...]  # frame of that piece that it begins at
+    origins: tuple[str, ...]  # logged segment that it begins in: its own if observed, "" where a dream names none
+    begins: tuple[int, ...]  # frame of that segment that it begins at
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Packed:
         return np.array([source == "observed" for source in self.labels.sources], np.float32)
 
     def release(self) -> None:
-        """Let go of the pages that were read."""
+        """Free the memory of mapped pages; they are read again when needed."""
         release((self.features, self.actions, self.rewards, self.confidence))
 
-    def each(self, array: Floats, episodes: Ints) -> "Trajectories":
+    def each(self, array: Floats, episodes: Ints) -> "EpisodeArrays":
         """One of the arrays, episode by episode."""
-        return Trajectories(self, array, episodes)
+        return EpisodeArrays(self, array, episodes)
 
     def episode_at(self, rows: Ints) -> Ints:
         """The episode that each row belongs to."""
@@ -82,8 +82,8 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Trajectories:
-    """One array of some episodes, [T, ...] each: gone over again and again, read and let go of."""
+class EpisodeArrays:
+    """One array of some episodes, [T, ...] each; iterating again and again holds no more than a few in memory."""
 
     packed: Packed
     array: Floats
@@ -112,11 +112,11 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """What an array of the first row of every window would hold, in the room of two numbers an episode."""
+class WindowIndex:
+    """First row of every window, as an array would hold it, computed from two numbers an episode."""
 
-    offset: Ints  # [E] what to add to the number of a window for the row that it begins at
-    until: Ints  # [E] how many windows there are up to the end of the episode
+    offset: Ints  # [E] the first row of a window minus the window's number
+    until: Ints  # [E] number of windows up to the end of the episode
 
     def __len__(self) -> int:
         return int(self.until[-1]) if len(self.until) else 0
@@ -127,12 +127,12 @@ class Runs:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of some episodes: all of them, or those that were chosen."""
+    """All or some windows of some episodes."""
 
     packed: Packed
     history: int
     horizon: int
-    index: Runs | Ints  # [W] row of each window's first frame
+    index: WindowIndex | Ints  # [W] row of each window's first frame
 
     def __len__(self) -> int:
         return len(self.index)
@@ -164,12 +164,12 @@ class Windows:
         rows = first[:, None] + np.arange(history + self.horizon)
         exists = rows[:, history:] < end[:, None]
         rows = np.minimum(rows, end[:, None] - 1)
-        features, moves = packed.features[rows], packed.actions[rows[:, :-1]]
+        features, actions = packed.features[rows], packed.actions[rows[:, :-1]]
         weight = exists.astype(np.float32)
         return Batch(
             history=features[:, :history],
-            past_actions=moves[:, : history - 1],
-            planned_actions=moves[:, history - 1 :],
+            past_actions=actions[:, : history - 1],
+            planned_actions=actions[:, history - 1 :],
             features=features[:, history:],
             rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
             weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
@@ -188,7 +188,7 @@ def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windo
     lengths = packed.lengths[episodes]
     counts = np.where(lengths > history, np.maximum(lengths - history - horizon, 0) + 1, 0)
     until = np.cumsum(counts)
-    return Windows(packed, history, horizon, Runs(packed.starts[episodes] - (until - counts), until))
+    return Windows(packed, history, horizon, WindowIndex(packed.starts[episodes] - (until - counts), until))
 
 
 def join(batches: Sequence[Batch]) -> Batch:

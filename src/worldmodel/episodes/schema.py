@@ -1,10 +1,10 @@
-"""Episode, ActionSpace: the canonical form of logged and dreamed trajectories, and what makes one valid.
+"""Episode and ActionSpace: the one form of logged and dreamed trajectories, and the checks that make one valid.
 
 Shapes: T frames, F features, A actions.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Self
 
@@ -14,20 +14,6 @@ from numpy.typing import NDArray
 from worldmodel.core.typing import Floats
 from worldmodel.episodes.frame import META_KEYS, Frame, SameData, is_finite, shortest
 from worldmodel.episodes.table import Table
-
-__all__ = [
-    "ActionSpace",
-    "Episode",
-    "EpisodeInfo",
-    "Frame",
-    "Kind",
-    "Source",
-    "Split",
-    "canonical",
-    "identity_of",
-    "name_of",
-    "origin_of",
-]
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -42,17 +28,17 @@ def canonical(value: object) -> str:
 
 
 def name_of(frame: Frame) -> str:
-    """The name of the episode that begins with this frame; without meta.episode its time serves."""
+    """The name of the episode that begins with this frame: meta.episode, or else the frame's time."""
     return str(frame.meta.get("episode", f"@{frame.timestamp!r}"))
 
 
 def identity_of(agent_id: str, name: str) -> str:
-    """What the split hashes: the same for every piece of an episode, wherever it was logged."""
+    """The text that the split hashes, the same for every segment of an episode and in every log."""
     return canonical([agent_id, name])
 
 
 def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any) -> tuple[str, int]:
-    """The piece of the log that an episode begins in, "" if unknown, and the frame there; `start` is a dream's word."""
+    """Logged segment ("" if unknown) and frame in it that an episode begins at; `start` is a dream's meta.start."""
     if source == "observed":
         return canonical([agent_id, name, segment]), 0
     if start is None:
@@ -61,7 +47,7 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
 
 
 class EpisodeInfo(Protocol):
-    """What an Episode, one that waits on disk and a record in a manifest have in common."""
+    """What describes an episode: in memory, in a temporary store and in a manifest."""
 
     @property
     def agent_id(self) -> str: ...
@@ -77,19 +63,19 @@ class EpisodeInfo(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Episode(SameData):
-    """One unbroken piece of a trajectory; what actions[t], taken in state features[t], does shows in features[t+1].
+    """An unbroken segment of a trajectory: actions[t] is taken at features[t] and leads to features[t+1].
 
     Raises ValueError that names the episode and the field whose type, shape or value is wrong.
     """
 
     agent_id: str
-    name: str  # of the whole episode within its agent; its pieces share it
+    name: str  # of the whole episode within its agent; all segments share it
     timestamps: NDArray[np.float64]  # [T] seconds, increasing
     features: Floats  # [T, F]
     actions: NDArray[np.int64] | Floats | None = None  # [T] discrete, [T, A] continuous
     rewards: Floats | None = None  # [T]
     confidence: Floats | None = None  # [T] 0..1, dreams only
-    segment: int = 0  # number of the piece; each begins after a hole in the log
+    segment: int = 0  # each begins after a hole in the log
     source: Source = "observed"
     split: Split | None = None  # overrides the hash
     terminal: bool = False  # the last frame ended the episode for good
@@ -149,7 +135,7 @@ class Episode(SameData):
         return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence)
 
     def to_frames(self) -> list[Frame]:
-        """The frames that from_frames turns into an equal episode."""
+        """Frames that are read back from a log as an equal episode."""
         return [
             Frame(
                 self.agent_id,
@@ -168,7 +154,7 @@ class Episode(SameData):
         return int(self.actions[t]) if self.actions.ndim == 1 else self.actions[t].astype(np.float32, copy=False)
 
     def _meta(self, t: int) -> dict[str, Any]:
-        """Meta of frame t: what holds for the whole episode stands in its first frame, but a dream says so in each."""
+        """Meta of frame t. The first frame describes the whole episode; a dream names its source in every frame."""
         meta: dict[str, Any] = {"episode": self.name}
         if t == 0:
             meta["episode_segment"] = self.segment
@@ -183,18 +169,8 @@ class Episode(SameData):
         return meta | (json.loads(canonical(dict(self.provenance))) if t == 0 else {})
 
     @classmethod
-    def from_frames(cls, frames: Sequence[Frame]) -> Self:
-        """An episode of frames in order of time; its name, source, split and provenance come from the first one's meta.
-
-        Raises ValueError where frames of different shapes, or with and without confidence, are mixed.
-        """
-        dream = frames[0].meta.get("source") == "dream"
-        meta = {"episode": name_of(frames[0]), **frames[0].meta}
-        return cls.of(frames[0].agent_id, meta, Table.of(frames, dream), frames[-1].meta.get("terminal", False))
-
-    @classmethod
     def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool) -> Self:
-        """An episode that its first frame's meta, which names it, describes."""
+        """`meta` is that of the first frame, with the episode's name."""
         source: Source = meta.get("source", "observed")
         free = {key: value for key, value in meta.items() if key not in META_KEYS}
         return cls(
@@ -222,7 +198,7 @@ def _misfit(array: NDArray[Any], scalar: type[np.generic], dimensions: int, leng
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """What the actions of a data set are: none (size 0), one of `size` integers, or vectors of `size` numbers."""
+    """The actions of a data set: none (size 0), integers below `size`, or vectors of `size` numbers."""
 
     kind: Kind
     size: int
@@ -244,7 +220,7 @@ class ActionSpace:
         raise ValueError(f"actions: found {found}, expected {self.kind} actions of size {self.size}")
 
     def decode(self, actions: Floats) -> NDArray[np.int64] | Floats | None:
-        """The inverse of encode, from [T, size]; the largest number of a row is the integer that it stands for."""
+        """The inverse of encode, from [T, size]; of a discrete action, the index of the largest number."""
         if self.kind == "none":
             return None
         return actions.argmax(axis=1) if self.kind == "discrete" else actions

@@ -1,8 +1,4 @@
-"""The plan of reading: find files, split them into parts, parse a part.
-
-Plain functions of files and parts, which any process may call. What they find is columns where the fast way is certain,
-and rows where the exact one had to look; logs.py checks it, groups it into episodes and hands these on.
-"""
+"""Find log files, cut them into chunks, and parse each chunk in any process."""
 
 import hashlib
 import os
@@ -16,33 +12,33 @@ from typing import NamedTuple
 from worldmodel.core.jobs import workers
 from worldmodel.logs.blocks import MAX_LINE_BYTES, read_blocks
 from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
-from worldmodel.logs.frame_batch import FrameBatch
+from worldmodel.logs.frame_batch import FrameBatch, Rows
 from worldmodel.logs.line_reader import LineReader
 from worldmodel.logs.rows import Row
 
 CHUNK_BYTES = 2 << 20
 PARALLEL_BYTES = 256 << 20  # below it, starting processes costs more than it gains
-WAITING = 2  # parts in flight for each process
+AHEAD = 2  # chunks for each process that are parsed before they are asked for
 
 
 class FileChunk(NamedTuple):
-    """Whole lines of a file, from byte `begin` to `end`; of a .gz the whole file."""
+    """Whole lines of a file, from byte `begin` to `end`; a .gz is one chunk."""
 
     file: LogFile
     begin: int
     end: int
 
 
-class ParsedChunk(NamedTuple):
-    """A few hundred lines; they are numbered from the part's first one, which is 1."""
+class ParsedBlock(NamedTuple):
+    """A few hundred lines, whose numbers count from the start of their chunk."""
 
-    found: list[FrameBatch | list[Row]]
+    rows: list[Rows]
     lines: int
-    read: int  # bytes of the file on disk
+    read: int  # bytes on disk
 
-    def after(self, lines: int) -> Iterator[FrameBatch | list[Row]]:
-        """What was found, numbered as so many lines into the file."""
-        for each in self.found:
+    def after(self, lines: int) -> Iterator[Rows]:
+        """The rows, whose numbers count from the start of the file; so many lines come before the chunk."""
+        for each in self.rows:
             if isinstance(each, FrameBatch):
                 yield replace(each, lines=each.lines + lines)
             else:
@@ -50,16 +46,16 @@ class ParsedChunk(NamedTuple):
 
 
 def find_logs(folders: Sequence[Location]) -> list[LogFile]:
-    """The log files of each folder, sorted; a copy of another one among them has a read_error.
+    """The log files of each folder, sorted; a copy of an earlier one has a read_error.
 
     Raises ValueError where a folder or its log files are missing.
     """
     files = []
     for folder in folders:
-        found = log_files(folder)
-        if not found:
+        new = log_files(folder)
+        if not new:
             raise ValueError(f"{folder}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}")
-        files += found
+        files += new
     return _without_copies(files)
 
 
@@ -69,16 +65,15 @@ def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
     for index, file in enumerate(files):
         if file.size and not file.read_error:
             alike[_length(file)].append(index)
-    found = list(files)
+    marked = list(files)
     for indices in alike.values():
         first: dict[str, int] = {}
         for index in indices if len(indices) > 1 else ():
-            kept = first.setdefault(_digest(files[index]), index)
-            if kept != index:
-                found[index] = replace(
-                    files[index], read_error=f"the same lines as {files[kept].name}, expected each log once"
-                )
-    return found
+            earlier = first.setdefault(_digest(files[index]), index)
+            if earlier != index:
+                reason = f"the same lines as {files[earlier].name}, expected each log once"
+                marked[index] = replace(files[index], read_error=reason)
+    return marked
 
 
 def _length(file: LogFile) -> int:
@@ -100,8 +95,8 @@ def _digest(file: LogFile) -> str:
     return digest.hexdigest()
 
 
-def split(file: LogFile) -> list[FileChunk]:
-    """The parts of a file, in order."""
+def chunks_of(file: LogFile) -> list[FileChunk]:
+    """A file's chunks in order."""
     if file.read_error or file.name.endswith(".gz"):
         return [FileChunk(file, 0, file.size)]
     bounds = [0]
@@ -113,37 +108,35 @@ def split(file: LogFile) -> list[FileChunk]:
                 if whole and bounds[-1] < stream.tell() < file.size:
                     bounds.append(stream.tell())
     except OSError:
-        bounds = [0]  # what is wrong will be told when the part is read
+        bounds = [0]  # reading the chunk will say what is wrong
     return [FileChunk(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
 
 
-def parse(part: FileChunk, reader: LineReader) -> Iterator[ParsedChunk]:
-    """What the lines of a part hold; the reader may have learned from other parts."""
+def parse(chunk: FileChunk, reader: LineReader) -> Iterator[ParsedBlock]:
+    """The chunk's blocks; a reader may serve several chunks."""
     read = 0
-    for block in read_blocks(part.file, part.begin, part.end):
-        found: list[FrameBatch | list[Row]] = (
-            [[Row(block.first, block.read_error)]] if block.read_error else reader.read(block)
-        )
-        yield ParsedChunk(found, block.lines, block.read - read)
+    for block in read_blocks(chunk.file, chunk.begin, chunk.end):
+        rows: list[Rows] = [[Row(block.first, block.read_error)]] if block.read_error else reader.read(block)
+        yield ParsedBlock(rows, block.lines, block.read - read)
         read = block.read
 
 
-def parse_all(parts: Sequence[FileChunk]) -> Iterator[Iterable[ParsedChunk]]:
-    """Each part's lines, in order of the parts; by several processes where there is much to read."""
+def parse_all(chunks: Sequence[FileChunk]) -> Iterator[Iterable[ParsedBlock]]:
+    """Each chunk's blocks, in order; several processes share the work where there is much."""
     processes = workers()
-    if processes == 1 or len(parts) == 1 or sum(part.end - part.begin for part in parts) < PARALLEL_BYTES:
+    if processes == 1 or len(chunks) == 1 or sum(chunk.end - chunk.begin for chunk in chunks) < PARALLEL_BYTES:
         reader = LineReader()
-        yield from (parse(part, reader) for part in parts)
+        yield from (parse(chunk, reader) for chunk in chunks)
         return
-    waiting: deque[Future[list[ParsedChunk]]] = deque()
+    waiting: deque[Future[list[ParsedBlock]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for part in parts:
-            waiting.append(pool.submit(_parse_whole, part))
-            if len(waiting) > WAITING * processes:
+        for chunk in chunks:
+            waiting.append(pool.submit(_parse_whole, chunk))
+            if len(waiting) > AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _parse_whole(part: FileChunk) -> list[ParsedChunk]:
-    return list(parse(part, LineReader()))
+def _parse_whole(chunk: FileChunk) -> list[ParsedBlock]:
+    return list(parse(chunk, LineReader()))

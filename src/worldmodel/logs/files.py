@@ -1,6 +1,6 @@
-"""Log files: which there are, and which of them are refused unread.
+"""The log files of a folder, and why some cannot be read.
 
-A location is a path, or the address of a folder or file that fsspec knows how to read: s3://bucket/folder.
+A location is a path, or an address of a folder or file that fsspec reads, such as s3://bucket/folder.
 """
 
 import os
@@ -18,22 +18,20 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def location(text: str) -> Location:
-    """What a command line names: an address where a scheme stands before it, else a path."""
+    """Parse an argument of the command line: with a scheme it is an address, otherwise a path."""
     return text if "://" in text else Path(text)
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One file to read."""
-
-    name: str  # posix path within its folder, as messages show it
+    name: str  # posix path within its folder, safe to print
     path: Location
     size: int = 0  # bytes on disk
-    read_error: str = ""  # why it is refused unread
+    read_error: str = ""  # why it is not read
 
 
 def log_files(folder: Location) -> list[LogFile]:
-    """Each log file of a folder, sorted by its path there; a file stands for itself.
+    """The log files of a folder, sorted by path, or the file itself.
 
     Raises ValueError where there is no such folder, or where a part of it cannot be listed.
     """
@@ -43,31 +41,30 @@ def log_files(folder: Location) -> list[LogFile]:
         raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
     if folder.is_file():
         return [LogFile(_shown(folder.name), folder, folder.stat().st_size)]
-    found = sorted(_below(folder))
-    return [file for _, file in found]
+    return [file for _, file in sorted(_below(folder))]
 
 
 def _remote_files(address: str) -> list[LogFile]:
     try:
         system, root = fsspec.url_to_fs(address)
-        found = {path: entry["size"] for path, entry in system.find(root, detail=True).items()}
+        sizes = {path: entry["size"] for path, entry in system.find(root, detail=True).items()}
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(
             f"{address}: cannot be listed ({error}); check the address and the rights to read it"
         ) from None
-    if not found:
+    if not sizes:
         raise ValueError(f"{address}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
     return [
         LogFile(
             _shown(path.removeprefix(root).strip("/") or path.rsplit("/", 1)[-1]), system.unstrip_protocol(path), size
         )
-        for path, size in sorted(found.items())
+        for path, size in sorted(sizes.items())
         if path.endswith(SUFFIXES)
     ]
 
 
 def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
-    """Each log file, and its path within the folder."""
+    """Path within the folder, and log file."""
     for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in [*links, *(name for name in names if name.endswith(SUFFIXES))]:

@@ -91,3 +91,6 @@ class FrameBatch:
             meta=meta,
         )
         return Row(int(self.lines[index]), "", frame, agent, meta)
+
+
+Rows = FrameBatch | list[Row]

@@ -1,7 +1,7 @@
-"""Rows of one file -> episodes: where one begins, where a hole cuts it, which frame cannot follow the last one."""
+"""Rows of one file -> episodes: where each begins and ends, and which frame cannot follow the one before."""
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -16,12 +16,12 @@ from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.rows import Row
 
 FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}
-FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # what a frame's meta says of that frame alone
+FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # they describe one frame, not its episode
 
 
 @dataclass(frozen=True)
-class Found:
-    """An episode, and where its first frame stands in its file."""
+class FoundEpisode:
+    """An episode, and where its first frame is in its file."""
 
     line: int
     position: int
@@ -30,17 +30,17 @@ class Found:
 
 @dataclass
 class EpisodeAssembler:
-    """Takes the rows of one file in order, and gives each episode when it has ended; all have ended with the file.
+    """Collects the rows of one file, given in order, and returns each episode once it has ended.
 
-    A refused row cuts its agent's open episode, and every open one where its agent is unknown: the rest is a new
-    segment of the same name, so that no transition crosses the hole.
+    A refused row cuts its agent's open episode, or every open one where its agent is unknown. The rest becomes another
+    segment under the same name, so that no transition crosses the hole.
     """
 
     max_gap_s: float
-    refused: list[Row] = field(default_factory=list)  # with their reasons, in order of lines once the file has ended
+    refused: list[Row] = field(default_factory=list)  # sorted by line once the file has ended
     _open: dict[str, "_EpisodeBuilder"] = field(default_factory=dict)  # by agent
     _line: "_EpisodeBuilder | None" = None  # of an episode line
-    _ended: list[Found] = field(default_factory=list)
+    _ended: list[FoundEpisode] = field(default_factory=list)
 
     def add(self, row: Row) -> bool:
         """Whether the row's frame became part of an episode."""
@@ -48,20 +48,20 @@ class EpisodeAssembler:
             self.refused.append(row)
             self._cut_all()
             return False
-        piece = self._piece_for(row)
-        reason = row.reason or piece.refusal(row)
+        builder = self._builder_for(row)
+        reason = row.reason or builder.refusal(row)
         if reason:
             self.refused.append(replace(row, reason=_placed(row, reason)))
-            piece = self._rest(piece)
+            builder = self._rest(builder)
         elif row.frame is not None:
-            piece.add(row, row.frame)
+            builder.add(row, row.frame)
             if row.frame.meta.get("terminal"):
-                piece = self._rest(piece, ended=True)
-        self._keep(row, piece)
+                builder = self._rest(builder, ended=True)
+        self._keep(row, builder)
         return not reason
 
     def add_batch(self, batch: FrameBatch) -> None:
-        """The same as adding each row, agent by agent: after a run's first row, the others can only follow."""
+        """As adding each row: the first of a run decides whether the others, which can only follow it, are added."""
         for run in _runs(batch, self.max_gap_s):
             for number, index in enumerate(run):
                 row = batch.row(int(index))
@@ -69,57 +69,47 @@ class EpisodeAssembler:
                     self._open[batch.agents[index]].extend(batch, run[number:])
                     break
 
-    def take(self) -> Iterator[Found]:
+    def take(self) -> Iterator[FoundEpisode]:
         """The episodes that have ended since the last call."""
         ended, self._ended = self._ended, []
         yield from ended
 
     def end(self) -> None:
-        for piece in (self._line, *self._open.values()):
-            self._end(piece)
+        for builder in (self._line, *self._open.values()):
+            self._end(builder)
         self._line, self._open = None, {}
         self.refused.sort(key=lambda row: (row.line, row.position or 0))
 
-    def _piece_for(self, row: Row) -> "_EpisodeBuilder":
-        """The open piece that the row may belong to, or a new one; what the new one replaces has ended."""
+    def _builder_for(self, row: Row) -> "_EpisodeBuilder":
+        """The open builder that the row may belong to; otherwise a new one, and the one that it replaces ends."""
         if row.position is None:
-            piece = self._open.get(str(row.agent_id))
+            builder = self._open.get(str(row.agent_id))
         else:
-            piece = self._line if self._line is not None and self._line.number == row.line else None
-        if piece is not None and not piece.ends_before(row, self.max_gap_s):
-            return piece
-        self._end(self._line if row.position is not None else piece)
+            builder = self._line if self._line is not None and self._line.number == row.line else None
+        if builder is not None and not builder.ends_before(row, self.max_gap_s):
+            return builder
+        self._end(self._line if row.position is not None else builder)
         return _EpisodeBuilder.beginning(row)
 
-    def _keep(self, row: Row, piece: "_EpisodeBuilder") -> None:
+    def _keep(self, row: Row, builder: "_EpisodeBuilder") -> None:
         if row.position is None:
-            self._open[str(row.agent_id)] = piece
+            self._open[str(row.agent_id)] = builder
         else:
-            self._line = piece
+            self._line = builder
 
-    def _rest(self, piece: "_EpisodeBuilder", ended: bool = False) -> "_EpisodeBuilder":
-        if not piece.length:
-            return piece
-        self._end(piece)
-        return piece.rest(ended)
+    def _rest(self, builder: "_EpisodeBuilder", ended: bool = False) -> "_EpisodeBuilder":
+        if not builder.length:
+            return builder
+        self._end(builder)
+        return builder.rest(ended)
 
     def _cut_all(self) -> None:
-        self._open = {agent: self._rest(piece) for agent, piece in self._open.items()}
+        self._open = {agent: self._rest(builder) for agent, builder in self._open.items()}
         self._line = None if self._line is None else self._rest(self._line)
 
-    def _end(self, piece: "_EpisodeBuilder | None") -> None:
-        if piece is not None and piece.length:
-            self._ended.append(piece.found())
-
-
-def group(rows: Iterable[Row], max_gap_s: float) -> tuple[list[Episode], list[Row]]:
-    """Episodes in order of their first row, and the refused rows with their reasons."""
-    assembler = EpisodeAssembler(max_gap_s)
-    for row in rows:
-        assembler.add(row)
-    assembler.end()
-    found = sorted(assembler.take(), key=lambda each: (each.line, each.position))
-    return [each.episode for each in found], assembler.refused
+    def _end(self, builder: "_EpisodeBuilder | None") -> None:
+        if builder is not None and builder.length:
+            self._ended.append(builder.episode())
 
 
 def _placed(row: Row, reason: str) -> str:
@@ -149,17 +139,17 @@ def _numbered(values: Sequence[Hashable]) -> Ints:
 
 @dataclass
 class _EpisodeBuilder:
-    """Frames gathered so far, and what the next piece of the same episode inherits."""
+    """Frames so far of one segment, and what the next segment of the same episode inherits."""
 
-    label: dict[str, Any]  # meta that the first frame gets
-    named: bool  # whether meta.episode says where the episode ends
+    label: dict[str, Any]  # goes into the meta of the first frame
+    named: bool  # meta.episode decides where the episode ends
     number: int  # line of its first row
     last: float = math.nan  # seconds, time of the latest good frame
     ended: bool = False  # by a terminal frame
-    agent_id: str = ""  # of the first frame, as are the next two
-    begin: tuple[int, int] = (0, 0)  # line and position
-    meta: Mapping[str, Any] | None = None  # with what the piece inherits
-    frames: list[Frame] = field(default_factory=list)  # the latest ones, not yet in tables
+    agent_id: str = ""  # of the first frame
+    begin: tuple[int, int] = (0, 0)  # line and position of the first frame
+    meta: Mapping[str, Any] | None = None  # of the first frame, with the label
+    frames: list[Frame] = field(default_factory=list)  # the latest frames, which are in no table yet
     tables: list[Table] = field(default_factory=list)
     length: int = 0
 
@@ -173,7 +163,7 @@ class _EpisodeBuilder:
         return str(self.label.get("source", "observed"))
 
     def rest(self, ended: bool = False) -> "_EpisodeBuilder":
-        """What follows a hole: the next segment of the same episode."""
+        """The builder of the same episode's next segment."""
         label = self.label | {"episode_segment": self.label["episode_segment"] + 1}
         return _EpisodeBuilder(label, self.named, self.number, self.last, ended)
 
@@ -187,19 +177,19 @@ class _EpisodeBuilder:
         self.last = frame.timestamp
 
     def extend(self, batch: FrameBatch, indices: Ints) -> None:
-        """The latest frame, which is the first of these rows, and rows that have its meta and go on in time."""
+        """Add rows that follow in time with the same label; the first of them is the frame that was added last."""
         meta = self.frames.pop().meta
         self._close_table()
         self.tables.append(batch.table(indices, self.source == "dream" and "confidence" in meta))
         self.length += len(indices) - 1
         self.last = float(self.tables[-1].timestamps[-1])
 
-    def found(self) -> Found:
+    def episode(self) -> FoundEpisode:
         assert self.meta is not None
         last = self.frames[-1] if self.frames else None
         self._close_table()
-        terminal = bool(last and last.meta.get("terminal", False))  # rows from columns never are
-        return Found(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
+        terminal = bool(last and last.meta.get("terminal", False))  # extend takes no terminal frames
+        return FoundEpisode(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
 
     def _close_table(self) -> None:
         if self.frames:
@@ -207,7 +197,7 @@ class _EpisodeBuilder:
             self.frames = []
 
     def ends_before(self, row: Row, max_gap_s: float) -> bool:
-        """Whether the row belongs to another episode; an episode line is one whatever its frames say."""
+        """Whether the row belongs to another episode. All frames of an episode line belong to one."""
         meta = row.meta
         if row.position is not None:
             return False
@@ -221,7 +211,7 @@ class _EpisodeBuilder:
         return self.ended or step < 0 or step > max_gap_s
 
     def refusal(self, row: Row) -> str:
-        """Why the frame cannot follow those before it; empty where it can."""
+        """Why the frame cannot follow those before it, or an empty text."""
         meta, frame = row.meta, row.frame
         for key in ("episode", "source"):
             if key in meta and str(meta[key]) != str(self.label.get(key, meta[key])):

@@ -17,8 +17,8 @@ from worldmodel.core.typing import Floats, Ints
 from worldmodel.episodes.frame import FLOAT32_MAX, MAX_ACTIONS, META_KEYS, parse_agent, parse_meta
 from worldmodel.episodes.schema import Kind
 from worldmodel.logs.blocks import Block
-from worldmodel.logs.frame_batch import FrameBatch, Label, Signature
-from worldmodel.logs.rows import MAX_DIGITS, Row, decoded, parse_line
+from worldmodel.logs.frame_batch import FrameBatch, Label, Rows, Signature
+from worldmodel.logs.rows import MAX_DIGITS, decoded, parse_line
 
 CACHED_VALUES = 4096  # agents and metas that a reader remembers
 SIMPLE = {str, int, float, bool, type(None)}
@@ -62,14 +62,14 @@ class LineReader:
     _metas: dict[bytes, _Meta] = field(default_factory=dict)
     _labels: dict[object, Label] = field(default_factory=dict)
 
-    def read(self, block: Block) -> list[FrameBatch | list[Row]]:
+    def read(self, block: Block) -> list[Rows]:
         """What the lines of a readable block hold, in their order."""
         for cache in (self._agents, self._metas, self._labels):
             if len(cache) > CACHED_VALUES:
                 cache.clear()
         texts = block.data.removesuffix(b"\n").split(b"\n")
         numbered = enumerate(texts, block.first)
-        found = list[FrameBatch | list[Row]]()
+        found = list[Rows]()
         for shape, group in groupby(map(self._record, texts), _shape):
             records = list(group)
             lines = list(islice(numbered, len(records)))

@@ -19,7 +19,6 @@ from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.typing import Floats
-from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeStore, StoredTable
 from worldmodel.store.prepared import read_prepared
 
@@ -36,7 +35,7 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     with EpisodeStore.within(out) as store:
         tables, train_tables, frames = list[StoredTable](), list[StoredTable](), 0
         for record in episodes:
-            tables.append(store.put(Table(**vars(episodes.load(record)))))
+            tables.append(store.put(episodes.load(record)))
             frames += record.frames
             if (record.source, record.split) == ("observed", "train"):
                 train_tables.append(tables[-1])

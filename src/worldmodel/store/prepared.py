@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.core.listing import read_listing
-from worldmodel.core.typing import Floats
 from worldmodel.episodes.schema import ActionSpace, Split, canonical
 from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
@@ -28,17 +27,6 @@ from worldmodel.store.shards import SUFFIX, Item, read_shard, write_shards
 Format = Literal["npz", "lmdb"]
 
 EPISODES = "episodes"
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """What one episode's file holds; what actions[t], taken in state features[t], does shows in features[t+1]."""
-
-    timestamps: NDArray[np.float64]  # [T] seconds
-    features: Floats  # [T, F] raw units
-    actions: Floats | None  # [T, A] raw units or one-hot
-    rewards: Floats | None  # [T]
-    confidence: Floats | None  # [T] 0..1, dreams that state it
 
 
 @dataclass(frozen=True)
@@ -57,7 +45,7 @@ class Prepared:
     def __len__(self) -> int:
         return self.count
 
-    def load(self, record: Record) -> Arrays:
+    def load(self, record: Record) -> Table:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / EPISODES / (record.shard or record.file)
         t, f, a = record.frames, self.feature_count, self.action_space.size
@@ -72,8 +60,7 @@ class Prepared:
         shapes = {name: (array.dtype.str, array.shape) for name, array in found.items()}
         if shapes != expected:
             raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; run dvc repro prepare")
-        optional = {name: found.get(name) for name in ("actions", "rewards", "confidence")}
-        return Arrays(timestamps=found["timestamps"], features=found["features"], **optional)
+        return Table._make(map(found.get, Table._fields))
 
 
 def write_prepared(
