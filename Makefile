@@ -43,10 +43,10 @@ reproduce: $(VENV)/pipeline  ## clone HEAD, run its pipeline from nothing, compa
 	worldmodel reproduce
 
 test: $(VENV)/dev  ## the whole test suite
-	pytest -n auto
+	pytest -n auto --dist worksteal
 
 test-fast: $(VENV)/dev  ## what takes no pipeline and no minute
-	pytest -n auto -m "not dvc and not slow"
+	pytest -n auto --dist worksteal -m "not dvc and not slow"
 
 check: $(VENV)/dev  ## lint, format, types, generated code
 	ruff check .

@@ -35,6 +35,13 @@ Shared = Callable[[str, Callable[[Path], object]], Path]
 Projects = Callable[[str], Project]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes the pipeline's template runs DVC."""
+    for item in items:
+        if "template" in getattr(item, "fixturenames", ()):
+            item.add_marker("dvc")
+
+
 @pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     top = tmp_path_factory.mktemp("homes")

@@ -11,6 +11,8 @@ from worldmodel.cli.train import command
 from worldmodel.client import WorldModel
 from worldmodel.model.artifact import read_trained
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path):

@@ -4,8 +4,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from commands import call
 from settling import run_unsettled
 from test_episodes import contents
@@ -58,8 +56,6 @@ main(["check-logs", {str(tmp_path / "gone")!r}])
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.dvc
 def test_stages_called_in_such_a_program_write_the_bytes_that_the_pipeline_has(copy):
     code = """
 from pathlib import Path

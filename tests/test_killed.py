@@ -98,7 +98,6 @@ def wait_until(there, seconds=500):
         time.sleep(0.02)
 
 
-@pytest.mark.dvc
 def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_are_the_same(copy):
     project = copy
     project.set_train(steps=900)

@@ -190,6 +190,7 @@ def test_training_with_them_is_repeatable_and_shown(tmp_path, data, fields):
     assert one.read_trained().manifest["arguments"][name] == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "kl_weight", "contrastive_weight"),
     [("mlp", 0.01, 0.0), ("gru", 0.0, 0.1), ("transformer", 0.01, 0.1)],

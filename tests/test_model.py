@@ -7,7 +7,6 @@ import torch
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.model import selection
-from worldmodel.model.baselines import fit_linear
 from worldmodel.model.initialization import new_model
 from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.losses import world_model_loss
@@ -135,48 +134,46 @@ def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
     assert_equal(model(*inputs), whole, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
-@pytest.mark.parametrize("features", [1, 2, 6])
-def test_the_untrained_model_is_ridge_rolled_out(kind, features):
-    packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
-    every = np.arange(6)
-    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1], history=1)
-    model = new_model(shape, packed, every, seed=0, device=CPU)
-    rows = [packed.rows(episode) for episode in every]
-    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
-    found = windows(packed, every, shape.history, shape.horizon)
-    batch = found.take(np.arange(len(found)))
-    given = to_device(batch, CPU)
-    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
-    expected = ridge.rollout(batch.history[:, -1], batch.planned_actions)
-    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-5)
-
-
-def with_motion(features=3, kind="continuous"):
+def with_motion(features=3, kind="continuous", history=3):
     """A packed data set, a shape that has room for motion, and both linear starts: with motion, and without."""
     packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
-    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1])
-    assert shape.velocity_dim == features
+    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1], history=history)
+    return packed, shape, starts_of(packed, shape, (True, False))
+
+
+def starts_of(packed, shape, motion):
     rows = [packed.rows(episode) for episode in range(6)]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    return packed, shape, linear_starts(features, actions, shape.state_dim, (True, False))
+    return linear_starts(features, actions, shape.state_dim, motion)
 
 
-@pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
-@pytest.mark.parametrize("features", [1, 3])
-def test_where_z_has_room_the_untrained_model_is_a_ridge_that_knows_the_last_change(kind, features):
-    packed, shape, (start, _) = with_motion(features, kind)
-    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
-    found = windows(packed, np.arange(6), shape.history, shape.horizon)
-    given = to_device(found.take(np.arange(len(found))), CPU)
-    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
-    state, frames = given.history[:, -1].numpy(), []
-    change = state - given.history[:, -2].numpy()
-    for action in given.planned_actions.numpy().swapaxes(0, 1):
-        change = np.concatenate([state, change / start.delta_std, action], axis=1) @ start.weight.T + start.bias
+def rolled_out(start, batch, motion):
+    """A linear start, by a plain loop."""
+    last, before = (batch.history[:, -at] @ start.projection.T for at in (1, min(2, batch.history.shape[1])))
+    state, change, frames = last, last - before, []
+    for action in batch.planned_actions.swapaxes(0, 1):
+        velocity = [change / start.delta_std] if motion else []
+        change = np.concatenate([state, *velocity, action], axis=1) @ start.weight.T + start.bias
         state = state + change
-        frames.append(state)
-    np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-4)
+        frames.append(state @ start.projection)
+    return np.stack(frames, axis=1)
+
+
+def test_the_untrained_model_is_ridge_and_knows_the_last_change_where_z_has_room():
+    cases = [
+        with_motion(n, kind, h) for kind in ("none", "discrete", "continuous") for n, h in ((1, 1), (6, 1), (3, 3))
+    ]
+    wide, narrow = wide_packed(), replace(SHAPE, features=9, z_dim=4)
+    for packed, shape, starts in [*cases, (wide, narrow, starts_of(wide, narrow, (False,)))]:
+        motion = shape.velocity_dim > 0
+        assert motion == (shape.features == 3)
+        model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
+        found = windows(packed, np.arange(6), shape.history, shape.horizon)
+        batch = found.take(np.arange(len(found)))
+        given = to_device(batch, CPU)
+        predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
+        expected = rolled_out(starts[0 if motion else -1], batch, motion)
+        np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-4 if motion else 1e-5)
 
 
 @pytest.mark.parametrize("motion", [True, False])
@@ -300,22 +297,6 @@ def test_many_features_are_compressed_along_principal_directions():
     projection = model.project.weight.detach().numpy()
     np.testing.assert_allclose(projection @ projection.T, np.eye(3), atol=1e-5)
     np.testing.assert_allclose(np.abs(projection @ directions.T), np.eye(3), atol=1e-3)
-
-
-def test_the_untrained_compressed_model_is_ridge_in_those_directions():
-    packed = wide_packed()
-    shape = replace(SHAPE, features=9, z_dim=4)
-    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
-    rows = [packed.rows(episode) for episode in range(6)]
-    [start] = linear_starts([packed.features[row] for row in rows], [packed.actions[row] for row in rows], 3)
-    found = windows(packed, np.arange(6), 3, 5)
-    given = to_device(found.take(np.arange(len(found))), CPU)
-    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
-    state, frames = given.history[:, -1].numpy() @ start.projection.T, []
-    for action in given.planned_actions.numpy().swapaxes(0, 1):
-        state = state + np.concatenate([state, action], axis=1) @ start.weight.T + start.bias
-        frames.append(state @ start.projection)
-    np.testing.assert_allclose(predicted, np.stack(frames, axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("features", "z_dim", "state"), [(1, 2, 1), (9, 2, 1), (6, 8, 6), (7, 8, 6), (48, 64, 48)])

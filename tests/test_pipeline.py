@@ -2,13 +2,10 @@
 
 import json
 
-import pytest
 import yaml
 
 from copies import ROOT
 from factories import STAGES
-
-pytestmark = pytest.mark.dvc
 
 
 def test_the_first_run_leaves_a_bundle_and_finite_metrics(template):

@@ -181,7 +181,7 @@ def test_dreams_call_nothing_else_of_mkl():
     assert of_mkl(called.names) == set()
 
 
-def test_numpy_keeps_to_avx2_and_openblas_to_the_threads_of_the_training():
+def test_torch_and_numpy_keep_to_avx2_and_both_to_the_threads_of_the_training():
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         pytest.skip("this processor has no AVX2")
     shown = printed(
@@ -189,9 +189,11 @@ def test_numpy_keeps_to_avx2_and_openblas_to_the_threads_of_the_training():
 import json
 from threadpoolctl import threadpool_info
 [blas] = [each for each in threadpool_info() if each["user_api"] == "blas"]
-print(json.dumps({"found": np.show_config(mode="dicts")["SIMD Extensions"]["found"]} | blas))
+torch_has = {"torch": torch.backends.cpu.get_cpu_capability(), "torch_threads": torch.get_num_threads()}
+print(json.dumps(torch_has | {"found": np.show_config(mode="dicts")["SIMD Extensions"]["found"]} | blas))
 """,
         threads=3,
     )
     found = json.loads(shown)
     assert (found["architecture"], found["num_threads"], found["found"]) == ("Haswell", 3, ["X86_V3"])
+    assert (found["torch"], found["torch_threads"]) == ("AVX2", 3)

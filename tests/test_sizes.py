@@ -25,6 +25,7 @@ from worldmodel.stages import dreams, export, normalize, prepare, train
 CPU = torch.device("cpu")
 SPLITS = ("train", "val", "train", "test", "train")
 ARRAYS = ("timestamps", "features", "actions")
+pytestmark = pytest.mark.slow
 SMALL = {"history": 3, "horizon": 2, "z_dim": 8, "hidden_dim": 8, "batch_size": 4, "steps": 6}
 
 
