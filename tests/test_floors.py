@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from factories import make_episodes, make_packed
-from worldmodel.model import baselines as floors
+from worldmodel.model import linear_start
 from worldmodel.model.baselines import fit_linear
 from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.shape import STATE_CLAMP
@@ -97,7 +97,7 @@ def test_where_readings_run_up_against_a_value_is_a_stop():
     flag = np.full((4, 100, 1), 3, np.float32)
     columns = [bell, bell.clip(-1, None), bell.clip(None, 0.5), bell.clip(-1, 1), steps, steps.clip(0, None), flag]
     episodes = np.concatenate(columns, axis=2)
-    lower, upper = floors.stops(iter(episodes), len(columns))
+    lower, upper = linear_start.sensor_limits(iter(episodes), len(columns))
     no = STATE_CLAMP
     assert lower.tolist() == [-no, -1, -no, -1, -no, 0, -no]
     assert upper.tolist() == [no, no, 0.5, 1, no, no, no]
@@ -106,12 +106,12 @@ def test_where_readings_run_up_against_a_value_is_a_stop():
 def test_a_stop_takes_some_frames():
     readings = np.arange(20, dtype=np.float32)[:, None].repeat(2, axis=1)
     readings[11:, 0], readings[10:, 1] = 30, 30
-    assert floors.stops([readings[:15], readings[15:]], 2)[1].tolist() == [STATE_CLAMP, 30]
+    assert linear_start.sensor_limits([readings[:15], readings[15:]], 2)[1].tolist() == [STATE_CLAMP, 30]
 
 
 @pytest.mark.parametrize("rows", [1 << 18, 50])
 def test_principal_directions_are_those_of_all_frames_however_many_are_multiplied_at_once(rows, monkeypatch):
-    monkeypatch.setattr(floors, "PRODUCT_ROWS", rows)
+    monkeypatch.setattr(linear_start, "PRODUCT_ROWS", rows)
     packed = make_packed(make_episodes(9, 30, features=5))
     every = np.arange(9)
     [start] = linear_starts(packed.each(packed.features, every), packed.each(packed.actions, every), 3)
