@@ -118,6 +118,12 @@ def test_dreams_are_laid_beside_the_log(data):
             assert drawn(figure, color, range(6), column)
 
 
+def test_a_line_of_one_frame_is_a_dot(data):
+    plots = {"horizon": [row for row in data.plots["horizon"] if row["frame"] == "1"]}
+    figure = charts.horizon(replace(data, plots=plots, scored=None))
+    assert all(len(dots(figure, color)) == 1 for color in ("model", "ridge", "hold"))
+
+
 @pytest.mark.parametrize("errors", [("0", "10"), ("0", "0")])
 def test_an_error_of_0_lies_within_the_picture(errors, data):
     tests = [{"agent_id": "a", "episode": error, "model": error, "linear": error} for error in errors]

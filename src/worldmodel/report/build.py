@@ -7,7 +7,7 @@ files give the same bytes.
 from pathlib import Path
 
 import click
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import ChainableUndefined, Environment, PackageLoader, UndefinedError
 from matplotlib import style
 
 from worldmodel.arrays.scaler import Scaler
@@ -36,21 +36,26 @@ SECTIONS = {  # template -> title
 
 @portable
 def page() -> str:
-    """Of the folder that this runs in. Raises ValueError where its parts do not belong together."""
-    data = collect()
+    """Of the folder that this runs in. Raises ValueError where a part is damaged, or parts do not belong together."""
     templates = Environment(
         loader=PackageLoader("worldmodel.report"), autoescape=True, undefined=ChainableUndefined, trim_blocks=True
     )
     templates.filters |= {each.__name__: each for each in FILTERS}
-    with style.context(STYLE, after_reset=True):
-        return templates.get_template("page.html").render(
-            data=data,
-            sections=SECTIONS,
-            charts=charts,
-            tables=tables,
-            changes=tables.against_baselines(data.tests),
-            scaler=Scaler.read(data.bundle / "normalizer.json") if data.bundle else None,
-        )
+    try:
+        data = collect()
+        with style.context(STYLE, after_reset=True):
+            return templates.get_template("page.html").render(
+                data=data,
+                sections=SECTIONS,
+                charts=charts,
+                tables=tables,
+                changes=tables.against_baselines(data.tests),
+                scaler=Scaler.read(data.bundle / "normalizer.json") if data.bundle else None,
+            )
+    except (KeyError, UndefinedError) as error:
+        raise ValueError(
+            f"a plot, manifest or record lacks {error}, as if another version had written it; run `dvc repro`"
+        ) from error
 
 
 @click.command()

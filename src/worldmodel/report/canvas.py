@@ -58,6 +58,9 @@ class Canvas:
             axis.set(major_locator=MaxNLocator(5, steps=[1, 2, 5, 10]), major_formatter=FuncFormatter(_tick))
 
     def line(self, xs: ArrayLike, ys: ArrayLike, color: str, label: str | None = None, width: float = 1.75) -> None:
+        """Of one point alone: a dot."""
+        if np.size(xs) == 1:
+            return self.dots(np.reshape([xs, ys], (1, 2)), color, label, width=5)
         drawn, dashes = PLACEHOLDERS[color], DASHES.get(color, "-")
         self.axes.plot(xs, ys, label=label, color=drawn, linestyle=dashes, linewidth=width)
 

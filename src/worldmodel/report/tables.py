@@ -12,6 +12,8 @@ from worldmodel.evaluation.latency import BATCH
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.wording import count, interval, number, percent
 
+Row = Sequence[str]
+
 AGENTS = 40  # in a table
 BASELINES = {"linear": "ridge's", "persistence": "that of holding the last frame"}
 KINDS = (("train", "observed"), ("val", "observed"), ("test", "observed"), ("train", "dream"))
@@ -28,7 +30,7 @@ def against_baselines(tests: Rows) -> dict[str, Change]:
     }
 
 
-def episodes_by_agent(packed: Packed) -> list[tuple[str, Sequence[int]]]:
+def episodes_by_agent(packed: Packed) -> list[Row]:
     """How many of each of the KINDS, and of all their frames."""
     labels, frames = packed.labels, Counter[tuple[str, str]]()
     kinds = list(zip(labels.splits, labels.sources, strict=True))
@@ -39,10 +41,11 @@ def episodes_by_agent(packed: Packed) -> list[tuple[str, Sequence[int]]]:
     if rest := agents[AGENTS:]:
         groups.insert(AGENTS, (f"{count(len(rest))} more", rest))
     rows = [(title, [sum(episodes[agent, kind] for agent in group) for kind in KINDS]) for title, group in groups]
-    return [*rows, ("all frames", [frames[kind] for kind in KINDS])]
+    rows.append(("all frames", [frames[kind] for kind in KINDS]))
+    return [(title, *map(count, numbers)) for title, numbers in rows]
 
 
-def errors_by_frame(data: ReportData) -> Iterator[Sequence[str]]:
+def errors_by_frame(data: ReportData) -> Iterator[Row]:
     """Frames ahead, errors with their intervals, share of ridge's error that the model does not make."""
     series = {name: ys for name, (_, ys) in data.series("horizon", "frame", "mse").items()}
     length = len(series["model"])
@@ -52,26 +55,31 @@ def errors_by_frame(data: ReportData) -> Iterator[Sequence[str]]:
         yield _errors(data, f"all {length}", {name: data.metrics[key] for name, key in MEANS.items()}, -1)
 
 
-def _errors(data: ReportData, title: str, errors: Mapping[str, float], column: int) -> Sequence[str]:
+def _errors(data: ReportData, title: str, errors: Mapping[str, float], column: int) -> Row:
     means = data.scored.intervals if data.scored else {}
     ends = {name: f" ({interval(each.low[column], each.high[column])})" for name, each in means.items()}
     cells = [number(error) + ends.get(name, "") for name, error in errors.items()]
-    return title, *cells, removed(errors["model"], errors["ridge"])
+    return title, *cells, _removed(errors["model"], errors["ridge"])
 
 
-def removed(model: float, baseline: float) -> str:
+def _removed(model: float, baseline: float) -> str:
     return percent(1 - model / baseline) if baseline > 0 else "-"
 
 
-def ranges_by_agent(tests: Rows) -> dict[str, str]:
-    """Least and largest error of the episodes of each agent."""
+def errors_by_agent(data: ReportData) -> Iterator[Row]:
+    """As the page's header has them, worst first."""
     errors: dict[str, list[float]] = {}
-    for row in tests:
+    for row in data.tests:
         errors.setdefault(row["agent_id"], []).append(float(row["model"]))
-    return {agent: interval(min(each), max(each)) if len(each) > 1 else "-" for agent, each in errors.items()}
+    for row in data.plots["agents"][:AGENTS]:
+        model, ridge, last = (float(row[key]) for key in ("model", "ridge", "hold-last"))
+        own = errors.get(row["agent"], [])
+        ends = interval(min(own), max(own)) if len(own) > 1 else "-"
+        means = (number(model), ends, number(ridge), number(last), _removed(model, ridge))
+        yield row["agent"], row["episodes"], *means, row["worst_episode"]
 
 
-def times(data: ReportData) -> Iterator[tuple[str, str, float, str]]:
+def times(data: ReportData) -> Iterator[Row]:
     """Of what, what, value, unit."""
     sizes = {"train": data.params.get("train.batch_size", "its"), "inference": BATCH}
     for part, of in (("train", "training"), ("inference", "the exported model")):
@@ -82,15 +90,15 @@ def times(data: ReportData) -> Iterator[tuple[str, str, float, str]]:
             ("samples_per_s", "windows in batches", "a second"),
         ):
             if key in data.timing.get(part, {}):
-                yield of, what, data.timing[part][key], unit
+                yield of, what, number(data.timing[part][key]), unit
 
 
-def params_by_section(data: ReportData) -> Iterator[tuple[str, Sequence[tuple[str, object]]]]:
+def params_by_section(data: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     for section, params in groupby(data.params.items(), lambda item: item[0].partition(".")[0]):
-        yield section, [(key.partition(".")[2] or key, value) for key, value in params]
+        yield section, [(key.partition(".")[2] or key, str(value)) for key, value in params]
 
 
-def locked(data: ReportData) -> Sequence[tuple[str, Sequence[tuple[str, str, str]]]]:
+def locked(data: ReportData) -> Sequence[tuple[str, Sequence[Row]]]:
     """Path, md5 and stage of the logs and of what the stages made, by dvc.lock."""
     entries = data.stages.items()
     outs = [(out["path"], out.get("md5", "-"), stage) for stage, entry in entries for out in entry.get("outs", [])]
