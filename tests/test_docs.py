@@ -72,7 +72,6 @@ def install(project, **variables):
     project.environment = clean | {"PATH": path, "PYTHONPATH": str(project.folder / "src")} | variables
 
 
-@pytest.mark.dvc
 @pytest.mark.slow
 def test_every_command_of_the_pages_works(workshop):
     shown = [line for page in PAGES for line in commands(page) if elsewhere(page, line) is None]
@@ -84,11 +83,10 @@ def test_every_command_of_the_pages_works(workshop):
 def test_a_command_that_is_run_elsewhere_stands_on_a_page_and_its_tests_are_there():
     shown = [line for page in PAGES for line in commands(page)]
     assert [start for start in ELSEWHERE if not any(line.startswith(start) for line in shown)] == []
-    named = re.findall(r"tests/\w+\.py", " ".join([SERVER, *ELSEWHERE.values()]))
+    named = re.findall(r"tests/[\w/]+\.py", " ".join([SERVER, *ELSEWHERE.values()]))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.dvc
 def test_python_of_the_pages_works_as_it_stands(workshop):
     for page in PAGES:
         for block in blocks(page, "python"):
@@ -96,7 +94,6 @@ def test_python_of_the_pages_works_as_it_stands(workshop):
             workshop.run(sys.executable, "-W", "error", "-c", block.text + after)
 
 
-@pytest.mark.dvc
 def test_logs_in_a_bucket_are_checked(copy, server):
     shutil.copytree(copy.folder / LOG.parent, server.folder / "lake/logs")
     server.restart()
