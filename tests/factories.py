@@ -114,7 +114,7 @@ def make_train(**fields: Any) -> params.Train:
     defaults = {
         "seed": 0,
         "rho": 0.5,
-        "rho_start": 0.5,
+        "rho_start": None,
         "rho_schedule": "constant",
         "dream_weighting": "none",
         "encoder": "mlp",

@@ -38,11 +38,11 @@ def test_logs_become_a_bundle_and_metrics_with_dreams_on_the_way(run):
 
 
 def test_epochs_become_as_many_steps_as_draw_every_observed_window_so_often(run):
-    out = run("--rho", 0, "--rho-start", 0.5, "--epochs", 2.5, "--batch-size", 16)
+    out = run("--rho", 0, "--epochs", 2.5, "--batch-size", 16)
     manifest = read_trained(out / "train").manifest
     steps, windows = manifest["arguments"]["steps"], manifest["windows"]["observed"]
     assert (steps - 1) * 16 < 2.5 * windows <= steps * 16
-    assert not (out / "dreams").exists()  # of a constant rho, rho_start says nothing
+    assert not (out / "dreams").exists()
 
 
 def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):

@@ -169,7 +169,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(project, here):
 
 
 def test_without_dreams_it_says_how_to_get_some(here, tmp_path_factory):
-    project = make_project(tmp_path_factory.mktemp("real"), observed_and_dreams(dreams=0), rho=0.0, rho_start=0.0)
+    project = make_project(tmp_path_factory.mktemp("real"), observed_and_dreams(dreams=0), rho=0.0)
     project.train()
     project.export()
     project.validate()

@@ -93,9 +93,9 @@ def changed(values):
     return whole
 
 
-def checked(leaf, value):
-    """The value of a leaf once it is checked."""
-    section, name = at(asdict(params.check(changed({leaf: value}), FILE)), leaf)
+def checked(leaf, value, others=None):
+    """The value of a leaf once it is checked, with what others have to be for it."""
+    section, name = at(asdict(params.check(changed({leaf: value} | (others or {})), FILE)), leaf)
     return section[name]
 
 
@@ -125,6 +125,7 @@ def test_a_missing_key_is_named():
 
 def test_a_value_of_another_type_or_out_of_range_is_named_with_what_was_found_and_expected():
     wrong = [(leaf, value) for leaf in LEAVES for value in (True, None, [1], "a word")]
+    wrong.remove(("train.rho_start", None))
     wrong += [(leaf, value) for leaf, ends in REFUSED.items() for value in (*ends, float("nan"))]
     wrong += [(leaf, "other") for leaf in CHOICES]
     for leaf, value in wrong:
@@ -142,7 +143,9 @@ def test_integers_are_whole_and_the_ends_of_their_range_belong_to_it():
 
 
 def test_all_choices_are_taken_and_an_integer_serves_as_a_float():
-    assert all(checked(leaf, choice) == choice for leaf, choices in CHOICES.items() for choice in choices)
+    also = {"linear": {"train.rho_start": 0.0}, "cosine": {"train.rho_start": 0.0}}
+    for leaf, choice in ((leaf, choice) for leaf, choices in CHOICES.items() for choice in choices):
+        assert checked(leaf, choice, also.get(choice)) == choice
     assert checked("prepare.max_gap_s", 60) == 60.0
 
 
@@ -230,3 +233,17 @@ def test_a_mistake_anywhere_stops_every_stage(tmp_path):
     path.write_text(yaml.safe_dump(changed({"validate.horizon": 0})))
     with pytest.raises(ValueError, match=r"validate\.horizon"):
         params.load(path, params.NormalizeStage)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rho_start": 0.2}, "train: rho_start is 0.2, and a constant rho_schedule has no start; make it null"),
+        ({"rho_schedule": "linear"}, "train: rho_start is null, and rho_schedule is linear; give a share"),
+    ],
+)
+def test_a_start_of_rho_that_nothing_would_read_or_everything_lacks_is_refused(fields, message):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["train"] |= fields
+    with pytest.raises(ValueError, match=message):
+        params.check(values, Path("params.yaml"))

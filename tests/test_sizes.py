@@ -202,7 +202,7 @@ def test_a_start_that_grows_without_bound_beyond_short_episodes_is_trained_and_s
     episodes = with_features(make_episodes(10, 6, rewards=False), growing)
     if not val:
         episodes = [replace(each, split="train" if each.split == "val" else each.split) for each in episodes]
-    project = Project(tmp_path, make_train(**(SMALL | {"horizon": 60, "rho": 0.0, "rho_start": 0.0})))
+    project = Project(tmp_path, make_train(**(SMALL | {"horizon": 60, "rho": 0.0})))
     project.write(episodes, [each.split for each in episodes])
     selected = project.train()["selected"]["val_mse"]
     model, held_out = project.read_trained().model, project.held_out()

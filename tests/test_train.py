@@ -126,7 +126,7 @@ def test_the_manifest_says_what_the_weights_depend_on_and_nothing_of_the_machine
         ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "linear"}, 24),
         ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "cosine"}, 24),
         ({"rho": 0.0, "rho_start": 0.5, "rho_schedule": "linear"}, 24),
-        ({"rho": 0.5, "rho_start": 0.0, "rho_schedule": "constant"}, 48),
+        ({"rho": 0.5, "rho_schedule": "constant"}, 48),
     ],
 )
 def test_dreams_are_drawn_as_often_as_rho_says(tmp_path, data, fields, drawn):
@@ -184,7 +184,7 @@ def test_rho_above_0_needs_dreams_and_rho_0_none(tmp_path):
 
 def test_confidence_changes_what_dreams_teach_and_only_that(tmp_path, data):
     def run(rho, weighting):
-        return weights(trained(tmp_path / f"{rho}{weighting}", data, rho=rho, rho_start=rho, dream_weighting=weighting))
+        return weights(trained(tmp_path / f"{rho}{weighting}", data, rho=rho, dream_weighting=weighting))
 
     assert run(0.5, "none") != run(0.5, "confidence")
     assert run(0.0, "none") == run(0.0, "confidence")

@@ -13,9 +13,9 @@ from worldmodel.core.typing import Ints
 OBSERVED, DREAM = 0, 1
 
 
-def rho_schedule(kind: str, start: float, end: float, steps: int) -> NDArray[np.float64]:
+def rho_schedule(kind: str, start: float | None, end: float, steps: int) -> NDArray[np.float64]:
     """The share of dreams wanted at each step, [steps]: constant at `end`, or from `start` to `end`."""
-    if kind == "constant":
+    if kind == "constant" or start is None:
         return np.full(steps, end)
     progress = np.arange(steps) / max(steps - 1, 1)
     if kind == "cosine":
@@ -43,7 +43,7 @@ class Mixture:
         if not len(self.dreams) and self.rho.max() > 0:
             raise ValueError(
                 f"train.rho asks for up to {self.rho.max():g} dreams a batch and there is no dream: "
-                "set dreams.episodes above 0, or train.rho and train.rho_start to 0"
+                "set dreams.episodes above 0, or train.rho to 0 (and train.rho_start, where there is a schedule)"
             )
 
     def batch(self, t: int) -> Batch:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -11,18 +12,22 @@ Section = TypeVar("Section")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def section_options(section: type[Any], name: str, leave_out: frozenset[str] = frozenset()) -> Callable[[Any], Any]:
+def section_options(section: type[Any], name: str) -> Callable[[Any], Any]:
     """One option a leaf; what is not given stays None."""
 
     def decorate(command: Decorated) -> Decorated:
         for leaf, kind in reversed(get_type_hints(section).items()):
-            if leaf not in leave_out:
-                is_choice = get_origin(kind) is Literal
-                option_type = click.Choice(get_args(kind)) if is_choice else kind
-                command = click.option(_option(leaf), leaf, type=option_type, help=f"{name}.{leaf}")(command)
+            command = click.option(_option(leaf), leaf, type=_option_type(kind), help=f"{name}.{leaf}")(command)
         return command
 
     return decorate
+
+
+def _option_type(kind: Any) -> Any:
+    """Of a leaf: a choice of texts, or a number, which may be left out where the leaf may be null."""
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    return next(each for each in get_args(kind) or (kind,) if each is not NoneType)
 
 
 def overridden(section: Section, given: Mapping[str, Any]) -> Section:

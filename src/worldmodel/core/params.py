@@ -114,7 +114,7 @@ class Compute:
 class Train(Compute):
     seed: Seed
     rho: Share
-    rho_start: Share
+    rho_start: Share | None
     rho_schedule: Literal["constant", "linear", "cosine"]
     dream_weighting: Literal["none", "confidence"]
     encoder: Literal["gru", "mlp", "transformer"]
@@ -127,6 +127,15 @@ class Train(Compute):
     nll_start: Share
     kl_weight: NotNegative
     contrastive_weight: NotNegative
+
+    def __post_init__(self) -> None:
+        if self.rho_schedule == "constant" and self.rho_start not in (None, self.rho):
+            raise ValueError(
+                f"rho_start is {self.rho_start:g}, and a constant rho_schedule has no start; "
+                "make it null, or rho_schedule linear or cosine"
+            )
+        if self.rho_schedule != "constant" and self.rho_start is None:
+            raise ValueError(f"rho_start is null, and rho_schedule is {self.rho_schedule}; give a share from 0 to 1")
 
 
 @dataclass(frozen=True, config=CLOSED)
