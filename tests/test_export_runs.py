@@ -12,7 +12,7 @@ from worldmodel.tracking import export_runs
 from worldmodel.tracking.tracked import tracked
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACKERS = ROOT / ".venv/trackers/bin/python"
+TRACKERS = ROOT / ".venv-trackers/bin/python"
 BUNDLE, STOPPED = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 real = pytest.mark.skipif(not TRACKERS.exists(), reason="`make export-mlflow` has not brought the libraries yet")
 

@@ -32,7 +32,7 @@ def people(template, server, tmp_path):
 
 
 def configure(member, server, *options, url=URL):
-    command = (sys.executable, "scripts/remote.py", url, "--endpoint", server.endpoint, *options)
+    command = (sys.executable, "-m", "worldmodel", "remote", url, "--endpoint", server.endpoint, *options)
     return member.attempt(*command)
 
 
@@ -90,6 +90,17 @@ def test_kept_keys_stay_out_of_git_and_out_of_others_eyes(people, server):
         del member.environment[name]
     assert configure(member, server).returncode == 0
     assert "missing" not in member.run("dvc", "push", "artifacts/normalizer.json")
+
+
+def test_temporary_keys_are_kept_with_their_token_and_replaced_as_a_whole(people, server):
+    member = people(AWS_SESSION_TOKEN="a-token")
+    done = configure(member, server, "--keep-keys")
+    assert "when AWS_SESSION_TOKEN has expired, call this again with new ones" in done.stdout, done.stderr
+    assert "session_token = a-token" in member.read(".dvc/config.local")
+    del member.environment["AWS_SESSION_TOKEN"]
+    assert "expired" not in configure(member, server, "--keep-keys").stdout
+    assert "token" not in member.read(".dvc/config.local")
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] in member.read(".dvc/config.local")
 
 
 @pytest.mark.parametrize(

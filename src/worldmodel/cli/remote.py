@@ -6,21 +6,24 @@ Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, .dvc/config.local or
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import click
-from botocore.config import Config as Transport
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError, NoCredentialsError
 from dvc.config import Config
+from dvc.fs import get_cloud_fs
 
 from worldmodel.core.options import PATH
 from worldmodel.core.project import project_folder
 
 REMOTE = "storage"
 KEYS = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+TOKEN = ("session_token", "AWS_SESSION_TOKEN")  # of keys that expire
+IMPATIENT = {"connect_timeout": 5, "read_timeout": 20}  # seconds
+OURS = ("url", "endpointurl", "configpath", "version_aware", "verify")
 NO_CHECKSUMS = Path(".dvc/aws.ini")  # for servers that do not know the newer ones
 DENIED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "InvalidToken", "ExpiredToken", "403"}
 
@@ -49,53 +52,42 @@ def parse_place(url: str, endpoint: str | None) -> Place:
 
 
 def environment_keys() -> dict[str, str]:
-    """Raises ValueError where they are not both set."""
+    """With the token of keys that expire. Raises ValueError where the two keys are not both set."""
     missing = [variable for variable in KEYS.values() if not os.environ.get(variable)]
     if missing:
         raise ValueError(f"KEYS=keep: {' and '.join(missing)} not set; set both for this one call")
-    return {name: os.environ[variable] for name, variable in KEYS.items()}
+    return {name: os.environ[variable] for name, variable in (*KEYS.items(), TOKEN) if os.environ.get(variable)}
 
 
-def round_trip(place: Place, settings: dict[str, Any], folder: Path) -> None:
-    """Write, read and delete one small object; raises ValueError that says in one line what stands in the way."""
-    key, content = "/".join(filter(None, [place.prefix, f"round-trip-{uuid.uuid4().hex}"])), os.urandom(64)
+def round_trip(place: Place, settings: dict[str, Any]) -> None:
+    """Write, read and delete one small object, as DVC does with these settings of a remote.
+
+    Raises ValueError that says in one line what stands in the way.
+    """
+    path = "/".join(filter(None, [place.bucket, place.prefix, f"round-trip-{uuid.uuid4().hex}"]))
+    content = os.urandom(64)
     try:
-        client = _client(place, settings, folder)
-        client.put_object(Bucket=place.bucket, Key=key, Body=content)
-        answer = client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
-        client.delete_object(Bucket=place.bucket, Key=key)
+        kind, options, _ = get_cloud_fs(None, **settings | IMPATIENT)
+        system = kind(**options)
+        system.fs_args["config_kwargs"]["retries"] = {"total_max_attempts": 2}
+        system.fs.pipe_file(path, content)
+        answer = system.fs.cat_file(path)
+        system.fs.rm_file(path)
     except NoCredentialsError:
         raise ValueError(f"{place.server}: no keys found; set {' and '.join(KEYS.values())}") from None
-    except ClientError as error:
-        raise ValueError(_refusal(place, settings, error)) from None
     except (ConnectionError, HTTPClientError) as error:
         raise ValueError(f"{place.server}: no answer ({error}); is it running, and is ENDPOINT right?") from None
     except BotoCoreError as error:
         raise ValueError(f"{place}: {error}") from None
+    except OSError as error:
+        raise ValueError(_refusal(place, settings, error)) from None
     if answer != content:
         raise ValueError(f"{place}: {place.server} gave back other bytes than it was given; do not trust it with data")
 
 
-def _client(place: Place, settings: dict[str, Any], folder: Path) -> Any:
-    session = botocore.session.Session(profile=settings.get("profile"))
-    if place.endpoint and "AWS_CONFIG_FILE" not in os.environ:
-        session.set_config_variable("config_file", str(folder / NO_CHECKSUMS))
-    if "credentialpath" in settings:
-        session.set_config_variable("credentials_file", settings["credentialpath"])
-    return session.create_client(
-        "s3",
-        endpoint_url=place.endpoint,
-        region_name=settings.get("region"),
-        verify=settings.get("ssl_verify"),
-        aws_access_key_id=settings.get("access_key_id"),
-        aws_secret_access_key=settings.get("secret_access_key"),
-        aws_session_token=settings.get("session_token"),
-        config=Transport(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2}),
-    )
-
-
-def _refusal(place: Place, settings: dict[str, Any], error: ClientError) -> str:
-    code, message = (error.response["Error"].get(name, "") for name in ("Code", "Message"))
+def _refusal(place: Place, settings: dict[str, Any], error: OSError) -> str:
+    answer = getattr(error.__cause__, "response", {}).get("Error", {})
+    code, message = answer.get("Code", type(error).__name__), answer.get("Message", error)
     if code == "NoSuchBucket":
         return f"{place}: {place.server} has no bucket {place.bucket}; make it first, or correct URL"
     if code in DENIED:
@@ -106,27 +98,32 @@ def _refusal(place: Place, settings: dict[str, Any], error: ClientError) -> str:
 
 def configure(folder: Path, place: Place, keys: dict[str, str]) -> Path:
     """Check the place with what is configured already and these keys, then write it; returns the file written."""
-    config = Config(str(folder / ".dvc"))
-    round_trip(place, config.get("remote", {}).get(REMOTE, {}) | keys, folder)
+    config, switch = Config(str(folder / ".dvc")), folder / NO_CHECKSUMS
+    settings = {"url": str(place), "verify": True}
+    if place.endpoint:
+        settings |= {"endpointurl": place.endpoint, "configpath": str(switch)}
+    dropped = (*OURS, TOKEN[0]) if keys else OURS
+    known = {name: value for name, value in config.get("remote", {}).get(REMOTE, {}).items() if name not in dropped}
+    round_trip(place, known | keys | settings)
     with config.edit("repo") as shared:
         shared.setdefault("core", {})["remote"] = REMOTE
         remote = shared.setdefault("remote", {}).setdefault(REMOTE, {})
-        for stale in ("endpointurl", "configpath", "version_aware"):
-            remote.pop(stale, None)
-        remote |= {"url": str(place), "verify": True}
+        _replace(remote, OURS, settings)
         if place.endpoint:
-            here = os.path.relpath(folder / NO_CHECKSUMS)  # DVC writes relative paths so that they hold in every clone
-            remote |= {"endpointurl": place.endpoint, "configpath": here}
+            remote["configpath"] = os.path.relpath(switch)  # DVC writes relative paths so that they hold in every clone
     if keys:
-        _keep(config, folder / ".dvc" / "config.local", keys)
+        local = folder / ".dvc" / "config.local"
+        local.touch()
+        local.chmod(0o600)
+        with config.edit("local") as own:
+            _replace(own.setdefault("remote", {}).setdefault(REMOTE, {}), (*KEYS, TOKEN[0]), keys)
     return folder / ".dvc" / "config"
 
 
-def _keep(config: Config, path: Path, keys: dict[str, str]) -> None:
-    path.touch()
-    path.chmod(0o600)
-    with config.edit("local") as own:
-        own.setdefault("remote", {}).setdefault(REMOTE, {}).update(keys)
+def _replace(settings: dict[str, Any], names: Iterable[str], values: dict[str, Any]) -> None:
+    for name in names:
+        settings.pop(name, None)
+    settings |= values
 
 
 @click.command()
@@ -136,6 +133,8 @@ def _keep(config: Config, path: Path, keys: dict[str, str]) -> None:
 @click.option("--folder", type=PATH, help="Another DVC project than the one that this is called in.")
 def command(url: str, endpoint: str | None, keep_keys: bool, folder: Path | None) -> None:
     """Make URL (s3://bucket/path) the DVC remote, once an object was written, read and deleted there."""
-    place = parse_place(url, endpoint or None)
-    written = configure(folder or project_folder(), place, environment_keys() if keep_keys else {})
+    place, keys = parse_place(url, endpoint or None), environment_keys() if keep_keys else {}
+    written = configure(folder or project_folder(), place, keys)
     print(f"{place} at {place.server}: wrote, read and deleted an object; it is the default remote in {written}")
+    if TOKEN[0] in keys:
+        print(f"the keys that were kept are temporary: when {TOKEN[1]} has expired, call this again with new ones")

@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from worldmodel.ci.revisions import METRICS, TIMING, leaves
 from worldmodel.core import run_records
 from worldmodel.core.yaml12 import read_yaml
 
@@ -50,11 +51,9 @@ def tracked(project: Path) -> list[Tracked]:
     }
     for bundle in sorted((project / "artifacts/worldmodel").glob("*/params.yaml")):
         run_id = bundle.parent.name
-        measured = found.setdefault(run_id, Tracked(run_id, "export", dict(_leaves(read_yaml(bundle)))))
-        measured.metrics, measured.curves = (
-            _metrics(project / "artifacts", run_id),
-            _curves(project / "artifacts/plots"),
-        )
+        measured = found.setdefault(run_id, Tracked(run_id, "export", dict(leaves(read_yaml(bundle)))))
+        measured.metrics = _metrics(project, run_id)
+        measured.curves = _curves(project / "artifacts/plots")
     if not found:
         raise ValueError(f"{project}: nothing in runs/ and no bundle in artifacts/worldmodel/; run `dvc repro` first")
     return sorted(found.values(), key=lambda each: (each.begun, each.run_id))
@@ -65,34 +64,21 @@ def _of_record(path: Path) -> Tracked:
     about, last = record["depends_on"], record["attempts"][-1]
     began, ended = (datetime.fromisoformat(text).timestamp() if text else 0.0 for text in (last["start"], last["end"]))
     outcome = {"finished": "finished", None: "killed"}.get(last["outcome"], "failed")
-    return Tracked(
-        record["run_id"],
-        record["stage"],
-        dict(_leaves(about["params"])),
-        {
-            "attempts": str(len(record["attempts"])),
-            "code": about["code"],
-            "command": last["command"],
-            "git.changed": str(len(last["git"]["changed"])),
-            "git.revision": str(last["git"]["revision"]),
-            "host": last["host"],
-            "outcome": str(last["outcome"]),
-            "python": last["python"],
-        }
-        | {f"versions.{name}": version for name, version in about["versions"].items()},
-        began,
-        ended or began,
-        outcome,
-    )
+    tags = {name: str(last[name]) for name in ("command", "host", "outcome", "python")}
+    tags |= {"attempts": str(len(record["attempts"])), "code": about["code"]}
+    tags |= {"git.changed": str(len(last["git"]["changed"])), "git.revision": str(last["git"]["revision"])}
+    tags |= {f"versions.{name}": version for name, version in about["versions"].items()}
+    params = dict(leaves(about["params"]))
+    return Tracked(record["run_id"], record["stage"], params, tags, began, ended or began, outcome)
 
 
-def _metrics(artifacts: Path, run_id: str) -> dict[str, float]:
+def _metrics(project: Path, run_id: str) -> dict[str, float]:
     """What was measured, and what the clock said where that was of this bundle."""
-    found = _read(artifacts / "metrics.json")
-    clock = _read(artifacts / "timing.json").get("inference", {})
+    found = _read(project / METRICS)
+    clock = _read(project / TIMING).get("inference", {})
     if clock.get("of") == run_id:
         found["timing"] = {name: value for name, value in clock.items() if name != "of"}
-    return {name: float(value) for name, value in _leaves(found)}
+    return {name: float(value) for name, value in leaves(found)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,11 +99,3 @@ def _curves(plots: Path) -> dict[str, Curve]:
                 for row in csv.DictReader(file):
                     found.setdefault(f"{name}/{row['series']}", []).append((int(row[x]), float(row[y])))
     return found
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
