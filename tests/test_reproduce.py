@@ -87,7 +87,7 @@ def test_other_bits_are_told_with_how_far_predictions_are_apart(committed, bundl
 @pytest.mark.parametrize(("which", "tolerance", "code"), [("c", 0.0, 2), ("b", 1e6, 2), ("b", 1e-6, 1)])
 def test_the_exit_code_follows_from_the_predictions(committed, bundles, tmp_path, which, tolerance, code):
     shutil.copytree(bundles / which, tmp_path / reproduce.BUNDLES)
-    rows = [Row("export", "artifacts/worldmodel", "1", "2")]
+    rows = [Row("export", "artifacts/worldmodel", "1", "2", "NO")]
     assert judge(committed, tmp_path, rows, tolerance, tmp_path / "committed")[1] == code
 
 

@@ -1,14 +1,18 @@
-"""gates.yaml: which metrics may not get worse, and by how much."""
+"""Fails where a metric is worse than gates.yaml lets it be: against the merge base, or against a bound."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import click
 import pydantic
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from worldmodel.ci.revisions import METRICS, merge_base, state
+from worldmodel.core.project import project_folder
 from worldmodel.core.yaml12 import parse
 
 GATES = Path("gates.yaml")
@@ -89,3 +93,21 @@ def _verdict(gate: Gate, better: Better | None, found: float | None, base: Mappi
             least.append((limit, f"at least {limit:.6g} ({percent} below {before:.6g})"))
     holds = found is not None and all(found >= b for b, _ in least) and all(found <= b for b, _ in most)
     return Verdict(gate.metric, found, " and ".join([*(text for _, text in [*least, *most]), *told]), holds)
+
+
+@click.command()
+@click.option("--base", default="origin/main", show_default=True, help="Branch or commit; empty: there is none.")
+def command(base: str) -> None:
+    """Fail where a metric is worse than gates.yaml lets it be, against the merge base or against a bound."""
+    with chdir(project_folder()):
+        gates, now, commit = read_gates(), state(None).metrics, merge_base(base)
+        before = state(commit).metrics if commit else {}
+    if not now:
+        raise ValueError(f"{METRICS}: no metrics there; run `dvc repro` first")
+    verdicts = judge(gates, now, before)
+    for each in verdicts:
+        found = "none" if each.found is None else f"{each.found:.6g}"
+        print(f"{'holds ' if each.holds else 'BROKEN'}  {each.metric}: found {found}, expected {each.expected}")
+    broken = ", ".join(each.metric for each in verdicts if not each.holds)
+    if broken:
+        raise ValueError(f"gates broken: {broken}; better the metrics, or change gates.yaml and say why")

@@ -47,7 +47,7 @@ def report(base: str) -> str:
         verdicts=judge(gates, now.metrics, before.metrics) if now.metrics else [],
         metrics=told,
         changed={name: said for name, said in told.items() if said != "="},
-        params=[key for key in {**before.params, **now.params} if commit and _differ(before.params, now.params, key)],
+        params=_differing(before.params, now.params) if commit else [],
         stages=stages(now, before, changed) if commit else [],
         lines=lines,
         top=1.05 * max((value for curve in lines.values() for value in curve.values()), default=0) or 1,
@@ -80,24 +80,27 @@ def stages(now: State, base: State, stale: Mapping[str, Sequence[str]]) -> list[
     """Stage, what became of it, and why. `stale`: stage -> reasons, of what dvc.lock does not hold yet."""
     rows: list[tuple[str, str, Sequence[str]]] = []
     for name in {**now.stages, **stale}:
-        after, before = now.stages.get(name, {}), base.stages.get(name, {})
-        taken, took = _taken(after), _taken(before)
-        reasons = [key for key in {**took, **taken} if _differ(took, taken, key)] if before else ["a new stage"]
+        took, outs = _entry(now, name)
+        before, left = _entry(base, name)
         if name in stale:
             rows.append((name, "❌ has to rerun", stale[name]))
-        elif reasons:
-            rows.append((name, "reran, same results" if _outs(after) == _outs(before) else "reran", reasons))
+        elif name not in base.stages:
+            rows.append((name, "reran", ["a new stage"]))
+        elif reasons := _differing(before, took):
+            rows.append((name, "reran, same results" if outs == left else "reran", reasons))
     return rows
 
 
-def _taken(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(state: State, stage: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What it took in, and what it left, by dvc.lock."""
+    entry = state.stages.get(stage, {})
     params = {key: value for file in entry.get("params", {}).values() for key, value in file.items()}
-    deps = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
-    return {"its command": entry.get("cmd")} | params | deps
+    deps, outs = ({each["path"]: each.get("md5") for each in entry.get(kind, [])} for kind in ("deps", "outs"))
+    return {"its command": entry.get("cmd")} | params | deps, outs
 
 
-def _outs(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {out["path"]: out.get("md5") for out in entry.get("outs", [])}
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [key for key in {**one, **other} if one.get(key) != other.get(key)]
 
 
 def curves(now: State, base: State) -> dict[str, Mapping[int, float]]:
@@ -107,10 +110,6 @@ def curves(now: State, base: State) -> dict[str, Mapping[int, float]]:
         before = {}
     drawn = {"now": model, "base": before, "ridge": now.horizon.get("ridge", {})}
     return {name: curve for name, curve in drawn.items() if curve} if model else {}
-
-
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
-    return (key in one, one.get(key)) != (key in other, other.get(key))
 
 
 def _plain(value: Any) -> Any:

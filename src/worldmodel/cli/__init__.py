@@ -19,7 +19,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "sweep": ("worldmodel.sweeps.sweep", "Run every combination of some params, best first."),
     "reproduce": ("worldmodel.ci.reproduce", "Run HEAD from nothing and compare all md5 with the committed."),
     "fresh": ("worldmodel.ci.fresh", "Fail where dvc.lock does not belong to the files here."),
-    "gate": ("worldmodel.ci.gate", "Fail where a metric is worse than gates.yaml lets it be."),
+    "gate": ("worldmodel.ci.gates", "Fail where a metric is worse than gates.yaml lets it be."),
     "pr-report": ("worldmodel.ci.pr_report", "Say what changes against the merge base, as Markdown."),
     "merge-driver": ("worldmodel.ci.merge_lock", "Let git merge dvc.lock stage by stage."),
     "remote": ("worldmodel.cli.remote", "Make an S3 bucket the DVC remote, after a round trip to it."),
