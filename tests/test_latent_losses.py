@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from factories import make_episodes, make_packed
+from pendulums import CPU, SHAPE, pendulums
 from projects import make_project
-from test_learner import CPU, SHAPE, pendulums
 from test_train import data as data
 from test_train import trained, weights
 from worldmodel.arrays.mixing import Mixture

@@ -178,7 +178,7 @@ def test_the_untrained_model_is_ridge_and_knows_the_last_change_where_z_has_room
 
 @pytest.mark.parametrize("motion", [True, False])
 @pytest.mark.parametrize("damping", DAMPINGS)
-def test_it_starts_from_the_ridge_and_the_fading_that_do_best_on_held_out_windows(motion, damping, monkeypatch):
+def test_it_starts_from_the_ridge_and_the_damping_that_do_best_on_held_out_windows(motion, damping, monkeypatch):
     packed, shape, starts = with_motion()
     monkeypatch.setattr(
         selection, "mean_error", lambda model, *_: (has_motion(model) != motion, damping != model.damping)

@@ -33,7 +33,7 @@ def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
         expected = {
             "model": np.square(predicted - real).mean(-1),
             "persistence": np.square(last - real).mean(-1),
-            "linear": np.square(predictors.ridge.rollout(last[None], batch.planned_actions)[0] - real).mean(-1),
+            "linear": np.square(predictors.linear_model.rollout(last[None], batch.planned_actions)[0] - real).mean(-1),
             "log_likelihood": (-0.5 * np.square((predicted - real) / std) - np.log(std * np.sqrt(2 * np.pi))).mean(-1),
             "covered": inside.mean(-1),
             "weight": batch.weight[0],

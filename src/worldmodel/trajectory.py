@@ -35,48 +35,46 @@ class Trajectory:
     """One dream in raw units: a history of H frames, logged or simulated, and what followed; H < T."""
 
     features: ArrayLike  # [T, F]; frames beyond H + length are left out
-    actions: (
-        ArrayLike | None
-    )  # [T, A] or integers [T], as in the logs; actions[t] leads from features[t] to features[t+1]
+    actions: ArrayLike | None  # [T, A] or integers [T], as in the logs; actions[t] leads features[t] to features[t+1]
     rewards: ArrayLike | None = None  # [T], what each action earned; None where the logs hold none
     confidence: ArrayLike | None = None  # [T] 0..1, how far each frame is trusted; None is 1
 
 
-def arrays_of(found: object, start: Start, action_space: ActionSpace) -> dict[str, Any]:
-    """The fields of an Episode that a trajectory gives, cut to the length that was asked for.
+def arrays_of(trajectory: object, start: Start, action_space: ActionSpace) -> dict[str, Any]:
+    """The fields of an Episode that a simulator's answer gives, cut to start.length frames after the history.
 
     Raises ValueError with what was found and what was expected.
     """
-    if not isinstance(found, Trajectory):
-        raise ValueError(f"found {type(found).__name__}, expected a worldmodel.trajectory.Trajectory")
+    if not isinstance(trajectory, Trajectory):
+        raise ValueError(f"found {type(trajectory).__name__}, expected a worldmodel.trajectory.Trajectory")
     history, size = start.features.shape
-    features = _numbers("features", found.features, ["T", size])
+    features = _numbers("features", trajectory.features, ["T", size])
     frames = len(features)
     if frames <= history:
         raise ValueError(f"features: found {frames} frames, expected more than the {history} of the history")
-    if (found.rewards is None) != (start.rewards is None):
-        what = ("None", f"[{frames}] as in the logs") if found.rewards is None else ("some", "None as in the logs")
+    if (trajectory.rewards is None) != (start.rewards is None):
+        what = ("None", f"[{frames}] as in the logs") if trajectory.rewards is None else ("some", "None as in the logs")
         raise ValueError(f"rewards: found {what[0]}, expected {what[1]}")
-    confidence = None if found.confidence is None else _numbers("confidence", found.confidence, [frames])
+    confidence = None if trajectory.confidence is None else _numbers("confidence", trajectory.confidence, [frames])
     if confidence is not None and not ((confidence >= 0) & (confidence <= 1)).all():
         raise ValueError(f"confidence: found {confidence.min():g}..{confidence.max():g}, expected 0..1")
     whole = {
         "features": features,
-        "actions": _actions(found.actions, frames, action_space),
-        "rewards": None if found.rewards is None else _numbers("rewards", found.rewards, [frames]),
+        "actions": _actions(trajectory.actions, frames, action_space),
+        "rewards": None if trajectory.rewards is None else _numbers("rewards", trajectory.rewards, [frames]),
         "confidence": confidence,
     }
     return {name: None if array is None else array[: history + start.length] for name, array in whole.items()}
 
 
-def _actions(found: object, frames: int, space: ActionSpace) -> Actions | None:
+def _actions(values: object, frames: int, space: ActionSpace) -> Actions | None:
     if space.kind == "continuous":
-        return _numbers("actions", found, [frames, space.size])
+        return _numbers("actions", values, [frames, space.size])
     if space.kind == "none":
-        if found is not None:
-            raise ValueError(f"actions: found {_shown(_array(found))}, expected None as in the logs")
+        if values is not None:
+            raise ValueError(f"actions: found {_shown(_array(values))}, expected None as in the logs")
         return None
-    array = _array(found)
+    array = _array(values)
     expected = f"integers [{frames}] from 0 to {space.size - 1}"
     if array.shape != (frames,) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"actions: found {_shown(array)}, expected {expected}")
@@ -85,9 +83,9 @@ def _actions(found: object, frames: int, space: ActionSpace) -> Actions | None:
     return array.astype(np.int64)
 
 
-def _numbers(what: str, found: object, shape: Sequence[int | str]) -> Floats:
+def _numbers(what: str, values: object, shape: Sequence[int | str]) -> Floats:
     """The array as float32; a text in `shape` stands for any number."""
-    array = _array(found)
+    array = _array(values)
     fits = array.ndim == len(shape) and all(
         isinstance(n, str) or n == m for n, m in zip(shape, array.shape, strict=True)
     )
@@ -101,9 +99,9 @@ def _numbers(what: str, found: object, shape: Sequence[int | str]) -> Floats:
     return numbers
 
 
-def _array(found: object) -> NDArray[Any]:
+def _array(values: object) -> NDArray[Any]:
     try:
-        return np.asarray(found)
+        return np.asarray(values)
     except ValueError:  # lists of different lengths
         return np.empty(0, object)
 

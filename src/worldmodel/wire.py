@@ -34,7 +34,7 @@ def from_base64(text: str) -> Floats:
 
 
 def to_message(z: Floats, run_id: str = "") -> LatentZ:
-    """One z [Z] -> LatentZ."""
+    """One z [Z] and the run_id of the model that encoded it -> LatentZ."""
     return LatentZ(z=to_bytes(z), run_id=run_id)
 
 
@@ -43,18 +43,18 @@ def from_message(message: LatentZ) -> Floats:
 
 
 def to_input_state(agent_id: str, features: Floats, actions: Floats | None = None) -> InputState:
-    """features [H, F] and actions [H-1, A], raw units -> InputState."""
+    """features [H, F] and actions [H-1, A], raw units -> InputState. Raises ValueError for more or fewer actions."""
     history, width = features.shape
-    moves = np.empty((history - 1, 0), np.float32) if actions is None else actions
-    if len(moves) != history - 1:
-        raise ValueError(f"{history} frames and {len(moves)} actions between them, expected {history - 1} actions")
+    actions = np.empty((history - 1, 0), np.float32) if actions is None else actions
+    if len(actions) != history - 1:
+        raise ValueError(f"{history} frames and {len(actions)} actions between them, expected {history - 1} actions")
     return InputState(
         agent_id=agent_id,
         history=history,
         feature_count=width,
-        action_count=moves.shape[1],
+        action_count=actions.shape[1],
         features=to_bytes(features),
-        actions=to_bytes(moves),
+        actions=to_bytes(actions),
     )
 
 

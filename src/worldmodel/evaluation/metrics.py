@@ -43,7 +43,7 @@ def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of each held-out window; the arrays may be mapped files, which are gone over in blocks."""
+    """Errors and likelihood on each held-out window; the arrays may be mapped files, which are gone over in blocks."""
 
     model: Doubles  # [W, K] squared error
     persistence: Doubles  # [W, K]
@@ -164,13 +164,13 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
 
 
 def errors(scores: Scores, chosen: Ints) -> dict[str, float]:
-    """Of the model and of the floor to beat, on a part of the windows."""
+    """Of the model and of the linear baseline, on a part of the windows."""
     return {"mse": scores.mean(scores.model, chosen), "linear_mse": scores.mean(scores.linear, chosen)}
 
 
-def _skill(model: float, floor: float) -> float:
-    """Share of the floor's error that the model explains; 0 where there is nothing to explain but rounding."""
-    return 1 - model / floor if floor > ROUNDING else 0.0
+def _skill(model: float, baseline: float) -> float:
+    """Share of the baseline's error that the model explains; 0 where there is nothing to explain but rounding."""
+    return 1 - model / baseline if baseline > ROUNDING else 0.0
 
 
 def _marks(by_frame: Doubles) -> Iterator[tuple[str, float]]:

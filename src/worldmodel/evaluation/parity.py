@@ -61,18 +61,18 @@ def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scale
     units = [scaler.features, replace(scaler.features, center=np.zeros_like(scaler.features.center))]
     if scaler.rewards is not None:
         units.append(scaler.rewards)
-    found = [part for part in future if part is not None]
+    raw = [part for part in future if part is not None]
     differences = [
         _apart(onnx, answer.numpy()[:, : onnx.shape[1]], unit)
-        for onnx, answer, unit in zip(found, answers, units, strict=True)
+        for onnx, answer, unit in zip(raw, answers, units, strict=True)
     ]
     return float(np.max(differences))
 
 
 def _apart(onnx: Floats, answer: Floats, unit: Affine) -> float:
     """Largest difference of raw answers, in standardized units."""
-    found, expected = onnx.astype(np.float64), answer.astype(np.float64)
-    beyond_rounding = np.maximum(np.abs(found - expected) - np.spacing(np.abs(answer)), 0)
+    actual, expected = onnx.astype(np.float64), answer.astype(np.float64)
+    beyond_rounding = np.maximum(np.abs(actual - expected) - np.spacing(np.abs(answer)), 0)
     size = np.maximum(np.abs(expected - unit.center) / unit.scale, 1)
     return float((beyond_rounding / unit.scale / size).max())
 

@@ -13,12 +13,12 @@ from worldmodel.evaluation.scoring import Predictors
 from worldmodel.model.calibration import NORMAL_90
 
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
-ASKED = 0.9  # share of features that the intervals should hold
+NOMINAL = 0.9  # share of features that the intervals should hold
 SHOWN = 3  # worst predicted features of an episode
 
 
 def write_horizon(path: Path, scores: Scores) -> None:
-    """Mean squared error at each frame of the horizon, of the model and of both floors."""
+    """Mean squared error at each frame of the horizon, of the model and of both baselines."""
     errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
     rows = [
         (frame, name, float(error))
@@ -29,9 +29,9 @@ def write_horizon(path: Path, scores: Scores) -> None:
 
 
 def write_coverage(path: Path, scores: Scores) -> None:
-    """Share of features within the 90 % intervals at each frame of the horizon, beside the share asked for."""
+    """Share of features within the 90 % intervals at each frame of the horizon and the nominal share."""
     held = scores.by_frame(scores.covered).tolist()
-    columns = {"held": held, "asked for": [ASKED] * len(held)}
+    columns = {"held": held, "asked for": [NOMINAL] * len(held)}
     rows = [(frame, name, share) for name, shares in columns.items() for frame, share in enumerate(shares, start=1)]
     write_csv(path, ("frame", "series", "coverage"), rows)
 
@@ -47,7 +47,7 @@ def write_agents(path: Path, agents: Sequence[Agent]) -> None:
 
 
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
-    """One row an episode, sorted: mean squared errors, standardized units, of the model and of both floors."""
+    """One row an episode, sorted: mean squared errors, standardized units, of the model and of both baselines."""
     header = ("split", "agent_id", "episode", "windows", "model", "linear", "persistence")
     rows = [
         (row.split, row.agent_id, row.name, row.windows, row.model, row.linear, row.persistence) for row in episodes
@@ -55,9 +55,9 @@ def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     write_csv(path, header, sorted(rows))
 
 
-def write_realism(path: Path, found: Realism | None) -> None:
+def write_realism(path: Path, result: Realism | None) -> None:
     """How many real and dreamed windows get which score; more means: more like a dream. All 0 without dreams."""
-    scores = [np.zeros(0), np.zeros(0)] if found is None else [found.real, found.dream]
+    scores = [np.zeros(0), np.zeros(0)] if result is None else [result.real, result.dream]
     edges = np.linspace(-EDGE, EDGE, BINS + 1)
     counts = [np.histogram(np.clip(each, -EDGE, EDGE), edges)[0].tolist() for each in scores]
     middles = ((edges[:-1] + edges[1:]) / 2).tolist()

@@ -1,4 +1,4 @@
-"""The bundle and the floors on held-out windows: raw units through the client, scores in standardized units."""
+"""The bundle and the baselines on held-out windows: raw units through the client, scores in standardized units."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ CHUNK = 1024  # windows predicted at once
 class Predictors:
     model: WorldModel
     scaler: Scaler
-    ridge: LinearModel
+    linear_model: LinearModel
 
     def future(self, batch: Batch) -> Future:
         """What `control` would get for this batch, raw units."""
@@ -35,9 +35,11 @@ class Predictors:
         return self.scaler.features.transform(future.features), future.std / self.scaler.features.scale
 
     def linear(self, batch: Batch) -> Floats:
-        """What ridge predicts, through raw float32 as the model's answer: a large offset rounds both."""
+        """What the linear model predicts, through raw float32 as the model's answer: a large offset rounds both."""
         features = self.scaler.features
-        return features.transform(features.inverse(self.ridge.rollout(batch.history[:, -1], batch.planned_actions)))
+        return features.transform(
+            features.inverse(self.linear_model.rollout(batch.history[:, -1], batch.planned_actions))
+        )
 
 
 def raw_inputs(batch: Batch, scaler: Scaler) -> tuple[Floats, Floats, Floats]:
@@ -76,8 +78,8 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
         files = {column.name: stack.enter_context(TemporaryFile()) for column in fields(Scores)}
         kinds = dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
-            found = _scores(predictors, held_out.take(numbers)) | {"episode": held_out.at(numbers).episode}
-            for name, array in found.items():
+            columns = _scores(predictors, held_out.take(numbers)) | {"episode": held_out.at(numbers).episode}
+            for name, array in columns.items():
                 files[name].write(np.ascontiguousarray(array).data)
                 kinds[name] = array.dtype
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}

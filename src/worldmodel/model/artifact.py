@@ -24,8 +24,8 @@ class Trained:
     @property
     def dream_share(self) -> float:
         """Of all windows drawn in training."""
-        given = self.manifest["arguments"]
-        return float(self.manifest["dreams_drawn"] / (given["steps"] * given["batch_size"]))
+        arguments = self.manifest["arguments"]
+        return float(self.manifest["dreams_drawn"] / (arguments["steps"] * arguments["batch_size"]))
 
 
 def write_trained(folder: Path, trained: Trained) -> None:
@@ -41,8 +41,8 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 
 def read_compute(folder: Path) -> Compute:
     """Threads and numerics that the model in this folder was trained with, on the CPU."""
-    given = _manifest(folder)["arguments"]
-    return Compute(given["history"], given["threads"], given["numerics"], "cpu")
+    arguments = _manifest(folder)["arguments"]
+    return Compute(arguments["history"], arguments["threads"], arguments["numerics"], "cpu")
 
 
 def read_trained(folder: Path) -> Trained:

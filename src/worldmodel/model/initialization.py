@@ -21,18 +21,18 @@ def new_model(
     dropout: float = 0.0,
     held_out: Windows | None = None,
 ) -> WorldModel:
-    """Seeded weights, with a ridge of the given train episodes as linear start.
+    """Seeded weights, and a linear start fitted on the train episodes numbered `episodes`.
 
-    Of the ridges with and without the last change among their inputs, and of the dampings outside of the train states,
-    it is the one that does best on held-out windows; without those, the first of each.
+    Of the linear starts with and without the last change among their inputs, and of the dampings outside of the train
+    states, it is the one that does best on held-out windows; without those, the first of each.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = WorldModel(shape, dropout)
     model = model.to(device)
     features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
-    ridges = linear_starts(features, actions, shape.state_dim, (True, False) if shape.velocity_dim else (False,))
-    starts = [replace(ridge, damping=damping) for ridge in ridges for damping in DAMPINGS]
+    undamped = linear_starts(features, actions, shape.state_dim, (True, False) if shape.velocity_dim else (False,))
+    starts = [replace(start, damping=damping) for start in undamped for damping in DAMPINGS]
     if held_out is None:
         held_out = windows(packed, episodes[:0], shape.history, shape.horizon)
     apply_best(starts, model.init_from_linear, model, held_out, device)

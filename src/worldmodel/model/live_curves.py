@@ -19,7 +19,7 @@ ROWS = 100  # of rho, over the whole training
 
 
 def write_curves(folder: Path, state: TrainingState, mixture: Mixture) -> None:
-    """All that is known after the steps taken; half files of one that was killed while it wrote are cleared away."""
+    """What the steps taken gave; half files of one that was killed while it wrote are cleared away."""
     for left in (left for name in (LOSS, RHO) for left in folder.glob(f".{name}.*.tmp")):
         left.unlink()
     write_csv(folder / LOSS, ("step", "series", "loss"), state.losses)

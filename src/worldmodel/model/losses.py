@@ -66,7 +66,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor, weight: Tensor) ->
 def info_nce(predicted: Tensor, encoded: Tensor, weight: Tensor) -> Tensor:
     """InfoNCE (arXiv 1807.03748): nats to tell each window's own `encoded` from those of the batch, [B, C] and [B].
 
-    Scores are cosines over TEMPERATURE. Windows of weight 0 are neither asked for nor offered.
+    Scores are cosines over TEMPERATURE. Windows of weight 0 take no part.
     """
     scores = F.normalize(predicted, dim=-1) @ F.normalize(encoded, dim=-1).T / TEMPERATURE
     own = torch.arange(len(scores), device=scores.device)

@@ -1,4 +1,4 @@
-"""What an optimizer step minimizes: the loss of the prediction and, where asked for, of z's context."""
+"""What an optimizer step minimizes: the loss of the prediction and, by its weights, of z's context."""
 
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
     Two crops of one trajectory are the positives, as in arXiv 2103.06386 (there for tasks, here for agents): what
     tells them from other windows is what persists, such as a hidden mass. Rolling z to the second crop along the
     actions (arXiv 1811.06407) does worse: it tells windows apart by state and actions, and forgets what the agent is
-    (docs/results.md). The crops share no frame where the horizon is at least the history.
+    (docs/notebook.md). The crops share no frame where the horizon is at least the history.
     """
     context, history = -model.shape.context_dim, model.shape.history
     features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]

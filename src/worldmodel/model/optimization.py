@@ -9,7 +9,7 @@ from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
 
 WEIGHT_DECAY = 1e-4
-BETAS = (0.9, 0.95)  # of AdamW; a longer memory lets a good model run away (docs/results.md, a shorter memory)
+BETAS = (0.9, 0.95)  # of AdamW; a longer memory lets a good model run away (docs/notebook.md, a shorter memory)
 CLIP_NORM = 1.0
 WARM_UP = 100  # steps, and at most a tenth of all
 DECAY = 0.4  # share of the steps, the last ones, over which the learning rate goes down

@@ -16,7 +16,7 @@ from worldmodel.model.world_model import Prediction, WorldModel
 
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
-DAMPINGS = (0.0, 0.1, 0.3, 1.0)  # of the velocity outside of the train states, to choose from (docs/results.md)
+DAMPINGS = (0.0, 0.1, 0.3, 1.0)  # of the velocity outside of the train states, to choose from (docs/notebook.md)
 Candidate = TypeVar("Candidate")
 
 

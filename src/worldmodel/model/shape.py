@@ -37,7 +37,7 @@ class Shape:
 
     @property
     def encoder_dim(self) -> int:
-        """Hidden units of the encoder; a wider one predicts no better (docs/results.md)."""
+        """Hidden units of the encoder; a wider one predicts no better (docs/notebook.md)."""
         return max(1, self.hidden_dim // 2)
 
     def to_dict(self) -> dict[str, Any]:

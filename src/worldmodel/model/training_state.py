@@ -33,6 +33,11 @@ class TrainingState:
         means: list[float] = (self.total / self.since).tolist()
         return means
 
+    def progress(self, names: Sequence[str], batch_size: int) -> str:
+        """The mean losses and the speed, for a progress bar."""
+        means = [f"{name} {mean:.4f}" for name, mean in zip(names, self.means(), strict=True)]
+        return ", ".join([*means, f"{batch_size * self.step / self.seconds:.0f} samples/s"])
+
     def record_evaluation(self, now: BestWeights, series: Sequence[str]) -> None:
         """Keep the better weights, log the mean losses; an error on val windows is logged where there are any."""
         self.best = self.best.or_better(now)

@@ -39,7 +39,7 @@ from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
 LIBRARIES = ("numpy", "pyyaml", "safetensors", "torch")
-EVALUATIONS = 20  # looks at the val windows
+EVALUATIONS = 20  # on the val windows
 REFRESH = 25  # steps between two texts of the progress bar
 
 
@@ -51,7 +51,7 @@ def train(
     plots: Path,
     clock: Path,
     settings: params.Train,
-    kept: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Any]:
     """Train one model and write it; returns its manifest.
 
@@ -65,10 +65,10 @@ def train(
 
     # From ridge to the selected, calibrated weights
     model = initial_model(data.packed, settings, device)
-    run = fit(model, mixture, subsample(held_out), settings, device, kept=kept, plots=plots)
+    run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots)
     calibrate(model, subsample(held_out), device)
 
-    # What is kept
+    # Weights and manifest
     manifest = {
         "arguments": asdict(settings),
         "shape": model.shape.to_dict(),
@@ -102,7 +102,7 @@ def _held_out(packed: Packed, settings: params.Train) -> Windows:
 
 
 def initial_model(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
-    """The model that training starts from: seeded, and as good as ridge."""
+    """The model that training starts from: seeded, and as good as the linear model."""
     shape = Shape(
         features=packed.features.shape[1],
         actions=packed.actions.shape[1],
@@ -114,8 +114,8 @@ def initial_model(packed: Packed, settings: params.Train, device: torch.device) 
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
     )
-    seen = subsample(_held_out(packed, settings))
-    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=seen)
+    held_out = subsample(_held_out(packed, settings))
+    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=held_out)
 
 
 def objective(settings: params.Train, t: int) -> Objective:
@@ -146,24 +146,26 @@ def fit(
     settings: params.Train,
     device: torch.device,
     evaluations: int = EVALUATIONS,
-    kept: Checkpoints | None = None,
+    checkpoints: Checkpoints | None = None,
     plots: Path | None = None,
 ) -> Run:
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows.
 
-    Goes on from the latest of the kept checkpoints, to the same bits. The curves in `plots` grow with each look.
+    Goes on from the latest checkpoint, to the same bits. The curves in `plots` grow with each evaluation.
     """
     optimizer = new_optimizer(model)
-    asked = objective(settings, 0).names
-    shown, series = ("mse", *asked), ("train", *asked)
-    begun = kept.latest() if kept else None
-    state = (
-        TrainingState.resumed(begun, model, optimizer, device) if begun else _start(model, held_out, len(shown), device)
-    )
-    if begun and plots:
+    of_context = objective(settings, 0).names
+    shown, series = ("mse", *of_context), ("train", *of_context)
+    saved = checkpoints.latest() if checkpoints else None
+    if saved:
+        state = TrainingState.resumed(saved, model, optimizer, device)
+    else:
+        first = BestWeights.at(model, held_out, 0, device)
+        state = TrainingState(first, torch.zeros(len(shown), device=device))
+    if saved and plots:
         write_curves(plots, state, mixture)
     bar = tqdm(total=settings.steps, initial=state.step, desc="train", unit="step", mininterval=1.0)
-    with listening(kept), bar as progress:
+    with listening(checkpoints), bar as progress:
         for t in range(state.step, settings.steps):
             begin = time.perf_counter()
             batch = to_device(mixture.batch(t), device)
@@ -171,27 +173,18 @@ def fit(
             parts = train_step(model, optimizer, batch, rate, objective(settings, t))
             state.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
-                means = [f"{name} {mean:.4f}" for name, mean in zip(shown, state.means(), strict=True)]
-                speed = settings.batch_size * (t + 1) / state.seconds
-                progress.set_postfix_str(", ".join([*means, f"{speed:.0f} samples/s"]), refresh=False)
+                progress.set_postfix_str(state.progress(shown, settings.batch_size), refresh=False)
             if should_evaluate(t, settings.steps, evaluations):
                 state.record_evaluation(BestWeights.at(model, held_out, t + 1, device), series)
                 if plots:
                     write_curves(plots, state, mixture)
-            if kept and kept.due(t + 1):
-                kept.save(t + 1, state.state(model, optimizer))
+            if checkpoints and checkpoints.due(t + 1):
+                checkpoints.save(t + 1, state.state(model, optimizer))
             progress.update()
     model.load_state_dict(state.best.weights)
     error = choose_damping(model, held_out, device)
-    return Run(state.losses, state.best.step, _known(error), settings.steps, state.seconds)
-
-
-def _start(model: WorldModel, held_out: Windows, losses: int, device: torch.device) -> TrainingState:
-    return TrainingState(BestWeights.at(model, held_out, 0, device), torch.zeros(losses, device=device))
-
-
-def _known(error: float) -> float | None:
-    return six_digits(error) if math.isfinite(error) else None
+    val_error = six_digits(error) if math.isfinite(error) else None
+    return Run(state.losses, state.best.step, val_error, settings.steps, state.seconds)
 
 
 @click.command(help="Train one world model on packed episodes.")
@@ -204,6 +197,6 @@ def _known(error: float) -> float | None:
 def command(normalized: Path, normalizer: Path, out: Path, plots: Path, timing: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.TrainStage)
     inputs = {"normalized": normalized, "normalizer": normalizer}
-    task = begin("train", settings, inputs, LIBRARIES)
-    with held_for(task) as kept, task.watched(params_file):
-        train(normalized, normalizer, out, plots, timing, settings.train, kept)
+    run = begin("train", settings, inputs, LIBRARIES)
+    with held_for(run) as checkpoints, run.watched(params_file):
+        train(normalized, normalizer, out, plots, timing, settings.train, checkpoints)

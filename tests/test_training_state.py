@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from test_learner import CPU, setup
+from pendulums import CPU, setup
 from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.windows import windows
 from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints
