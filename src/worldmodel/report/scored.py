@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from worldmodel.arrays.packing import PackedData
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.client import WorldModel
+from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.typing import Doubles
 from worldmodel.evaluation import metrics, plots
 from worldmodel.evaluation.intervals import Means, means
@@ -57,8 +57,8 @@ class Scored:
 
     def predicted(self, episode: Episode) -> list[dict[str, str]]:
         """Rows as validate writes them for its one episode."""
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "predicted.csv"
+        with temporary_folder() as folder:
+            path = folder / "predicted.csv"
             plots.write_predicted(path, self.predictors, self.held_out, episode)
             return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
