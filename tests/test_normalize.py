@@ -79,13 +79,6 @@ def test_two_folders_hold_the_same_bytes(tmp_path):
     assert one.normalizer.read_bytes() == two.normalizer.read_bytes()
 
 
-def test_the_method_is_the_one_asked_for(tmp_path):
-    project = build(tmp_path, observed_and_dreams(), method="minmax")
-    packed = project.read_packed().packed
-    train = np.concatenate([packed.features[packed.rows(episode)] for episode in packed.where("train")])
-    np.testing.assert_allclose([train.min(axis=0), train.max(axis=0)], [[-1, -1], [1, 1]], rtol=1e-6)
-
-
 def test_without_observed_train_episodes_there_are_no_scales(tmp_path):
     episodes = observed_and_dreams()
     splits = ["train" if e.source == "dream" else "test" for e in episodes]

@@ -28,19 +28,14 @@ def test_inverse_undoes_transform(features, method):
     np.testing.assert_allclose(back, features, rtol=1e-4, atol=1e-5 * (1 + np.abs(features).max()))
 
 
-def test_standard_gives_mean_0_and_std_1():
+def test_standard_gives_mean_0_and_std_1_and_minmax_minus_1_to_1():
     episodes = make_episodes(5, 20)
-    standardized = make_scaler(episodes).features.transform(np.concatenate([e.features for e in episodes]))
+    features = np.concatenate([each.features for each in episodes])
+    standardized = make_scaler(episodes).features.transform(features)
     np.testing.assert_allclose(standardized.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(standardized.std(axis=0), 1, rtol=1e-5)
-
-
-def test_minmax_gives_minus_1_to_1():
-    episodes = make_episodes(5, 20)
-    standardized = make_scaler(episodes, method="minmax").features.transform(
-        np.concatenate([e.features for e in episodes])
-    )
-    np.testing.assert_allclose([standardized.min(axis=0), standardized.max(axis=0)], [[-1, -1], [1, 1]], rtol=1e-6)
+    between = make_scaler(episodes, method="minmax").features.transform(features)
+    np.testing.assert_allclose([between.min(axis=0), between.max(axis=0)], [[-1, -1], [1, 1]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -48,12 +43,6 @@ def test_a_constant_feature_is_centered_and_keeps_its_unit(method):
     scaler = fit([sample([1e6, 1e6, 1e6], [0, 5, 1])], method, 1e-6, one_hot=False)
     assert (scaler.features.center[0], scaler.features.scale[0], scaler.change_std[0]) == (1e6, 1, 0)
     assert scaler.features.transform(np.array([[1e6 + 2, 0]], np.float32))[0, 0] == 2
-
-
-def test_min_std_decides_what_counts_as_constant():
-    given = [sample([0.0, 0.02])]  # std 0.01
-    assert fit(given, "standard", 0.011, one_hot=False).features.scale[0] == 1
-    assert fit(given, "standard", 0.009, one_hot=False).features.scale[0] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,10 +95,6 @@ def test_the_spread_of_changes_is_in_standardized_units():
     assert scaler.change_std[0] == pytest.approx(changes.std())
 
 
-def test_episodes_of_one_frame_have_no_change():
-    assert fit([sample([1]), sample([3])], "standard", 1e-6, one_hot=False).change_std.tolist() == [0]
-
-
 @pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
 @pytest.mark.parametrize("rewards", [True, False])
 def test_json_keeps_every_bit(tmp_path, kind, rewards):
@@ -152,14 +137,10 @@ def test_scales_need_an_episode():
         fit([], "standard", 1e-6, one_hot=False)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"method": "standard", "features": 3})])
-def test_a_file_that_holds_no_scales_is_named(tmp_path, content):
+def test_a_file_that_is_not_there_or_holds_no_scales_is_named(tmp_path):
     path = tmp_path / "normalizer.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"normalizer\.json: not a normalizer .*dvc repro normalize"):
-        Scaler.read(path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.json: not a normalizer"):
-        Scaler.read(tmp_path / "gone.json")
+    for content in (None, "", "[]", "{}", json.dumps({"method": "standard", "features": 3})):
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(ValueError, match=r"normalizer\.json: not a normalizer .*dvc repro normalize"):
+            Scaler.read(path)
