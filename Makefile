@@ -7,6 +7,8 @@ LOGS     := data/worldmodel/offline
 BASE     ?= origin/main
 JOBS     ?= 1
 export BASE URL ENDPOINT OUT TO
+# What a user or a branch's name puts there is text: make looks into it as little as the shell does.
+$(foreach name,BASE URL ENDPOINT OUT TO,$(eval override $(name) := $$(value $(name))))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs

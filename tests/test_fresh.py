@@ -8,6 +8,8 @@ import pytest
 from copies import ROOT
 from scratch import Scratch, two_commits
 
+pytestmark = pytest.mark.dvc
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Scratch:

@@ -8,6 +8,8 @@ import pytest
 from scratch import Scratch, two_commits
 from worldmodel.ci.pr_report import NONE, change, curves, rendered
 
+pytestmark = pytest.mark.dvc
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Scratch:

@@ -8,6 +8,7 @@ from projects import make_project, observed_and_dreams
 from worldmodel.ci import reproduce
 from worldmodel.ci.reproduce import Row, judge, largest_difference
 
+pytestmark = pytest.mark.dvc
 PIPELINE = """stages:
   export:
     cmd: mkdir -p artifacts && cp -r bundles/$WHICH artifacts/worldmodel

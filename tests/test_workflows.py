@@ -69,13 +69,19 @@ def test_nothing_that_a_pull_request_names_is_pasted_into_a_shell():
 
 
 @pytest.mark.parametrize("target", ["gate", "pr-report"])
-def test_a_base_by_the_environment_reaches_the_command_as_it_is(tmp_path, target):
+@pytest.mark.parametrize("how", ["environment", "command line"])
+def test_a_base_reaches_the_command_as_it_is(tmp_path, target, how):
     base = "origin/x\"; touch pwned; $(shell touch pwned) $(touch pwned) `touch pwned`'"
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "worldmodel").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >called\n')
     (tmp_path / "worldmodel").chmod(0o755)
-    environment = os.environ | {"BASE": base, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(["make", "--old-file", ".venv/pipeline", target], cwd=tmp_path, env=environment, check=True)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["make", "--old-file", ".venv/pipeline", target]
+    if how == "environment":
+        environment["BASE"] = base
+    else:
+        command.append(f"BASE={base}")
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     assert (tmp_path / "called").read_text().splitlines() == [target, "--base", base]
     assert not (tmp_path / "pwned").exists()
 
