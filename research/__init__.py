@@ -1,1 +1,5 @@
-"""Studies, published models beside ours, benchmarks: whatever is not the product."""
+"""Studies, published models beside ours, benchmarks: `python -m research.NAME --help` says what each does."""
+
+from worldmodel.numerics.pinning import pin
+
+pin()  # before a study loads NumPy

@@ -1,134 +1,118 @@
 """Do dreams help? Every rho, at several sizes of the log, with several seeds, beside two controls.
 
-    make rho-study        # or: python studies/rho.py --rhos 0,0.5 --sizes 8,0 --seeds 3 --set train.steps=2000
-
-Runs where it is called, through DVC's queue, on what is committed there. Call it again after anything went wrong: only
-what is missing is run. The controls: the same share of logged windows over again in place of dreams
-(`dreams.source: repeat`), and the teacher's own error.
+The controls: the same share of logged windows over again in place of dreams (`dreams.source: repeat`), and the
+teacher's own error.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+import click
 
-from research import rho_figure as figure
-from research import rho_grid as grid
-from research import rho_report as report
+from research import rho_results
+from research.markers import write_between_markers
+from research.options import numbers
+from research.rho_results import Line, Measured
+from research.rho_runs import Run, arms, study_runs
 from research.teachers import teachers_errors
-from worldmodel.core import errors as stage
-from worldmodel.core.yaml12 import parse
-from worldmodel.sweeps import experiments, results
-from worldmodel.sweeps.queue_runner import Follower
-from worldmodel.sweeps.run import with_overrides
+from worldmodel.core.errors import run
+from worldmodel.core.options import PATH
+from worldmodel.sweeps import experiments
+from worldmodel.sweeps.grid import with_overrides
+from worldmodel.sweeps.results import Rows, by_episode, mean_of
+from worldmodel.sweeps.runner import Runner
+from worldmodel.sweeps.sweep import listing
 
 CACHE = Path("runs/rho-study")  # teachers that were fitted again
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    given = _parser().parse_args(arguments)
-    code, runs = plan(given)
-    if given.dry_run:
-        experiments.say(runs)
+@click.command()
+@click.option("--rhos", callback=numbers(float), default="0,0.3,0.5,0.8", show_default=True, help="0 is among them.")
+@click.option("--sizes", callback=numbers(int), default="8,32,0", show_default=True, help="Train episodes; 0 = all.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="s is added to train.seed and dreams.seed, s = 0, 1, ...",
+)
+@click.option("--teachers", default=5, show_default=True, help="Seeds whose teachers are fitted again and measured.")
+@click.option("--control-rho", type=float, help="Share of repeated windows; else as in params.yaml.")
+@click.option("--set", "extra", multiple=True, metavar="KEY=VALUE", help="A param for all runs.")
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Runs at once.")
+@click.option("--logs", type=PATH, default=Path("data/worldmodel/offline"), help="What the teacher is fitted on.")
+@click.option("--title", default="The committed logs", show_default=True, help="Of the table and the figure.")
+@click.option("--out", type=PATH, default=Path("docs/results.md"), help="File with the table's markers.")
+@click.option("--figure", type=PATH, default=Path("docs/rho_study.png"), help="The figure; its numbers go beside it.")
+@click.option("--dry-run", is_flag=True, help="List what would be run.")
+def command(
+    rhos: list[float],
+    sizes: list[int],
+    seeds: int,
+    teachers: int,
+    control_rho: float | None,
+    extra: tuple[str, ...],
+    jobs: int,
+    logs: Path,
+    title: str,
+    out: Path,
+    figure: Path,
+    dry_run: bool,
+) -> None:
+    """Train with every rho, at several sizes of the log, with several seeds, beside two controls (hours).
+
+    Call it again after anything went wrong: only what is missing is run, as `worldmodel sweep` does.
+    """
+    if 0 not in rhos:
+        raise ValueError(f"--rhos {','.join(map('{:g}'.format, rhos))}: add 0, which all others are compared with")
+    code = experiments.committed_code()
+    overrides = dict(pair.split("=", 1) for pair in extra)
+    base = with_overrides(experiments.committed_params(), overrides)
+    runs = study_runs(arms(rhos, control_rho, base["train"]), sizes, seeds, base, overrides, code)
+    if dry_run:
+        print(listing(runs))
         return
-    follower = Follower(runs, given.jobs, given.poll)
-    done = follower.follow()
-    finished = [run for run in runs if run.name in done]
-    if not any(run.arm.name == results.BASE for run in finished):
-        raise ValueError("no run with rho 0 finished, which all others are compared with; see `dvc queue logs NAME`")
-    teachers = _teachers(finished, given, code)
-    found = results.lines([_measured(run, done[run.name]) for run in finished], teachers)
-    write(found, given, _notes(found, finished, done, len(runs)))
-    for name, why in follower.failed.items():
-        print(f"failed: {name}: {why}; see `dvc queue logs {name}`, then call again", file=sys.stderr)
-    if follower.failed:
+    runner = Runner(runs, jobs)
+    commits = runner.run()
+    finished = [run for run in runs if run.name in commits]
+    if not any(run.arm.name == rho_results.BASE for run in finished):
+        raise ValueError("no run with rho 0 finished, which all others are compared with; what was wrong stands above")
+    rows = teachers_errors([run for run in finished if run.seed < teachers], logs, CACHE, code, jobs)
+    results = rho_results.lines([measured(run, commits[run.name]) for run in finished], rows)
+    notes = notes_of(results, finished, commits, len(runs))
+    write_between_markers(out, rho_results.markdown(results, title, notes), "rho-study")
+    rho_results.write_lines(figure.with_suffix(".csv"), results)
+    rho_results.draw(figure, results, title)
+    print(f"table in {out}, figure in {figure}, its numbers in {figure.with_suffix('.csv')}")
+    if runner.failed:
         raise SystemExit(1)
 
 
-def plan(given: argparse.Namespace) -> tuple[str, list[grid.Run]]:
-    if 0 not in given.rhos:
-        raise ValueError(f"--rhos {given.rhos}: 0 has to be among them, all others are compared with it")
-    values = parse(experiments.run("git", "show", "HEAD:./params.yaml"))
-    extra = dict(pair.split("=", 1) for pair in given.set)
-    base = with_overrides(values, extra)
-    arms = grid.arms(given.rhos, given.control_rho, base["train"])
-    experiments.mend()
-    code = experiments.code_of_project()
-    return code, grid.grid(arms, given.sizes, given.seeds, base, extra, code)
-
-
-def _teachers(finished: list[grid.Run], given: argparse.Namespace, code: str) -> dict[str, results.Rows]:
-    asked_for = [run for run in finished if run.seed < given.teachers]
-    return dict(teachers_errors(asked_for, given.logs, CACHE, code, given.jobs))
-
-
-def _measured(run: grid.Run, commit: str) -> results.Measured:
+def measured(run: Run, commit: str) -> Measured:
     metrics = experiments.metrics_of(commit)
-    return results.Measured(
-        run, experiments.episodes_of(commit), metrics["rare"]["mse"], metrics["dreams"].get("realism")
-    )
+    return Measured(run, experiments.episodes_of(commit), metrics["rare"]["mse"], metrics["dreams"].get("realism"))
 
 
-def _notes(found: list[results.Line], finished: list[grid.Run], done: dict[str, str], asked: int) -> list[str]:
-    """What the numbers are, and the floor that they stand on."""
-    ridge = {
-        run.size: results.by_key(experiments.episodes_of(done[run.name]), results.RIDGE)
-        for run in finished
-        if run.arm.name == results.BASE
+def notes_of(results: Sequence[Line], finished: Sequence[Run], commits: Mapping[str, str], requested: int) -> list[str]:
+    """What the numbers are, and how well ridge does."""
+    ridge: dict[int, Rows] = {
+        run.size: experiments.episodes_of(commits[run.name]) for run in finished if run.arm.name == rho_results.BASE
     }
-    floors = ", ".join(
-        f"{results.mean_of({0: ridge[size]}, 'test'):.4f} ({report.size_name(size)})"
-        for size in dict.fromkeys(line.size for line in found)
+    errors = ", ".join(
+        f"{mean_of([by_episode(ridge[size], 'linear')], 'test'):.4f} ({rho_results.size_name(size)})"
+        for size in dict.fromkeys(line.size for line in results)
         if size in ridge
     )
-    short = "" if len(finished) == asked else f" {asked - len(finished)} of {asked} runs are missing."
+    missing = "" if len(finished) == requested else f" {requested - len(finished)} of {requested} runs are missing."
     return [
         "Changes are paired by seed and episode; in brackets 95 % of 10,000 bootstrap draws over seeds and episodes."
-        + short,
-        f"Ridge on test episodes, by train episodes: {floors}.",
+        + missing,
+        f"Ridge on test episodes, by train episodes: {errors}.",
         "*repeat*: logged windows as they are in place of dreams; *teacher*: the mean of its members, not a student; "
         "*realism*: AUC of a classifier that tells dreams from reality. *rho*: share of dreams in a whole training; "
         "*default*: params.yaml as it stands, whose share changes meanwhile.",
     ]
 
 
-def write(found: list[results.Line], given: argparse.Namespace, notes: list[str]) -> None:
-    report.write_between_markers(given.out, report.markdown(found, given.title, notes))
-    report.write_lines(given.figure.with_suffix(".csv"), found)
-    figure.draw(given.figure, found, given.title)
-    print(f"table in {given.out}, figure in {given.figure}, its numbers in {given.figure.with_suffix('.csv')}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rhos", type=_rhos, default="0,0.3,0.5,0.8", help="0 has to be among them")
-    parser.add_argument("--sizes", type=_sizes, default="8,32,0", help="train episodes; 0 = all")
-    parser.add_argument("--seeds", type=int, default=5, help="s is added to train.seed and dreams.seed, s = 0, 1, ...")
-    parser.add_argument("--teachers", type=int, default=5, help="seeds whose teachers are fitted again and measured")
-    parser.add_argument("--control-rho", type=float, help="share of repeated windows; else as in params.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a param for all runs")
-    parser.add_argument("--jobs", type=int, default=2, help="workers of DVC's queue")
-    parser.add_argument("--poll", type=float, default=20.0, help="seconds between two looks at the queue")
-    parser.add_argument(
-        "--logs", type=Path, default=Path("data/worldmodel/offline"), help="what the teacher is fitted on"
-    )
-    parser.add_argument("--title", default="The committed logs", help="of the table and the figure")
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="file with the table's markers")
-    parser.add_argument("--figure", type=Path, default=Path("docs/rho_study.png"))
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
-    return parser
-
-
-def _rhos(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def _sizes(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 if __name__ == "__main__":
-    stage.run(main)
+    run(command)

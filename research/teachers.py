@@ -3,9 +3,6 @@
 The teacher is fitted again from the logs: the same params and seed give the same bits as in the stage `dreams`.
 """
 
-import worldmodel.numerics.pinning  # noqa: F401  (before NumPy, which goes by it)
-
-# isort: split
 import csv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,23 +24,24 @@ from worldmodel.episodes.schema import Split
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
 from worldmodel.numerics import setup
-from worldmodel.stages import dreams
-from worldmodel.sweeps.run import PARAMS, Run
+from worldmodel.stages.dreams import read_observed
+from worldmodel.sweeps.grid import PARAMS, Run
 
-Rows = list[dict[str, str]]
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
-def teachers_errors(runs: Sequence[Run], logs: Path, cache: Path, code: str, jobs: int) -> dict[str, Rows]:
+def teachers_errors(
+    runs: Sequence[Run], logs: Path, cache: Path, code: str, jobs: int
+) -> dict[str, list[dict[str, str]]]:
     """Rows as in episodes.csv, by Run.dreams, for every run whose dreams are a teacher's; fitted once, then cached."""
-    wanted = {run.dreams: run for run in runs if run.values["dreams"]["source"] == "teacher"}
-    paths = {key: cache / f"teacher-{_fingerprint(run.values, code)}.csv" for key, run in wanted.items()}
+    values = {run.dreams: dict(run.values) for run in runs if run.values["dreams"]["source"] == "teacher"}
+    paths = {key: cache / f"teacher-{_fingerprint(each, code)}.csv" for key, each in values.items()}
     missing = [key for key, path in paths.items() if not path.is_file()]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(measure, dict(wanted[key].values), logs, paths[key]) for key in missing]
-        for number, each in enumerate(waiting, start=1):
-            each.result()
-            print(f"teachers fitted again: {number} of {len(missing)}", flush=True)
+        fits = [pool.submit(measure, values[key], logs, paths[key]) for key in missing]
+        for count, fit in enumerate(fits, start=1):
+            fit.result()
+            print(f"teachers fitted again: {count} of {len(missing)}", flush=True)
     return {key: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for key, path in paths.items()}
 
 
@@ -58,16 +56,16 @@ def measure(values: dict[str, Any], logs: Path, out: Path) -> None:
     settings = params.check(values, PARAMS)
     device = setup.configure(settings.train)
     horizon, history = settings.validate.horizon, settings.train.history
-    observed, space = dreams.read_observed(logs, settings.prepare)
+    observed, space = read_observed(logs, settings.prepare)
     teacher, _, scaler = fit_on_logs(observed["train"], space, settings.dreams, settings.normalize, history, device)
     rows: list[tuple[str, str, str, int, float]] = []
     for split in HELD_OUT:
         samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in observed[split]]
         if samples:
-            every = windows(pack(samples, scaler), np.arange(len(samples)), history, horizon)
-            for episode, (count, error) in by_episode(teacher, every).items():
-                whole = observed[split][episode]
-                rows.append((split, whole.agent_id, whole.name, count, error))
+            held_out = windows(pack(samples, scaler), np.arange(len(samples)), history, horizon)
+            for episode, (count, error) in by_episode(teacher, held_out).items():
+                logged = observed[split][episode]
+                rows.append((split, logged.agent_id, logged.name, count, error))
     write_csv(out, ("split", "agent_id", "episode", "windows", "model"), sorted(rows))
 
 
@@ -80,8 +78,9 @@ def by_episode(teacher: Teacher, held_out: Windows) -> dict[int, tuple[int, floa
         error = squared_error(teacher.rollout(batch).features, batch.features)
         total[begin:end], weight[begin:end] = (error * batch.weight).sum(axis=1), batch.weight.sum(axis=1)
         begin = end
-    found = {}
-    for episode in np.unique(held_out.episode).tolist():
-        own = held_out.episode == episode
-        found[episode] = int(own.sum()), float(total[own].sum() / weight[own].sum())
-    return found
+    owner = held_out.episode
+    episodes: list[int] = np.unique(owner).tolist()
+    return {
+        episode: (int((own := owner == episode).sum()), float(total[own].sum() / weight[own].sum()))
+        for episode in episodes
+    }

@@ -30,7 +30,7 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "python examples/collect_gymnasium.py": "minutes in a simulator: tests/test_collect_gymnasium.py",
     "make bench": "minutes of timing",
     "make rho-study": "hours; its dry run is run here",
-    "make peers": "hours: tests/test_peers_table.py",
+    "make peers": "hours: tests/research/test_peers_table.py",
     "worldmodel check-logs s3://": "needs an S3 server: tests/test_docs.py starts one",
 }
 

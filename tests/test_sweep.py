@@ -1,25 +1,33 @@
-"""studies/sweep.py: its grid and table, and a sweep under DVC in a project whose stage takes no time."""
+"""The command sweep: its grid and table, and sweeps under DVC in a project whose stage takes no time."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 
 from copies import ENVIRONMENT, ROOT, tiny_params
-from research_factories import rows_of
 from scratch import Scratch
-from worldmodel.sweeps import experiments
+from worldmodel.sweeps import runner
 from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
-from worldmodel.sweeps.ranking import markdown, ranked
+from worldmodel.sweeps.results import by_episode, markdown, ranked
+from worldmodel.sweeps.runner import ATTEMPTS, STAGE_FAILED, Runner
 
+# Waits in the project's folder, which DVC_ROOT names, while a file `hold` is there.
 STAGE = """
-import json, pathlib, sys, yaml
-train = yaml.safe_load(pathlib.Path("params.yaml").read_text())["train"]
+import json, os, pathlib, sys, time, yaml
+train, here = yaml.safe_load(pathlib.Path("params.yaml").read_text())["train"], pathlib.Path(os.environ["DVC_ROOT"])
 if train["rho"] == 0.9:
     sys.exit("error: rho is 0.9 | too much")
+with (here / "runs/begun").open("a") as file:
+    file.write(f"{train['rho']} {train['seed']}\\n")
+while (here / "runs/hold").exists():
+    time.sleep(0.05)
 pathlib.Path("artifacts/plots").mkdir(parents=True, exist_ok=True)
 pathlib.Path("artifacts/metrics.json").write_text(json.dumps({"mse": {"mean": train["rho"]}}))
 rows = [f"{split},a,e{n},10,{1 + train['rho'] + 0.1 * train['seed']}" for n, split in enumerate(("test", "val", "val"))]
@@ -27,8 +35,15 @@ pathlib.Path("artifacts/plots/episodes.csv").write_text("\\n".join(["split,agent
 """
 
 
-def runs_of(*given):
-    return sweep_runs(axes(given), tiny_params(), "code")
+def runs_of(*combinations, values=None, code="code"):
+    return sweep_runs(axes(combinations), values or tiny_params(), code)
+
+
+def rows_of(error):
+    """episodes.csv with two test episodes and a val episode."""
+    episodes = [("test", "e0", "10", error), ("test", "e1", "30", 2 * error), ("val", "e2", "5", 3 * error)]
+    header = ("split", "episode", "windows", "model", "agent_id")
+    return [dict(zip(header, (*each[:3], repr(each[3]), "a"), strict=True)) for each in episodes]
 
 
 def test_a_sweep_is_every_combination_with_a_name_that_params_and_code_decide():
@@ -38,25 +53,23 @@ def test_a_sweep_is_every_combination_with_a_name_that_params_and_code_decide():
     assert runs[0].values["train"]["seed"] == 4
     assert [arm_of(run) for run in runs[:2]] == ["train.rho=0 train.encoder=gru", "train.rho=0 train.encoder=mlp"]
     assert {run.name for run in runs_of("train.seed=5", "train.encoder=mlp", "train.rho=0.3")} <= {r.name for r in runs}
-    other = sweep_runs(axes(["train.rho=0"]), tiny_params(), "other code")
-    assert other[0].name != runs_of("train.rho=0")[0].name
+    assert runs_of("train.rho=0", code="other code")[0].name != runs_of("train.rho=0")[0].name
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
+def test_a_mistake_stops_it_before_any_run():
+    for combinations, message in (
         (["train.rho"], "'train.rho': expected key=value,value"),
         (["train.rho=0,,1"], "expected key=value,value"),
         (["train.rho=0,0"], "train.rho has a value twice"),
         (["train.rho=0", "train.rho=1"], "train.rho has a value twice"),
         (["prepare.seed=1,2"], "prepare.seed decides what errors are measured on"),
         (["train.roh=1"], "params.yaml has no train.roh"),
+        (["trane.rho=1"], "params.yaml has no trane.rho"),
+        (["train.rho=["], "not a value that YAML can read"),
         (["train.rho=2"], r"train\.rho: found 2"),
-    ],
-)
-def test_a_mistake_stops_it_before_any_run(given, said):
-    with pytest.raises(ValueError, match=said):
-        runs_of(*given)
+    ):
+        with pytest.raises(ValueError, match=message):
+            runs_of(*combinations)
 
 
 def test_the_table_has_means_over_seeds_best_first_and_a_row_for_each_failure():
@@ -70,28 +83,84 @@ def test_the_table_has_means_over_seeds_best_first_and_a_row_for_each_failure():
     assert [line.arm for line in lines] == ["train.rho=0.3", "train.rho=0.5", "train.rho=0"]
     best, half, none = lines
     assert best.errors == pytest.approx((0.6, 1.2))
-    assert best.val.value == pytest.approx(0.9)
-    assert best.val.low <= 0.6 + 1e-9
-    assert best.val.high >= 1.2 - 1e-9
+    assert best.val == pytest.approx(0.9)
+    assert best.interval == pytest.approx((0.6, 1.2))
     assert best.spread == pytest.approx(0.6 / 2**0.5)
     assert best.test == pytest.approx(1.5 * (10 * 0.2 + 30 * 0.4) / 40)
     assert best.against is None
     assert half.spread is None
     assert half.against.value == pytest.approx(0.75)  # paired: by the one seed that both have
     assert none.against.value == pytest.approx(1.0)
-    text = markdown(lines, runs, dict.fromkeys(rows, "commit"), {runs[-1].name: "no\nmemory"})
+    text = markdown(lines, runs, {runs[-1].name: "no\nmemory"})
     assert "| 1 | train.rho=0.3 | 2 of 2 | 0.9000 | 0.4243 |" in text
     assert "| 2 | train.rho=0.5 | 1 of 2 | 1.0500 | - |" in text
     assert "| failed | train.rho=0.5 train.seed=1 | no memory |" in text
     assert "6 runs: 5 finished, 1 failed, 0 not run yet." in text
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Scratch:
-    made = Scratch(tmp_path_factory.mktemp("sweep") / "project")
+def test_pieces_of_an_episode_are_one_and_runs_on_other_episodes_are_not_compared():
+    row = {"split": "val", "agent_id": "a", "episode": "e", "windows": "10", "model": "1.0"}
+    assert by_episode([row, row | {"windows": "30", "model": "3.0"}]) == {("val", "a", "e"): (40, 2.5)}
+    one, other = runs_of("train.rho=0,0.3")
+    with pytest.raises(ValueError, match="different val episodes"):
+        ranked([one, other], {one.name: [row], other.name: [row | {"episode": "f"}]})
+
+
+class Experiments:
+    """In place of DVC: what each attempt of a run ends with, and which were under way together."""
+
+    def __init__(self, monkeypatch, outcomes):
+        self.outcomes, self.begun, self.done, self.together = outcomes, [], [], []
+        monkeypatch.setattr(runner, "finished", lambda runs: {run.name: "" for run in runs if run in self.done})
+        monkeypatch.setattr(runner, "output", lambda *command: "/")
+        monkeypatch.setattr(Runner, "_attempt", self.attempt)
+
+    def attempt(self, run, log):
+        self.together.append([other for other in self.begun if other not in self.done])
+        self.begun.append(run)
+        time.sleep(0.02)
+        why = self.outcomes[run.name].pop(0) if self.outcomes.get(run.name) else ""
+        log.write(why)
+        log.flush()
+        if not why:
+            self.done.append(run)
+        return why
+
+
+def test_one_run_makes_the_dreams_before_others_need_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = runs_of("train.rho=0,0.3,0.5", "dreams.seed=1,2")
+    experiments = Experiments(monkeypatch, {})
+    experiments.done.append(runs[0])
+    assert Runner(runs, 3).run().keys() == {run.name for run in runs}
+    assert {run.name for run in experiments.begun} == {run.name for run in runs[1:]}
+    first = [run.dreams for run in experiments.begun].index(runs[3].dreams)
+    assert not any(run.dreams == runs[3].dreams for run in experiments.together[first])
+    second = [run.dreams for run in experiments.begun].index(runs[3].dreams, first + 1)
+    assert experiments.begun[first] in experiments.done
+    assert experiments.begun[first] not in experiments.together[second]
+    assert any(experiments.together)
+
+
+def test_a_run_that_dies_before_a_stage_fails_is_tried_again_and_a_failed_stage_is_final(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs = runs_of("train.rho=0,0.3,0.5,0.7")
+    once, always, stage, fine = (run.name for run in runs)
+    outcomes = {once: ["locked"], always: ["locked"] * 9, stage: [f"lr is silly {STAGE_FAILED}"] * 9}
+    experiments, made = Experiments(monkeypatch, outcomes), Runner(runs, 1)
+    assert made.run().keys() == {once, fine}
+    assert made.failed == {always: "locked", stage: f"lr is silly {STAGE_FAILED}"}
+    assert [[run.name for run in experiments.begun].count(name) for name in (once, always, stage)] == [2, ATTEMPTS, 1]
+    assert "4 runs finished, 2 failed" in capsys.readouterr().out
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Scratch:
+    made = Scratch(tmp_path / "project")
     made.write("src/stage.py", STAGE)
     made.write("params.yaml", yaml.safe_dump(tiny_params()))
     made.write(".gitignore", "/runs/\n")
+    (made.folder / "runs").mkdir()
     plots = [{"artifacts/plots/episodes.csv": {"cache": False}}]
     stage = {"cmd": "python src/stage.py", "deps": ["src/stage.py"], "params": ["train.rho", "train.seed"]}
     stage |= {"metrics": [{"artifacts/metrics.json": {"cache": False}}], "plots": plots}
@@ -100,51 +169,73 @@ def project(tmp_path_factory) -> Scratch:
     return made
 
 
-def sweep(*more):
-    asked = ["train.rho=0,0.9", "train.seed=0,1", "--jobs", "1", "--poll", "1", "--out", "runs/found"]
-    return [sys.executable, str(ROOT / "studies" / "sweep.py"), *asked, *more]
+def sweep(project: Scratch, *combinations: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "worldmodel", "sweep", *combinations, "--out", "runs/found"]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=project.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def commits_of(project):
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def commits_of(project: Scratch) -> dict[str, str]:
     lines = project.run("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
-    return dict(line.split() for line in lines if "/sweep-" in line)
+    return dict(line.split() for line in lines)
 
 
-def test_a_sweep_goes_on_after_ctrl_c_and_tells_of_what_failed(project):
-    begun = subprocess.Popen(
-        sweep(), cwd=project.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while "1 of 4 runs finished" not in (line := begun.stdout.readline()):
-        assert line, "the sweep ended before a run was finished"
-    os.killpg(begun.pid, signal.SIGINT)
-    said, _ = begun.communicate()
-    assert begun.returncode == 130
-    assert "call again to go on" in said
-    assert "| 1 | train.rho=0 | " in said
+def begun(project: Scratch) -> list[str]:
+    path = project.folder / "runs/begun"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.dvc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(project, number):
+    head, branch = project.run("git", "rev-parse", "HEAD"), project.run("git", "symbolic-ref", "HEAD")
+    first = sweep(project, "train.rho=0", "train.seed=0,1")
+    until(lambda: commits_of(project), first)
+    (project.folder / "runs/hold").touch()
+    until(lambda: len(begun(project)) == 2, first)
+    edited = project.read("params.yaml") + "# an edit\n"
+    project.write("params.yaml", edited)
+    os.kill(first.pid, number)
+    out, _ = first.communicate()
     before = commits_of(project)
-    assert before
-    done = project.call(*sweep())
-    assert done.returncode == 1
-    assert before.items() <= commits_of(project).items()
-    assert "| 1 | train.rho=0 | 2 of 2 | 1.0500 | 0.0707 | 1.0000 to 1.1000 | - | 1.0500 |" in done.stdout
+    if number == signal.SIGINT:
+        assert first.returncode == 130
+        assert "2 runs: 1 finished, 0 failed, 1 not run yet." in out
+    refused = sweep(project, "train.rho=0", "train.seed=0,1")
+    assert refused.communicate()[1] == "error: not as committed: params.yaml; commit or restore them first\n"
+    assert refused.returncode == 1
+    assert project.read("params.yaml") == edited
+    assert (project.run("git", "rev-parse", "HEAD"), project.run("git", "symbolic-ref", "HEAD")) == (head, branch)
+    assert project.run("git", "status", "--porcelain") == " M params.yaml\n"
+    assert project.run("git", "stash", "list") == ""
+    project.run("git", "checkout", "params.yaml")
+    (project.folder / "runs/hold").unlink()
+    out, _ = sweep(project, "train.rho=0", "train.seed=0,1").communicate()
+    assert "2 runs: 2 finished, 0 failed, 0 not run yet." in out
+    assert before.items() < commits_of(project).items()
+    assert len(begun(project)) == (3 if number == signal.SIGINT else 2)  # what a kill left behind was waited for
+    assert not [path for path in (project.folder / ".dvc/tmp/sweeps").iterdir() if path.is_dir()]
+
+
+@pytest.mark.dvc
+def test_a_sweep_reports_means_and_failures_and_dvc_lists_its_runs(project):
+    done = sweep(project, "train.rho=0,0.9", "train.seed=0,1", "--jobs", "2")
+    out, err = done.communicate()
+    assert done.returncode == 1, err
+    assert "| 1 | train.rho=0 | 2 of 2 | 1.0500 | 0.0707 | 1.0000 to 1.1000 | - | 1.0500 |" in out
     for seed in (0, 1):
-        assert f"| failed | train.rho=0.9 train.seed={seed} | error: rho is 0.9 \\| too much |" in done.stdout
-    assert "4 runs: 2 finished, 2 failed, 0 not run yet." in done.stdout
-    assert project.read("runs/found/table.md") in done.stdout
+        assert f"| failed | train.rho=0.9 train.seed={seed} | error: rho is 0.9 \\| too much |" in out
+    assert "4 runs: 2 finished, 2 failed, 0 not run yet." in out
+    assert project.read("runs/found/table.md") in out
     assert len(project.read("runs/found/runs.csv").splitlines()) == 5
     assert (project.folder / "runs/found/errors.png").read_bytes().startswith(b"\x89PNG")
-    assert "Running" not in project.run("dvc", "queue", "status")
     assert project.run("git", "status", "--porcelain") == ""
-
-
-def test_workers_share_the_processors(monkeypatch):
-    seen = {}
-
-    def called(command, **more):
-        seen.update(more["env"])
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", called)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    experiments.start(3)
-    assert {seen[name] for name in experiments.THREADS} == {"2"}
+    listed = project.run("dvc", "exp", "show", "--csv")
+    assert all(name.rpartition("/")[2] in listed for name in commits_of(project))

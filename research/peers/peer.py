@@ -87,7 +87,7 @@ def frames_of(batch: Tensors) -> Tensor:
     return torch.cat([batch.history, batch.features], dim=1)
 
 
-def moves_of(batch: Tensors) -> Tensor:
+def actions_of(batch: Tensors) -> Tensor:
     """Past and planned actions, [B, T - 1, A]: number t leads from frame t to frame t + 1."""
     return torch.cat([batch.past_actions, batch.planned_actions], dim=1)
 

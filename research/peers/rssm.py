@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from research.peers.peer import Peer, Sizes, exists_of, frames_of, moves_of
+from research.peers.peer import Peer, Sizes, actions_of, exists_of, frames_of
 from worldmodel.model.losses import weighted_mean
 from worldmodel.model.tensors import Tensors
 
@@ -46,16 +46,16 @@ class Rssm(Peer):
     def start(self, count: int) -> tuple[Tensor, Tensor]:
         return torch.zeros(count, HIDDEN), torch.zeros(count, LATENTS * CLASSES)
 
-    def observe(self, frames: Tensor, moves: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    def observe(self, frames: Tensor, actions: Tensor, draws: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, F], [B, T - 1, A] -> deterministic states, latents, posterior log-probabilities, [B, T, ...] each.
 
         No action led to the first frame.
         """
-        embedded, led = self.embed(frames), F.pad(moves, (0, 0, 1, 0))
+        embedded, led_here = self.embed(frames), F.pad(actions, (0, 0, 1, 0))
         memory, latent = self.start(len(frames))
         memories, latents, logs = [], [], []
         for t in range(frames.shape[1]):
-            memory = self.step(memory, latent, led[:, t])
+            memory = self.step(memory, latent, led_here[:, t])
             log = log_probabilities(self.posterior(torch.cat([memory, embedded[:, t]], dim=-1)))
             latent = one_hot(log, draws)
             memories.append(memory)
@@ -65,7 +65,7 @@ class Rssm(Peer):
 
     def loss(self, batch: Tensors) -> Tensor:
         frames, exists = frames_of(batch), exists_of(batch)
-        memory, latent, posterior = self.observe(frames, moves_of(batch), self.draws)
+        memory, latent, posterior = self.observe(frames, actions_of(batch), self.draws)
         prior = log_probabilities(self.prior(memory))
         known = torch.cat([memory, latent], dim=-1)
         error = (self.decode(known) - frames).square().sum(-1)
@@ -73,9 +73,9 @@ class Rssm(Peer):
         representation = divergence(posterior, prior.detach()).clamp(min=FREE_NATS)
         total = error + DYNAMICS_WEIGHT * dynamics + REPRESENTATION_WEIGHT * representation
         loss = weighted_mean(total, exists)
-        if batch.rewards is not None:  # the reward that led to a frame is told by that frame's state
-            told = self.reward(known[:, -batch.rewards.shape[1] :])[..., 0]
-            loss = loss + weighted_mean((told - batch.rewards).square(), batch.weight)
+        if batch.rewards is not None:  # the reward that led to a frame is read from that frame's state
+            reward = self.reward(known[:, -batch.rewards.shape[1] :])[..., 0]
+            loss = loss + weighted_mean((reward - batch.rewards).square(), batch.weight)
         return loss
 
     def predict(self, batch: Tensors) -> Tensor:

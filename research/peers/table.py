@@ -1,97 +1,159 @@
-"""Ours and its peers side by side on many logs: what `compare.py` measures, for each kind of logs and each size.
+"""Ours and its peers side by side: each kind of logs and each size is a row; the best of a row is bold."""
 
-    make peers LOGS=my-kinds        # or: python studies/peers/table.py --logs my-kinds --sizes 16,256 --jobs 2
-
-Each log file is a kind of logs and named after it. What a model reached is kept in a file as soon as it is known: call
-this again after anything went wrong, and only what is missing is run. The table takes its place in docs/results.md.
-"""
-
-import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "studies")]
+import click
 
-import worldmodel.numerics.pinning  # noqa: E402, F401  (before NumPy, which goes by it)
-
-# isort: split
-from research import rho_report as report
-from research.peers.cells import Cell, Shelf, kinds_of
-from research.peers.compare import add_options, line, on_the_processor, parsed
-from research.peers.material import Material, read_material
-from research.peers.measuring import in_order, measure
-from research.peers.ranking import COLUMNS, markdown
-from worldmodel.core import errors as stage
+from research.markers import write_between_markers
+from research.options import numbers
+from research.peers.cache import Case, ResultCache, kinds_of
+from research.peers.training import BASELINES, OURS, PEERS, Row, in_order, measure, read
+from worldmodel.core import params
+from worldmodel.core.errors import run
+from worldmodel.core.options import PATH, params_option
 from worldmodel.numerics import setup
+from worldmodel.sweeps.results import markdown_table
 
-BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+COLUMNS = (*BASELINES, *PEERS, OURS)
+SHOWN = [f"{split} {mark}" for split in ("test", "val") for mark in ("mean", "h1", "h8", "h16")]
 
-
-@dataclass(frozen=True)
-class Filler:
-    """Runs what a cell lacks. A class of its own, so that it reaches other processes with all it needs."""
-
-    shelf: Shelf
-    models: Sequence[str]
-
-    def __call__(self, cell: Cell) -> None:
-        setup.configure(self.shelf.settings.train)
-        missing = [name for name in in_order(self.models) if self.shelf.found(cell, name) is None]
-        if not missing:
-            return
-        material = self._material(cell)
-        for name in missing:
-            seconds = self.shelf.seconds_of(cell)
-            row = measure(name, material, self.shelf.settings, seconds, cell.seed)
-            self.shelf.keep(cell, name, row)
-            print(f"{cell.kind}, {cell.size or 'all'}: {line(row)}", flush=True)
-
-    def _material(self, cell: Cell) -> Material:
-        settings = self.shelf.settings
-        intake = replace(settings.prepare, train_episodes=cell.size)
-        material = read_material([cell.logs], intake, settings.normalize)
-        if len(material.train) < cell.size:
-            found = f"{cell.logs}: {len(material.train)} train episodes, --sizes asks for {cell.size}"
-            raise ValueError(f"{found}; record more or ask for fewer")
-        return material
+Results = Mapping[Case, Mapping[str, Row]]  # a case's rows by model; what has not run is not there
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    given = parsed(_parser(), arguments)
-    shelf = Shelf(given.cells, on_the_processor(given.params), given.seconds)
-    kinds = kinds_of(given.logs)
-    cells = [Cell(kind, path, size, given.seed) for kind, path in kinds.items() for size in given.sizes]
-    fill = Filler(shelf, given.models)
-    if given.jobs == 1:
-        for cell in cells:
-            fill(cell)
+@click.command()
+@click.option("--logs", type=PATH, multiple=True, required=True, help="A log file, or a folder of them.")
+@click.option("--sizes", callback=numbers(int), default="16,256", show_default=True, help="Train episodes; 0 = all.")
+@click.option("--models", default=",".join([OURS, *PEERS]), show_default=True, help="Those to train.")
+@click.option("--seconds", type=float, help="Of the processor, for each peer; else what ours took.")
+@click.option("--seed", default=0, show_default=True, help="Added to the seeds of the params.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, each on one thread.")
+@click.option("--cache", type=PATH, default=Path("runs/peers"), show_default=True, help="Folder for results.")
+@click.option("--out", type=PATH, default=Path("docs/results.md"), help="File with the table's markers.")
+@params_option
+def command(
+    logs: tuple[Path, ...],
+    sizes: list[int],
+    models: str,
+    seconds: float | None,
+    seed: int,
+    jobs: int,
+    cache: Path,
+    out: Path,
+    params_file: Path,
+) -> None:
+    """Train ours and five published models on each log file, all for the same time (hours).
+
+    Ours takes the steps that the params name; each peer is then trained for the seconds that ours took, teacher and
+    dreams counted. All numbers are the params' but those that a peer's paper gives. Call it again after anything went
+    wrong: only what is missing is run.
+    """
+    requested = models.split(",")
+    if unknown := sorted(set(requested) - {*PEERS, OURS}):
+        raise click.UsageError(f"--models: found {', '.join(unknown)}; expected {', '.join([*PEERS, OURS])}.")
+    if seconds is None and OURS not in requested:
+        raise click.UsageError(f"--models has no {OURS}, whose seconds the peers get: add it, or say --seconds.")
+    settings = params.load(params_file, params.Params)
+    settings = replace(settings, train=replace(settings.train, device="cpu"))  # where one clock counts for all
+    results = ResultCache(cache, settings, seconds)
+    cases = [Case(kind, path, size, seed) for kind, path in kinds_of(logs).items() for size in sizes]
+    print("\n".join(markdown_table([["case", *SHOWN, "CPU seconds", "updates"]])), flush=True)
+    fill = partial(fill_case, results, requested)
+    if jobs == 1:
+        list(map(fill, cases))
     else:
-        with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
-            list(pool.map(fill, cells))
-    rows = {cell: {name: row for name in COLUMNS if (row := shelf.found(cell, name))} for cell in cells}
-    report.write_between_markers(given.out, markdown(rows, given.seconds), BEGIN, END)
-    print(f"table in {given.out}")
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            list(pool.map(fill, cases))
+    rows = {case: {name: row for name in COLUMNS if (row := results.get(case, name))} for case in cases}
+    write_between_markers(out, markdown(rows, seconds), "peers")
+    print(f"table in {out}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs", type=Path, nargs="+", required=True, help="log files, or folders of them")
-    parser.add_argument("--sizes", type=_sizes, default="16,256", help="train episodes; 0 = all")
-    add_options(parser)
-    parser.add_argument("--jobs", type=int, default=1, help="processes, each on one thread")
-    parser.add_argument("--cells", type=Path, default=ROOT / "runs/peers", help="folder for what each model reached")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results.md", help="file with the table's markers")
-    return parser
+def fill_case(cache: ResultCache, models: Sequence[str], case: Case) -> None:
+    """Measure what is missing."""
+    settings = cache.settings
+    setup.configure(settings.train)
+    missing = [name for name in in_order(models) if cache.get(case, name) is None]
+    if not missing:
+        return
+    logs = read(case.logs, replace(settings.prepare, train_episodes=case.size), settings.normalize)
+    if len(logs.train) < case.size:
+        raise ValueError(
+            f"{case.logs}: {len(logs.train)} train episodes, --sizes has {case.size}; record more or take fewer"
+        )
+    for name in missing:
+        row = measure(name, logs, settings, cache.seconds_of(case), case.seed)
+        cache.put(case, name, row)
+        values = [row[split].get(mark) for split, mark in map(str.split, SHOWN)]
+        cells = ["" if value is None else f"{value:.4f}" for value in values]
+        case_name = f"{case.kind}, {case.size or 'all'}, {name}"
+        print(f"| {case_name} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['updates']} |", flush=True)
 
 
-def _sizes(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def markdown(results: Results, seconds: float | None) -> str:
+    """`seconds`: what each peer got; None: what ours took."""
+    head = ("logs", "train episodes", *COLUMNS, "ours against the best other")
+    table = markdown_table([head, *(_line(case, rows) for case, rows in results.items())])
+    return "\n".join([*table, "", *(f"- {note}" for note in _notes(results, seconds))])
+
+
+def _line(case: Case, rows: Mapping[str, Row]) -> tuple[str, ...]:
+    lowest = min((_error(row) for row in rows.values()), default=None)
+    cells = [_cell(rows.get(name), lowest) for name in COLUMNS]
+    return (case.kind, str(case.size or "all"), *cells, _against(rows))
+
+
+def _cell(row: Row | None, lowest: float | None) -> str:
+    if row is None:
+        return "-"
+    error = _error(row)
+    text = f"{error:.4f}" if error >= 0.001 else f"{error:.2g}"
+    text = f"**{text}**" if error == lowest else text
+    return f"{text} ({row['seconds']:.0f} s)" if row["updates"] else text
+
+
+def _change(rows: Mapping[str, Row]) -> tuple[float, str] | None:
+    """Of ours against the best other model, which is named."""
+    others = {name: _error(row) for name, row in rows.items() if name != OURS}
+    if OURS not in rows or not others:
+        return None
+    best = min(others, key=others.__getitem__)
+    return _error(rows[OURS]) / others[best] - 1, best
+
+
+def _against(rows: Mapping[str, Row]) -> str:
+    change = _change(rows)
+    if change is None:
+        return "-"
+    text = f"{100 * change[0]:+.1f} % ({change[1]})"
+    return text if change[0] < 0 else f"**BEHIND: {text}**"
+
+
+def _notes(results: Results, seconds: float | None) -> list[str]:
+    changes = {f"{case.kind} with {case.size or 'all'}": _change(rows) for case, rows in results.items()}
+    compared = {name: change[0] for name, change in changes.items() if change is not None}
+    lost = [name for name, change in compared.items() if change >= 0]
+    missing = len(results) * len(COLUMNS) - sum(len(rows) for rows in results.values())
+    share = "as many as ours took" if seconds is None else f"{seconds:g}"
+    notes = [
+        "Open-loop mean squared error in standardized units on test episodes; in brackets seconds of the processor: "
+        f"ours counts teacher, dreams and training, each peer gets {share}. Evaluations on val episodes, by which all "
+        "of them choose their weights, are not counted.",
+    ]
+    if compared:
+        unless = f"; not in {', '.join(lost)}" if lost else ""
+        notes.append(f"Ours is the lowest in {len(compared) - len(lost)} of {len(compared)} rows{unless}.")
+    return notes + ([f"{missing} of {len(results) * len(COLUMNS)} measurements are missing."] if missing else [])
+
+
+def _error(row: Row) -> float:
+    error: float = row["test"]["mean"]
+    return error
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    run(command)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from research.peers.peer import Peer, Sizes, frames_of, moves_of
+from research.peers.peer import Peer, Sizes, actions_of, frames_of
 from worldmodel.model.losses import squared_error, weighted_mean
 from worldmodel.model.tensors import Tensors
 
@@ -50,7 +50,7 @@ class TdMpc2(Peer):
         ]
         return torch.optim.Adam(groups, lr=self.lr, fused=True)
 
-    def encode(self, frames: Tensor, moves: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, actions: Tensor) -> Tensor:
         """The latent of each frame but the first ones, [B, T, F], [B, T - 1, A] -> [B, T - 1, Z] (T where H is 1).
 
         The paper's encoder sees one frame. This one also sees the change that led to it and the action between, as
@@ -58,7 +58,7 @@ class TdMpc2(Peer):
         """
         if self.sizes.history > 1:
             change = (frames.diff(dim=1) - self.change_mean) / self.change_std
-            frames = torch.cat([frames[:, 1:], change, moves], dim=-1)
+            frames = torch.cat([frames[:, 1:], change, actions], dim=-1)
         latents: Tensor = self.encoder(frames)
         return latents
 
@@ -79,7 +79,7 @@ class TdMpc2(Peer):
     def loss(self, batch: Tensors) -> Tensor:
         latents, horizon = self.roll(batch), batch.features.shape[1]
         with torch.no_grad():
-            reached = self.encode(frames_of(batch), moves_of(batch))[:, -horizon:]
+            reached = self.encode(frames_of(batch), actions_of(batch))[:, -horizon:]
         decay = batch.weight * RHO ** torch.arange(horizon)
         consistency = weighted_mean((latents - reached).square(), decay)
         decoded = self.decode(latents, batch.history[:, -1])

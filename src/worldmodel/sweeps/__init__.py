@@ -1,1 +1,1 @@
-"""Many runs of the pipeline with other params, through DVC's queue."""
+"""Many runs of the pipeline with other params, as DVC experiments."""

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from worldmodel.core.atomic import replacing
-from worldmodel.sweeps.ranking import Line
+from worldmodel.sweeps.results import Line
 
 SHOWN = 40  # combinations, at most
 
@@ -19,8 +19,8 @@ def draw(path: Path, lines: Sequence[Line]) -> None:
         axes = figure.subplots()
         for place, line in enumerate(shown):
             axes.plot(line.errors, [place] * len(line.errors), "o", color="#56b4e9", markersize=4, zorder=1)
-            axes.plot([line.val.low, line.val.high], [place, place], color="#0072b2", linewidth=1.5, zorder=2)
-            axes.plot([line.val.value], [place], "D", color="#0072b2", markersize=5, zorder=3)
+            axes.plot(line.interval, [place, place], color="#0072b2", linewidth=1.5, zorder=2)
+            axes.plot([line.val], [place], "D", color="#0072b2", markersize=5, zorder=3)
         axes.set_yticks(range(len(shown)), [line.arm for line in shown])
         axes.invert_yaxis()
         axes.set_xlabel("error on val episodes: mean with 95 % interval, and each run")

@@ -1,28 +1,27 @@
-"""What is measured of many logs: a file a model, found again by all that decides its result."""
+"""What was measured: a file for each model, named after all that decides its result."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
-from research.peers.measuring import FLOORS, OURS, PEERS, Row
+from research.peers.training import BASELINES, OURS, PEERS, Row
 from worldmodel.core.atomic import replacing
-from worldmodel.core.fingerprint import fingerprint, sha256
+from worldmodel.core.fingerprint import fingerprint, import_closure, sha256
 from worldmodel.core.params import Params
 from worldmodel.core.tables import rounded
 from worldmodel.core.versions import installed
 
 LIBRARIES = ("numpy", "torch")
 HERE = Path(__file__).resolve().parent
-ROOTS = (HERE.parent.parent / "src", HERE.parent)
+ROOT = HERE.parents[1]
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """One set of logs, cut to one number of train episodes."""
 
     kind: str
@@ -32,50 +31,50 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where results lie. A result of other params, code, logs, seed or seconds has another name."""
+class ResultCache:
+    """A result of other params, code, logs, seed or seconds has another name."""
 
     folder: Path
     settings: Params
-    seconds: float | None  # of each peer; None: what ours took in the same cell
+    seconds: float | None  # of each peer; None: what ours took in the same case
 
-    def found(self, cell: Cell, model: str) -> Row | None:
-        path = self._path(cell, model)
+    def get(self, case: Case, model: str) -> Row | None:
+        path = self._path(case, model)
         if path is None or not path.is_file():
             return None
         row: Row = json.loads(path.read_text(encoding="utf-8"))
         return row
 
-    def keep(self, cell: Cell, model: str, row: Row) -> None:
-        path = self._path(cell, model)
+    def put(self, case: Case, model: str, row: Row) -> None:
+        path = self._path(case, model)
         assert path is not None
-        body = {"logs": cell.kind, "train_episodes": cell.size, "seed": cell.seed, **rounded(row)}
+        body = {"logs": case.kind, "train_episodes": case.size, "seed": case.seed, **rounded(row)}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 
-    def seconds_of(self, cell: Cell) -> float | None:
+    def seconds_of(self, case: Case) -> float | None:
         """What a peer gets; None as long as ours has not run."""
         if self.seconds is not None:
             return self.seconds
-        ours = self.found(cell, OURS)
+        ours = self.get(case, OURS)
         return None if ours is None else float(ours["seconds"])
 
-    def _path(self, cell: Cell, model: str) -> Path | None:
+    def _path(self, case: Case, model: str) -> Path | None:
         """None for a peer whose seconds are not known yet."""
-        seconds = self.seconds_of(cell) if model in PEERS else None
+        seconds = self.seconds_of(case) if model in PEERS else None
         if model in PEERS and seconds is None:
             return None
         digest = fingerprint(
             {
                 "code": code_of(model),
-                "logs": _digest(cell.logs),
-                "params": _params_of(model, self.settings, cell.size),
+                "logs": _digest(case.logs),
+                "params": _params_of(model, self.settings, case.size),
                 "seconds": seconds,
-                "seed": cell.seed,
+                "seed": case.seed,
                 "versions": installed(LIBRARIES),
             }
         )
-        return self.folder / cell.kind / f"{cell.size}-seed-{cell.seed}-{model}-{digest[:12]}.json"
+        return self.folder / case.kind / f"{case.size}-seed-{case.seed}-{model}-{digest[:12]}.json"
 
 
 def kinds_of(paths: Sequence[Path]) -> dict[str, Path]:
@@ -95,21 +94,9 @@ def kinds_of(paths: Sequence[Path]) -> dict[str, Path]:
 @cache
 def code_of(model: str) -> dict[str, str]:
     """sha256 of every file of the project that trains the model and measures it, by its path."""
-    entries = ["fitting", "material"]
-    if model == OURS:
-        entries.append("ours")
-    elif model not in FLOORS:
-        entries.append(PEERS[model].__module__.split(".")[-1])
-    files = {path for entry in entries for path in _sources(HERE / f"{entry}.py")} | {HERE / "measuring.py"}
-    return {path.relative_to(HERE.parent.parent).as_posix(): sha256(path) for path in sorted(files)}
-
-
-def _sources(entry: Path) -> set[Path]:
-    """`entry` and what its imports reach below src and studies."""
-    finder = ModuleFinder([str(root) for root in ROOTS])
-    finder.run_script(str(entry))
-    files = (getattr(module, "__file__", None) for module in finder.modules.values())
-    return {Path(file) for file in files if file}
+    entries = ["training"] if model in BASELINES else ["training", model]
+    files = {path for name in entries for path in import_closure(HERE / f"{name}.py", [ROOT / "src", ROOT])}
+    return {path.relative_to(ROOT).as_posix(): sha256(path) for path in sorted(files)}
 
 
 @cache

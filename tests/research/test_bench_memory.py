@@ -1,0 +1,32 @@
+import pytest
+
+from research import bench_logs, bench_memory
+from research.bench_memory import Cost, costs, line
+
+
+def test_ten_times_the_logs_take_a_fifth_more_memory_at_most(tmp_path):
+    one, many = (costs(tmp_path / f"{size}", size, ["prepare", "normalize"]) for size in (4, 40))
+    for stage in ("prepare", "normalize"):
+        assert many[stage].resident < 1.2 * one[stage].resident
+
+
+def test_a_stage_that_fails_ends_with_its_own_complaint(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)train: exit code 1.*no such file"):
+        bench_memory.cost_of("train", tmp_path)
+
+
+def test_a_line_says_what_both_sizes_took_and_how_many_times_as_much():
+    name, *numbers = line("train", Cost(1, 2, 100), Cost(10, 20, 110)).split()
+    assert name == "train"
+    assert [float(number) for number in numbers] == [1, 10, 10, 2, 20, 10, 100, 110, 1.1]
+
+
+def test_reading_is_compared_with_bare_parsers_on_the_same_lines(capsys):
+    bench_logs.command.main(["--megabytes", "0.4", "--rounds", "1"], standalone_mode=False)
+    _, header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "MB/s"
+    assert [row.split("  ")[0] for row in rows[4:]] == [
+        *("read_logs, one process", "read_logs, all", "prepare to NPZ, one process", "prepare to NPZ, all")
+    ]
+    for place, row in enumerate(rows[:4]):  # each against itself
+        assert float(row.split()[-4:][place]) == 1
