@@ -71,7 +71,7 @@ class Unfused(nn.Module):
     def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:
         """What total_loss minimizes, added up frame by frame."""
         total = batch.weight.new_zeros(())
-        for k, prediction in enumerate(self.frames(batch, likelihood)):
+        for k, frame in enumerate(self.frames(batch, likelihood)):
             features, weight = batch.features[:, k : k + 1], batch.weight[:, k : k + 1]
             rewards = None if batch.rewards is None else batch.rewards[:, k : k + 1]
             loss, _ = world_model_loss(
