@@ -75,7 +75,7 @@ class Unfused(nn.Module):
             features, weight = batch.features[:, k : k + 1], batch.weight[:, k : k + 1]
             rewards = None if batch.rewards is None else batch.rewards[:, k : k + 1]
             loss, _ = world_model_loss(
-                learn_std_from_observed(prediction, batch.observed), features, rewards, weight, likelihood
+                learn_std_from_observed(frame, batch.observed), features, rewards, weight, likelihood
             )
             total = total + loss * weight.sum()
         return total / batch.weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
