@@ -106,9 +106,9 @@ def write_packed(
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Unlink rather than overwrite: the files may be links into a cache."""
+    """Unlink rather than overwrite: the files may be links into a cache. What a killed process left goes as well."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / MANIFEST, *folder.glob("*.npy")):
+    for path in (folder / MANIFEST, *folder.glob("*.npy"), *folder.glob(".*.tmp")):
         path.unlink(missing_ok=True)
 
 

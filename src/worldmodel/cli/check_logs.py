@@ -1,7 +1,4 @@
-"""Say what logs hold, or which rows are wrong: a file or a folder, without touching anything in it.
-
-Exit code 0 where every row is good, 1 where one is not or nothing can be read.
-"""
+"""Summarize logs, or list the rows that are wrong; nothing in their folder is changed."""
 
 import io
 import sys
@@ -18,18 +15,18 @@ from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import collect_logs
 from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason
-from worldmodel.logs.summary import survey
+from worldmodel.logs.summary import summarize
 
 
 def check(logs: Location, max_gap_s: float) -> tuple[bool, list[str]]:
-    """Whether every row is good, and what there is to say. Raises ValueError where there is no row at all."""
+    """Whether every row is good, and the lines to print. Raises ValueError where there is no row at all."""
     with temporary_folder() as folder, EpisodeStore.within(folder) as store:
-        found = collect_logs([logs], max_gap_s, store.add)
-        if not found.rejects:
-            return True, survey(found.episodes).lines(find_logs([logs]))
-    shown = [str(reject) for reject in found.rejects[:SHOWN_REJECTS]]
-    counts = [f"{count:>8} {reason}" for reason, count in by_reason(found.rejects)]
-    return False, [*shown, "", f"{len(found.rejects)} of {found.rows} rows are wrong:", *counts]
+        result = collect_logs([logs], max_gap_s, store.add)
+        if not result.rejects:
+            return True, summarize(result.episodes).lines(find_logs([logs]))
+    shown = [str(reject) for reject in result.rejects[:SHOWN_REJECTS]]
+    counts = [f"{count:>8} {reason}" for reason, count in by_reason(result.rejects)]
+    return False, [*shown, "", f"{len(result.rejects)} of {result.rows} rows are wrong:", *counts]
 
 
 @click.command()

@@ -1,7 +1,4 @@
-"""Mix logs and dreams into one data set without DVC: NPZ files, LMDB shards, or one canonical JSONL with fixed splits.
-
-What is not given on the command line comes from params.yaml's prepare section.
-"""
+"""Mix logs and dreams into one data set without DVC."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +16,15 @@ from worldmodel.stages.prepare import gather, prepare
 
 
 def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams) -> Path:
-    """Write out/dataset.jsonl, in which meta.split fixes what the split decided; returns its path."""
-    found, splits = gather(logs, dreams, out, intake, lambda episode: episode)
-    kept = [
-        replace(episode, split=split)
-        for episode, split in zip(found.episodes, splits, strict=True)
-        if split is not None
-    ]
+    """Write out/dataset.jsonl, in which meta.split names each episode's split; returns its path."""
+    result, splits = gather(logs, dreams, out, intake, lambda episode: episode)
+    pairs = zip(result.episodes, splits, strict=True)
+    kept = [replace(episode, split=split) for episode, split in pairs if split is not None]
     path = out / "dataset.jsonl"
     write_jsonl(path, kept)
-    print(f"{path}: {len(kept)} of {len(found.episodes)} episodes; rejected {len(found.rejects)} of {found.rows} rows")
+    print(
+        f"{path}: {len(kept)} of {len(result.episodes)} episodes; rejected {len(result.rejects)} of {result.rows} rows"
+    )
     return path
 
 
@@ -40,15 +36,15 @@ def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams
 @click.option("--params", "params_file", type=PATH, help="File of params.  [default: params.yaml]")
 @section_options(IngestParams, "prepare")
 def command(
-    logs: Location, dreams: Location | None, out: Path, form: str, params_file: Path | None, **given: Any
+    logs: Location, dreams: Location | None, out: Path, form: str, params_file: Path | None, **options: Any
 ) -> None:
     """Mix logs and dreams into one data set without DVC.
 
-    NPZ files, LMDB shards, or one canonical JSONL in which meta.split fixes the split. What is not given stands in the
-    prepare section of params.yaml.
+    NPZ files, LMDB shards, or one canonical JSONL in which meta.split names the split. Options that are not given come
+    from the prepare section of params.yaml.
     """
     own = load(params_file or default_params(), PrepareStage).prepare
     if form == "jsonl":
-        mix(logs, dreams, out, overridden(own, given))
+        mix(logs, dreams, out, overridden(own, options))
     else:
-        prepare(logs, dreams, out, overridden(own, given | {"format": form}))
+        prepare(logs, dreams, out, overridden(own, options | {"format": form}))

@@ -1,1 +1,1 @@
-"""One frame, one episode: what makes them valid, in memory and while they wait on disk."""
+"""Frames and episodes: the checks that make them valid, and a temporary store."""

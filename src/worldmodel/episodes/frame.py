@@ -1,4 +1,4 @@
-"""Frame: one logged moment, and what makes it valid.
+"""Frame: one logged moment, and the checks that make it valid.
 
 Shapes: F features, A actions. Understood keys of a frame's meta (any other is free):
   episode          TEXT or integer: frames of one agent that share it are one episode
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from worldmodel.core.typing import Floats
 
-MAX_ACTIONS = 4096  # a one-hot wider than this is more likely an identifier, and would exhaust memory
+MAX_ACTIONS = 4096  # larger integers are more likely identifiers, and their one-hot vectors would exhaust memory
 MAX_TEXT = 256  # characters of a name
 MAX_DEPTH = 32  # of meta
 TEXT = f"non-empty text of at most {MAX_TEXT} characters, none of them a control character"
@@ -29,7 +29,7 @@ FLOAT64_MAX = float(np.finfo(np.float64).max)
 
 
 def wrong(where: str, found: object, expected: str) -> ValueError:
-    """The reason why a value is refused, in the one form that all of them have."""
+    """An error in the form that all refusals of a value have."""
     return ValueError(f"{where}: found {_shown(found)}, expected {expected}")
 
 
@@ -43,17 +43,17 @@ def _shown(found: object) -> str:
 
 
 def key_text(key: str) -> str:
-    """A key as messages show it: short, on one line."""
+    """A key for messages: short, on one line."""
     return key if key.isidentifier() and len(key) <= 60 else _shown(key)
 
 
 def is_text(found: object) -> bool:
-    """TEXT in the sense below: a name that a terminal, a CSV file and a plot can show."""
+    """Whether it is TEXT: a name that a terminal, a CSV file and a plot can show."""
     return isinstance(found, str) and 0 < len(found) <= MAX_TEXT and not _UNSHOWABLE.search(found)
 
 
 def is_number(found: object, least: float, most: float) -> bool:
-    """A number (bool is none) from least to most; NaN is never between them."""
+    """Whether it is a number (no bool, no NaN) from least to most."""
     return type(found) in (int, float) and least <= cast(float, found) <= most
 
 
@@ -82,7 +82,7 @@ def _same(left: object, right: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Frame(SameData):
-    """One logged moment: a state, and the action taken in it, whose effect shows in the next frame."""
+    """One logged moment: a state, and the action taken in it, which leads to the next frame's state."""
 
     agent_id: str
     timestamp: float  # seconds
@@ -127,7 +127,7 @@ class Frame(SameData):
 
 
 def shortest(values: Floats | Sequence[np.float32]) -> list[float]:
-    """Floats whose text has the fewest digits that still name the same float32."""
+    """Floats with the fewest decimals that round to the same float32."""
     return [float(str(value)) for value in values]
 
 
@@ -150,7 +150,7 @@ META_KEYS = frozenset({*_META, "confidence"})
 
 
 def parse_agent(found: object) -> str:
-    """Raises ValueError for what is no TEXT."""
+    """Raises ValueError for anything but TEXT."""
     if not is_text(found):
         raise wrong("agent_id", found, _EXPECTED["agent_id"])
     return cast(str, found)
@@ -184,7 +184,7 @@ def _parse_reward(found: object) -> float:
 
 
 def parse_meta(found: object) -> dict[str, Any]:
-    """Free keys pass; an understood key with a wrong value raises ValueError, and so does a held-out dream."""
+    """Raises ValueError for a wrong value of an understood key, and for a held-out dream; other keys are free."""
     if type(found) is not dict:
         raise wrong("meta", found, _EXPECTED["meta"])
     if _deeper(found, MAX_DEPTH):

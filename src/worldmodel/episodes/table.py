@@ -1,4 +1,4 @@
-"""Table: what some frames of one episode hold, column by column.
+"""Table: some frames of one episode, column by column.
 
 Shapes: T frames, F features, A actions.
 """
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 def _confidence(frame: Frame) -> float | None:
-    """How far a dreamed frame is trusted, 0..1; None where it does not say. Raises ValueError for other values."""
+    """Trust in a dreamed frame, 0..1, or None. Raises ValueError for other values."""
     found = frame.meta.get("confidence")
     if "confidence" in frame.meta and not is_number(found, 0, 1):
         raise wrong("meta.confidence", found, "a number from 0 to 1, or no such key")

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from worldmodel.core.atomic import replacing
 
 SHOWN_REJECTS = 20
-# What differs between reasons of one kind, and what stands for it.
+# Patterns of what differs between reasons of one kind, and their replacements.
 _DETAILS = (
     (re.compile(r"^episode\[\d+\]: "), ""),
     (re.compile(r"^(not JSON|not text|not UTF-8|unreadable gzip from here on|unreadable from here on): .*"), r"\1"),
@@ -23,8 +23,6 @@ _DETAILS = (
 
 
 class Reject(NamedTuple):
-    """A refused row."""
-
     file: str  # posix path within the folder that was read
     line: int  # from 1
     reason: str
@@ -33,8 +31,8 @@ class Reject(NamedTuple):
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-class Read(Protocol):
-    """What was read of logs."""
+class ReadLogs(Protocol):
+    """Any result of reading logs."""
 
     @property
     def rejects(self) -> Sequence[Reject]: ...
@@ -43,20 +41,20 @@ class Read(Protocol):
 
 
 def kind_of(reason: str) -> str:
-    """The reason without what is special to its row."""
+    """The reason without details of its row."""
     for pattern, stand_in in _DETAILS:
         reason = pattern.sub(stand_in, reason)
     return reason
 
 
 def by_reason(rejects: Iterable[Reject]) -> list[tuple[str, int]]:
-    """How many rows were refused for each kind of reason, the most frequent first."""
+    """Kinds of reasons and how many rows they refused, the most frequent first."""
     counts = Counter(kind_of(reject.reason) for reject in rejects)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def told(rejects: Sequence[Reject]) -> list[str]:
-    """The first rejects, and where there are more than these, counts by reason."""
+def shown_rejects(rejects: Sequence[Reject]) -> list[str]:
+    """The first rejects, a line each; where there are more, also counts by reason."""
     shown = [str(reject) for reject in rejects[:SHOWN_REJECTS]]
     if len(rejects) <= SHOWN_REJECTS:
         return shown
@@ -64,20 +62,21 @@ def told(rejects: Sequence[Reject]) -> list[str]:
     return [*shown, more, *(f"{count:>8} {kind}" for kind, count in by_reason(rejects))]
 
 
-def require_few_rejects(found: Read, max_rejected_share: float) -> None:
-    """Raise ValueError with the first rejects and counts where more than that share of the rows, or all, is refused."""
-    count, rows = len(found.rejects), found.rows
+def require_few_rejects(logs: ReadLogs, max_rejected_share: float) -> None:
+    """Raise ValueError where more than that share of the rows, or every row, was refused."""
+    count, rows = len(logs.rejects), logs.rows
     if count < rows and count <= max_rejected_share * rows:
         return
     raise ValueError(
         f"{count} of {rows} rows are bad ({count / rows:.2%}), "
         f"prepare.max_rejected_share allows {max_rejected_share:.2%}:\n"
-        + "\n".join([*told(found.rejects), "fix these rows, or raise prepare.max_rejected_share to go on without them"])
+        + "\n".join(
+            [*shown_rejects(logs.rejects), "fix these rows, or raise prepare.max_rejected_share to go on without them"]
+        )
     )
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    """Rejects as CSV: file, line, reason."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(Reject._fields)

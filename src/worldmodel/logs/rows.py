@@ -1,4 +1,4 @@
-"""Lines of JSON -> rows: one for each frame that a file holds or should have held. Exact, and slow."""
+"""Lines of JSON -> rows: exact and slow. This file decides what is valid and words each refusal."""
 
 import json
 import math
@@ -15,18 +15,18 @@ MAX_DIGITS = 400  # of an integer; float64 ends at 309
 
 @dataclass(frozen=True)
 class Row:
-    """A frame, or the reason why there is none; a refused row keeps what it still tells of its agent and episode."""
+    """A frame, or the reason why it was refused with what is still known of its agent and episode."""
 
     line: int  # in its file, from 1
     reason: str = ""  # empty where the frame is good
     frame: Frame | None = None
-    agent_id: str | None = None  # None where it cannot be told
+    agent_id: str | None = None  # None where it is unknown
     meta: Mapping[str, Any] = field(default_factory=dict)
-    position: int | None = None  # in an episode line, from 0; None for a frame line
+    position: int | None = None  # within an episode line, from 0; None for a frame line
 
 
 def parse_line(number: int, line: bytes) -> list[Row]:
-    """The row of a frame line, or the rows of an episode line; a blank line has none."""
+    """One row of a frame line, all rows of an episode line, none of a blank line."""
     if not line.strip():
         return []
     try:
@@ -101,7 +101,7 @@ def _episode_rows(number: int, found: dict[str, Any]) -> list[Row]:
 
 
 def _inner_row(number: int, position: int, agent: str, found: Any) -> Row:
-    """A frame of an episode line: it may leave out the agent, but not name another one."""
+    """A frame of an episode line, which may omit the agent but not name another one."""
     whole = {"agent_id": agent, **found} if isinstance(found, dict) else found
     row = _frame_row(number, whole, position)
     if row.frame is not None and row.frame.agent_id != agent:

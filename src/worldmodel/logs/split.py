@@ -1,4 +1,4 @@
-"""Train, val or test: decided by hashing who an episode is, never by which others there are."""
+"""Train, val or test: a hash of the episode's identity decides, so that other episodes never move it."""
 
 import hashlib
 from collections import Counter
@@ -9,15 +9,15 @@ from worldmodel.core.params import IngestParams
 from worldmodel.episodes.schema import Split, canonical, identity_of
 from worldmodel.episodes.temporary_store import EpisodeView
 
-SEEDS_TRIED = 100  # for an advice
+SEEDS_TRIED = 100  # to advise one
 
 
 def assign(episodes: Sequence[EpisodeView], intake: IngestParams) -> list[Split | None]:
-    """The split of each episode, None where train_episodes leaves it out. All pieces of an episode share one.
+    """The split of each episode, None where train_episodes leaves it out. All segments of an episode share one.
 
-    Observed episodes go by hash unless a piece of them fixes the split (meta.split); dreams are train.
-    Raises ValueError where a split that should exist gets no observed episode, where pieces of one episode ask for
-    different splits, and where a dream says that it starts from an episode that is not trained on.
+    A hash decides for observed episodes unless meta.split does; dreams are train.
+    Raises ValueError where a split with a share gets no observed episode, where segments of one episode name different
+    splits, and where a dream starts from an episode that is not trained on.
     """
     observed = [episode for episode in episodes if episode.source == "observed"]
     fixed = _fixed(observed)
@@ -32,7 +32,7 @@ def assign(episodes: Sequence[EpisodeView], intake: IngestParams) -> list[Split 
 
 
 def hashed_share(seed: int, text: str) -> float:
-    """A number in 0..1 that only these two decide, evenly spread over texts."""
+    """A hash of both as a number in 0..1, uniform over texts."""
     digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -47,7 +47,7 @@ def _decided(episode: EpisodeView, fixed: Mapping[str, Split], intake: IngestPar
 
 
 def _fixed(observed: Sequence[EpisodeView]) -> dict[str, Split]:
-    """Splits that the logs ask for, by identity."""
+    """The splits that meta.split names, by identity."""
     fixed: dict[str, Split] = {}
     for episode in observed:
         if episode.split is not None and fixed.setdefault(episode.identity, episode.split) != episode.split:
@@ -59,7 +59,7 @@ def _fixed(observed: Sequence[EpisodeView]) -> dict[str, Split]:
 
 
 def _leave_out(episodes: Sequence[EpisodeView], splits: list[Split | None], intake: IngestParams) -> None:
-    """Take the split from train episodes beyond train_episodes; a smaller number keeps a subset of a larger one."""
+    """Set the split of train episodes beyond train_episodes to None; a smaller number keeps a subset."""
     train = {
         index: episode.identity
         for index, episode in enumerate(episodes)
@@ -77,9 +77,9 @@ def _require_all(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], in
         return
     counts = Counter({episode.identity: _decided(episode, fixed, intake) for episode in observed}.values())
     for split, share in _empty(counts, intake).items():
-        found = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
+        numbers = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
         raise ValueError(
-            f"no observed episode is {split}, which should get a share of {share:g} (found {found}); add logs, "
+            f"no observed episode is {split}, which should get a share of {share:g} (found {numbers}); add logs, "
             f"{_advice(observed, fixed, intake)}change prepare.val_share or prepare.test_share, or mark episodes with "
             "meta.split"
         )
@@ -93,13 +93,13 @@ def _shares(intake: IngestParams) -> dict[Split, float]:
     }
 
 
-def _empty(found: Collection[Split], intake: IngestParams) -> dict[Split, float]:
-    """Splits that should have a share and are not among those found, with that share."""
-    return {split: share for split, share in _shares(intake).items() if share > 0 and split not in found}
+def _empty(present: Collection[Split], intake: IngestParams) -> dict[Split, float]:
+    """Splits that should have a share and are not present, with that share."""
+    return {split: share for split, share in _shares(intake).items() if share > 0 and split not in present}
 
 
 def _advice(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], intake: IngestParams) -> str:
-    """A seed that leaves no split empty, where one of SEEDS_TRIED does: of few episodes, most leave one."""
+    """Advise a seed that leaves no split empty, if one of the first does: with few episodes most seeds leave one."""
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
         if not _empty({_decided(episode, fixed, other) for episode in observed}, other):
@@ -113,25 +113,25 @@ def _require_trained_starts(episodes: Sequence[EpisodeView], splits: Sequence[Sp
         for index, episode in enumerate(episodes)
         if episode.source == "dream" and (identity := _start(episode))
     }
-    asked = set(starts.values())
-    if not asked:
+    if not starts:
         return
-    found = {
+    wanted = set(starts.values())
+    start_splits = {
         episode.identity: split
         for episode, split in zip(episodes, splits, strict=True)
-        if split and episode.source == "observed" and episode.identity in asked
+        if split and episode.source == "observed" and episode.identity in wanted
     }
     for index, identity in starts.items():
-        if found.get(identity) != "train":
+        split = start_splits.get(identity, "not in the logs or left out")
+        if split != "train":
             raise ValueError(
-                f"{_who(episodes[index])}: starts from episode {identity}, which is "
-                f"{found.get(identity, 'not in the logs or left out')}, expected one that is trained on; dream again "
-                "(dvc repro dreams), or remove this dream"
+                f"{_who(episodes[index])}: starts from episode {identity}, which is {split}, expected one that is "
+                "trained on; dream again (dvc repro dreams), or remove this dream"
             )
 
 
 def _start(dream: EpisodeView) -> str | None:
-    """The identity of the episode that a dream says it starts from."""
+    """The identity of the episode in a dream's meta.start."""
     start = dream.provenance.get("start")
     if start is None:
         return None

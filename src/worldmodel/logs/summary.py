@@ -1,4 +1,4 @@
-"""What logs hold, as text: files, frames, episodes, agents, time, actions, and the range of every number."""
+"""A summary of logs as text: files, frames, episodes, agents, time, actions, and the range of every number."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,12 +14,12 @@ from worldmodel.logs.files import LogFile
 
 SHOWN_AGENTS = 8
 SHOWN_ACTIONS = 12
-LONG_STEP = 1.5  # times its episode's median step: a gap
+LONG_STEP = 1.5  # a step is a gap beyond so many times its episode's median
 
 
 @dataclass
 class Ranges:
-    """Running minimum, sum and maximum of D numbers, and how often each stayed as it was from frame to frame."""
+    """Running minimum, sum and maximum of D columns, and how many of their steps change nothing."""
 
     low: NDArray[Any]  # [D]
     high: NDArray[Any]
@@ -33,7 +33,7 @@ class Ranges:
         return cls(np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width), np.zeros(width, np.int64))
 
     def add(self, values: NDArray[Any]) -> None:
-        """One episode, [T, D]."""
+        """`values` are one episode's, [T, D]."""
         self.low, self.high = np.minimum(self.low, values.min(0)), np.maximum(self.high, values.max(0))
         self.total += values.sum(0, dtype=np.float64)
         self.unchanged += (values[1:] == values[:-1]).sum(0)
@@ -41,7 +41,7 @@ class Ranges:
         self.steps += len(values) - 1
 
     def rows(self, name: str) -> list[list[str]]:
-        """Name, min, mean, max, and the share of steps that change nothing; one row a number."""
+        """For each column: name, min, mean, max, and the share of steps that change nothing."""
         names = [name] if len(self.low) == 1 else [f"{name} {index}" for index in range(len(self.low))]
         means, shares = self.total / max(self.count, 1), self.unchanged / max(self.steps, 1)
         return [
@@ -51,8 +51,8 @@ class Ranges:
 
 
 @dataclass
-class Survey:
-    """Fed with one episode after the other; it keeps numbers, not episodes."""
+class LogSummary:
+    """Counts over episodes, which are added one by one and not kept."""
 
     lengths: list[int] = field(default_factory=list)
     agents: Counter[str] = field(default_factory=Counter)  # frames
@@ -87,7 +87,7 @@ class Survey:
             self.longest = max(self.longest, float(steps.max()))
 
     def lines(self, files: Sequence[LogFile]) -> list[str]:
-        """The summary, a line each."""
+        """The text, line by line."""
         size, empty = sum(file.size for file in files), sum(file.size == 0 for file in files)
         facts = {
             "files": f"{len(files)}, {size / 2**20:.1f} MiB" + (f", {empty} of them empty" if empty else ""),
@@ -139,11 +139,11 @@ class Survey:
         return f"integers from 0 to {max(self.choices)}: {', '.join([*shown[:SHOWN_ACTIONS], *more])}"
 
 
-def survey(episodes: Iterable[EpisodeView]) -> Survey:
-    found = Survey()
+def summarize(episodes: Iterable[EpisodeView]) -> LogSummary:
+    summary = LogSummary()
     for episode in episodes:
-        found.add(episode)
-    return found
+        summary.add(episode)
+    return summary
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

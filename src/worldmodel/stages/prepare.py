@@ -25,32 +25,31 @@ SHOWN_AGENTS = 10
 
 
 def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepare) -> Prepared:
-    """Read, check and split everything, write it to `out`, say what was found. `dreams` may be None or an empty folder.
+    """Read, check and split all episodes, write them to `out` and print a summary; `dreams` may be an empty folder.
 
-    The episodes wait on disk for what is known at the end alone: memory need not hold them.
-
+    Memory need not hold the episodes: they are stored on disk until the last row has decided what all have in common.
     Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
     """
     with EpisodeStore.within(out) as store:
-        found, splits = gather(logs, dreams, out, settings, store.add)
-        prepared = write_prepared(out, found.episodes, splits, found.action_space, settings.format)
-    print(summary(prepared, found))
+        result, splits = gather(logs, dreams, out, settings, store.add)
+        prepared = write_prepared(out, result.episodes, splits, result.action_space, settings.format)
+    print(summary(prepared, result))
     return prepared
 
 
 def gather(
     logs: Location, dreams: Location | None, out: Path, intake: IngestParams, keep: Callable[[Episode], View]
 ) -> tuple[Logs[View], list[Split | None]]:
-    """What `keep` makes of each episode, and its split; out/rejects.csv has the rejects even if there are too many."""
+    """What `keep` returns for each episode, and the splits; out/rejects.csv is written even if too many are bad."""
     sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
-    found = collect_logs(sources, intake.max_gap_s, keep)
-    write_rejects(out / "rejects.csv", found.rejects)
-    require_few_rejects(found, intake.max_rejected_share)
-    return found, assign(found.episodes, intake)
+    result = collect_logs(sources, intake.max_gap_s, keep)
+    write_rejects(out / "rejects.csv", result.rejects)
+    require_few_rejects(result, intake.max_rejected_share)
+    return result, assign(result.episodes, intake)
 
 
-def summary(prepared: Prepared, found: Logs[StoredEpisode]) -> str:
-    """Episodes and frames by source, split and agent (the first few), what was left out, what was rejected."""
+def summary(prepared: Prepared, result: Logs[StoredEpisode]) -> str:
+    """Episodes and frames by source and split and by agent (the first few), and what was left out or rejected."""
     counts = count(
         prepared,
         agent=lambda record: record.agent_id,
@@ -60,17 +59,17 @@ def summary(prepared: Prepared, found: Logs[StoredEpisode]) -> str:
     lines += _table("agent ", dict(list(agents.items())[:SHOWN_AGENTS]))
     if len(agents) > SHOWN_AGENTS:
         lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
-    left_out = len(found.episodes) - len(prepared)
-    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", *_rejected(found)])
+    left_out = len(result.episodes) - len(prepared)
+    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", *_rejected(result)])
 
 
 def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
 
 
-def _rejected(found: Logs[StoredEpisode]) -> list[str]:
-    counts = [f"  {count} {reason}" for reason, count in by_reason(found.rejects)]
-    return [f"rejected: {len(found.rejects)} of {found.rows} rows", *counts]
+def _rejected(result: Logs[StoredEpisode]) -> list[str]:
+    counts = [f"  {count} {reason}" for reason, count in by_reason(result.rejects)]
+    return [f"rejected: {len(result.rejects)} of {result.rows} rows", *counts]
 
 
 @click.command(help="Check logs and dreams, split them, write one file an episode.")

@@ -46,7 +46,7 @@ COLUMNS = [column.name for column in fields(Record)]
 
 
 def write_manifest(path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace) -> None:
-    """The records are gone over twice."""
+    """`records` are iterated twice."""
     head = {
         "action": asdict(action_space),
         "counts": count(
@@ -62,8 +62,8 @@ def write_manifest(path: Path, records: Iterable[Record], table: Table, action_s
 
 
 def _entry(record: Record) -> dict[str, Any]:
-    found = {column: getattr(record, column) for column in COLUMNS}
-    return {column: value for column, value in found.items() if value or column not in ("provenance", "shard")}
+    values = {column: getattr(record, column) for column in COLUMNS}
+    return {column: value for column, value in values.items() if value or column not in ("provenance", "shard")}
 
 
 def count(records: Iterable[Record], **by: Callable[[Record], str]) -> dict[str, dict[str, dict[str, int]]]:

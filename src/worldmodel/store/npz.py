@@ -1,6 +1,6 @@
 """NPZ files, byte for byte as numpy writes them, several times as fast; and read back within a limit.
 
-numpy takes the way through Python's zipfile, which costs more than all else that prepare does to a short episode.
+numpy writes through Python's zipfile, which takes longer than everything else that prepare does with a short episode.
 """
 
 import io
@@ -14,15 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-HEADERS = 4096  # bytes, more than the headers of an episode's arrays have
+HEADERS = 4096  # bytes, more than the headers of an episode's arrays take
 ZIP64 = 45  # version needed to extract
-FIRST_DAY = 33  # 1980-01-01 in DOS format, midnight: no file tells when it was written
+FIRST_DAY = 33  # 1980-01-01 in DOS format, in place of the date of writing
 OWNER = 0o600 << 16  # permissions, as zipfile sets them
 UNIX = 3
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """What np.savez writes for the same arrays."""
+    """The bytes that np.savez writes."""
     body, directory, offset = list[bytes](), list[bytes](), 0
     for name, array in arrays.items():
         member = f"{name}.npy".encode("ascii")
@@ -51,7 +51,7 @@ def _header(kind: str, shape: tuple[int, ...]) -> bytes:
 
 
 def read_npz(stream: BinaryIO, most: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that holds at most so many bytes of them. Raises ValueError where it is none."""
+    """The arrays of an NPZ file, `most` bytes of them at most. Raises ValueError for any other file."""
     try:
         file = np.load(stream, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):

@@ -1,11 +1,10 @@
-"""Prepared episodes on disk: manifest.json, and one NPZ for each episode: a file of its own, or one of many in a shard.
+"""Prepared episodes on disk: manifest.json, and an NPZ for each episode, in a file of its own or in a shard.
 
 The manifest is written last, so that a folder without one is unfinished.
 """
 
 import hashlib
 import io
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ EPISODES = "episodes"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A folder of prepared episodes; records, in canonical order, and arrays are read when asked for."""
+    """A folder of prepared episodes. Iterating reads the records, in canonical order; `load` reads arrays."""
 
     folder: Path
     feature_count: int
@@ -49,18 +48,18 @@ class Prepared:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / EPISODES / (record.shard or record.file)
         t, f, a = record.frames, self.feature_count, self.action_space.size
-        found = _read(path, record, t * (8 + 4 * (f + a + 2)))
+        arrays = _read(path, record, t * (8 + 4 * (f + a + 2)))
         expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
         if a:
             expected["actions"] = ("<f4", (t, a))
         if self.has_rewards:
             expected["rewards"] = ("<f4", (t,))
-        if record.source == "dream" and "confidence" in found:
+        if record.source == "dream" and "confidence" in arrays:
             expected["confidence"] = ("<f4", (t,))
-        shapes = {name: (array.dtype.str, array.shape) for name, array in found.items()}
+        shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
         if shapes != expected:
             raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; run dvc repro prepare")
-        return Table._make(map(found.get, Table._fields))
+        return Table._make(map(arrays.get, Table._fields))
 
 
 def write_prepared(
@@ -74,84 +73,74 @@ def write_prepared(
 
     Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
     """
-    chosen = array("q", (index for index, split in enumerate(splits) if split is not None))
+    chosen = [index for index, split in enumerate(splits) if split is not None]
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
-    numbers = np.zeros(len(episodes), np.uint64)
-    numbers[chosen] = [_number(episodes[index]) for index in chosen]
-    records = _Chosen(episodes, splits, _in_order(episodes, chosen), numbers)
+    records = _Records(episodes, splits, sorted(chosen, key=lambda index: _rank(episodes[index])))
     _require_distinct(records)
     _remove_earlier(folder)
     if form == "lmdb":
-        records = replace(records, shards=dict(write_shards(folder / EPISODES, records.files(chosen, action_space))))
+        observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
+        files = _files((episodes[index] for index in observed_first), len(chosen), action_space)
+        records = replace(records, shards=dict(write_shards(folder / EPISODES, files)))
     else:
-        within = folder / EPISODES
-        for _, file, content in records.files(records.order, action_space):
-            (within / file).write_bytes(content)
+        for _, file, content in _files((episodes[index] for index in records.order), len(chosen), action_space):
+            (folder / EPISODES / file).write_bytes(content)
     table = episodes[chosen[0]].table()
     write_manifest(folder / MANIFEST, records, table, action_space)
     return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, len(chosen))
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """The episodes that have a split: records, in canonical order, and content of files, each in its turn."""
+class _Records:
+    """Records of the episodes that have a split, in canonical order; each is made when its turn comes."""
 
     episodes: Sequence[EpisodeView]
     splits: Sequence[Split | None]
     order: Sequence[int]
-    numbers: NDArray[np.uint64]  # that name the files, by index of the episode
     shards: Mapping[str, str] = field(default_factory=dict)  # by file
 
     def __iter__(self) -> Iterator[Record]:
         for index in self.order:
-            file = self._file(index)
-            yield self._record(index, file, self.shards.get(file, ""))
-
-    def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
-        """Source, name and content of each episode's file, in the order given; observed ones first."""
-        ordered = sorted(order, key=lambda index: self.episodes[index].source == "dream")
-        for index in tqdm(ordered, desc="episodes", unit="episode", disable=None):
-            episode = self.episodes[index]
-            yield episode.source, self._file(index), npz_bytes(_arrays(episode.table(), action_space))
-
-    def _file(self, index: int) -> str:
-        return f"{self.numbers[index]:016x}.npz"
-
-    def _record(self, index: int, file: str, shard: str) -> Record:
-        episode, split = self.episodes[index], self.splits[index]
-        assert split is not None
-        return Record(
-            file=file,
-            agent_id=episode.agent_id,
-            name=episode.name,
-            segment=episode.segment,
-            source=episode.source,
-            split=split,
-            frames=episode.length,
-            terminal=episode.terminal,
-            provenance=episode.provenance,
-            shard=shard,
-        )
+            episode, split = self.episodes[index], self.splits[index]
+            assert split is not None
+            file = _file_of(episode)
+            yield Record(
+                file=file,
+                agent_id=episode.agent_id,
+                name=episode.name,
+                segment=episode.segment,
+                source=episode.source,
+                split=split,
+                frames=episode.length,
+                terminal=episode.terminal,
+                provenance=episode.provenance,
+                shard=self.shards.get(file, ""),
+            )
 
 
-def _in_order(episodes: Sequence[EpisodeView], chosen: Iterable[int]) -> "array[int]":
-    """Observed ones first, by agent, name and segment: one key after the other, which makes no new objects."""
-    order = list(chosen)
-    order.sort(key=lambda index: episodes[index].segment)
-    order.sort(key=lambda index: episodes[index].name)
-    order.sort(key=lambda index: episodes[index].agent_id)
-    order.sort(key=lambda index: episodes[index].source == "dream")
-    return array("q", order)
+def _rank(episode: EpisodeView) -> tuple[bool, str, str, int]:
+    """The canonical order: observed ones first, by agent, name and segment."""
+    return episode.source == "dream", episode.agent_id, episode.name, episode.segment
 
 
-def _number(episode: EpisodeView) -> int:
+def _file_of(episode: EpisodeView) -> str:
     identity = canonical([episode.source, episode.identity, episode.segment])
-    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
+    return f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
 
 
-def _require_distinct(records: _Chosen) -> None:
-    number, count = np.unique(records.numbers[records.order], return_counts=True)
+def _files(episodes: Iterable[EpisodeView], count: int, action_space: ActionSpace) -> Iterator[Item]:
+    """Source, file name and content of each episode."""
+    for episode in tqdm(episodes, total=count, desc="episodes", unit="episode", disable=None):
+        table = episode.table()
+        arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
+        present = {name: array for name, array in arrays.items() if array is not None}
+        yield episode.source, _file_of(episode), npz_bytes(present)
+
+
+def _require_distinct(records: _Records) -> None:
+    numbers = np.fromiter((int(record.file[:16], 16) for record in records), np.uint64)
+    number, count = np.unique(numbers, return_counts=True)
     if count.max() > 1:
         file = f"{number[count.argmax()]:016x}.npz"
         same = [
@@ -160,16 +149,11 @@ def _require_distinct(records: _Chosen) -> None:
         raise ValueError(f"{', '.join(same)}: {count.max()} episodes would be {file}, expected distinct segments")
 
 
-def _arrays(table: Table, action_space: ActionSpace) -> dict[str, NDArray[Any]]:
-    arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
 def _remove_earlier(folder: Path) -> None:
-    """Unlink rather than overwrite: the files may be links into a cache."""
+    """Unlink rather than overwrite: the files may be links into a cache. What a killed process left goes as well."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    for path in (folder / EPISODES).glob("*"):
-        if path.suffix in (".npz", SUFFIX):
+    for path in [*folder.glob(".*.tmp"), *(folder / EPISODES).glob("*")]:
+        if path.suffix in (".npz", SUFFIX, ".tmp"):
             path.unlink()
     (folder / EPISODES).mkdir(parents=True, exist_ok=True)
 
@@ -179,10 +163,10 @@ def read_prepared(folder: Path) -> Prepared:
     if not (folder / MANIFEST).exists():
         raise ValueError(f"{folder / MANIFEST}: no such file; expected prepared episodes, run dvc repro prepare")
     with _naming(folder / MANIFEST):
-        found, _ = read_listing(folder / MANIFEST, EPISODES)
-        space, counts = ActionSpace(**found["action"]), found["counts"]["source"]
-        count = sum(each["episodes"] for each in counts.values())
-        prepared = Prepared(folder, found["feature_count"], space, found["rewards"], count)
+        head, _ = read_listing(folder / MANIFEST, EPISODES)
+        space = ActionSpace(**head["action"])
+        count = sum(each["episodes"] for each in head["counts"]["source"].values())
+        prepared = Prepared(folder, head["feature_count"], space, head["rewards"], count)
     _require_files(prepared)
     return prepared
 
@@ -195,7 +179,7 @@ def _read_records(folder: Path) -> Iterator[Record]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What a manifest does not hold is told with its name."""
+    """Make errors name the manifest."""
     try:
         yield
     except (OSError, KeyError, TypeError, ValueError) as error:

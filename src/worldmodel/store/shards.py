@@ -1,7 +1,7 @@
-"""Many episodes in a few LMDB files, which a remote stores and lists faster than a file for each.
+"""Many episodes in a few LMDB files, which a remote stores and lists faster than one file an episode.
 
-Shards are filled in the order in which episodes come, observed ones and dreams apart: what comes later changes no shard
-but the last. The same episodes give the same bytes.
+Observed episodes and dreams have shards of their own, filled in the order of the logs: new episodes change the last
+shard alone. The same episodes give the same bytes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ Item = tuple[str, str, bytes]  # kind of shard, key, value
 
 
 class _Latest:
-    """The shard that was read last stays open: LMDB opens a file only once in a process, and opening takes a while."""
+    """The shard that was read last, still open: opening takes a while, and LMDB allows it only once in a process."""
 
     def __init__(self) -> None:
         self.state: tuple[str, int, int] | None = None
@@ -44,7 +44,7 @@ _latest = _Latest()
 
 
 def write_shards(folder: Path, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
-    """The key and the shard's file name of each item, as they are written; items of one kind must stand together."""
+    """Key and shard's file name of each item; items of one kind must be neighbours."""
     _latest.close()
     for kind, of_kind in groupby(items, key=lambda item: item[0]):
         yield from _write_kind(folder, kind, of_kind)
@@ -76,9 +76,9 @@ def read_shard(path: Path, key: str) -> bytes:
     """Raises ValueError where the file is no shard, or does not hold the key."""
     try:
         with _latest.opened(path).begin() as reading:
-            found = reading.get(key.encode())
+            content = reading.get(key.encode())
     except lmdb.Error as error:
         raise ValueError(f"{path}: not a readable shard ({error}); run dvc repro prepare") from None
-    if found is None:
+    if content is None:
         raise ValueError(f"{path}: holds no {key}; run dvc repro prepare")
-    return bytes(found)
+    return bytes(content)

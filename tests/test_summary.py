@@ -3,11 +3,11 @@ import numpy as np
 from factories import make_episodes
 from lines import frame, log, read
 from worldmodel.logs.files import LogFile
-from worldmodel.logs.summary import survey
+from worldmodel.logs.summary import summarize
 
 
 def lines(episodes, files=()):
-    return survey(episodes).lines(files)
+    return summarize(episodes).lines(files)
 
 
 def fact(found, name):
