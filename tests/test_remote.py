@@ -12,7 +12,7 @@ import yaml
 
 from factories import make_episodes, write_logs
 from teams import KEYS, Member
-from worldmodel.cli.remote import parse_place
+from worldmodel.cli.remote import command, parse_place
 
 URL = "s3://team/worldmodel"
 
@@ -142,6 +142,13 @@ def test_a_url_that_is_none_is_refused(url):
 def test_an_endpoint_that_is_none_is_refused(endpoint):
     with pytest.raises(ValueError, match="expected http://host:port or https://host, and nothing after it"):
         parse_place(URL, endpoint)
+
+
+def test_a_mistake_in_dvcs_own_settings_is_told_as_dvc_has_it(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("['remote \"storage\"']\n    verify = perhaps\n")
+    with pytest.raises(ValueError, match=r"config file error: expected 'url' for dictionary value"):
+        command.main([URL, "--folder", str(tmp_path)], standalone_mode=False)
 
 
 def test_amazon_needs_no_endpoint():

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError, NoCredentialsError
 from dvc.config import Config
+from dvc.exceptions import DvcException
 from dvc.fs import get_cloud_fs
 
 from worldmodel.core.options import PATH
@@ -134,7 +135,10 @@ def _replace(settings: dict[str, Any], names: Iterable[str], values: dict[str, A
 def command(url: str, endpoint: str | None, keep_keys: bool, folder: Path | None) -> None:
     """Make URL (s3://bucket/path) the DVC remote, once an object was written, read and deleted there."""
     place, keys = parse_place(url, endpoint or None), environment_keys() if keep_keys else {}
-    written = configure(folder or project_folder(), place, keys)
+    try:
+        written = configure(folder or project_folder(), place, keys)
+    except DvcException as error:  # such as a mistake in .dvc/config
+        raise ValueError(" ".join(str(error).split())) from None
     print(f"{place} at {place.server}: wrote, read and deleted an object; it is the default remote in {written}")
     if TOKEN[0] in keys:
         print(f"the keys that were kept are temporary: when {TOKEN[1]} has expired, call this again with new ones")
