@@ -111,7 +111,8 @@ def test_a_change_has_an_arrow_a_share_and_a_judgement_where_one_is_known(before
 
 def test_long_lists_are_cut_and_what_a_branch_has_put_there_breaks_no_table_and_no_code():
     stages = [("train", "reran", [*(f"src/{n}.py" for n in range(9)), "train.rho"]), ("a|`b\nc", "reran", [])]
-    text = rendered(now=NONE, before=NONE, run_ids=[], metrics={}, stages=stages)
+    text = rendered(now=NONE, before=NONE, run_ids=[], metrics={}, stages=stages, stale="abcdef")
+    assert "(`a`, `b`, `c`, `d`, `e`, `f`)" in text
     assert "| `train` | reran | `train.rho`, `src/0.py`, `src/1.py`, `src/2.py`, `src/3.py` and 5 more |" in text
     assert r"| `a\|'b c` | reran |  |" in text
 
