@@ -17,6 +17,7 @@ from worldmodel.episodes.schema import ActionSpace, Episode, Kind, Source
 from worldmodel.logs.reader import write_jsonl
 
 START = 1_690_000_000.0  # seconds
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml", params.Params)
 STAGES = {
     "dreams": params.DreamsStage,
     "prepare": params.PrepareStage,
@@ -96,66 +97,26 @@ def write_logs(folder: Path, episodes: Iterable[Episode], name: str = "log.jsonl
 
 def make_intake(**fields: Any) -> Prepare:
     """The intake that tests start from; small data sets need large held-out shares."""
-    defaults = {
-        "seed": 1,
-        "split_by": "episode",
-        "val_share": 0.2,
-        "test_share": 0.2,
-        "train_episodes": 0,
-        "max_gap_s": 60.0,
-        "max_rejected_share": 0.0,
-        "format": "npz",
-    }
-    return Prepare(**(defaults | fields))
+    return replace(PARAMS.prepare, **({"val_share": 0.2, "test_share": 0.2} | fields))
 
 
 def make_train(**fields: Any) -> params.Train:
     """The smallest training that still learns something."""
-    defaults = {
-        "seed": 0,
-        "rho": 0.5,
-        "rho_start": None,
-        "rho_schedule": "constant",
-        "dream_weighting": "none",
-        "encoder": "mlp",
-        "history": 3,
-        "horizon": 4,
-        "z_dim": 8,
-        "hidden_dim": 16,
-        "batch_size": 8,
-        "lr": 0.003,
-        "steps": 12,
-        "nll_start": 0.5,
-        "kl_weight": 0.0,
-        "contrastive_weight": 0.0,
-        "threads": 1,
-        "numerics": "portable",
-        "device": "cpu",
-    }
-    return params.Train(**(defaults | fields))
+    small = {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 16, "batch_size": 8, "steps": 12}
+    return replace(PARAMS.train, **(small | fields))
 
 
 def make_dreams(teacher: dict[str, Any] | None = None, **fields: Any) -> params.Dreams:
     """A few short dreams of a small teacher; `teacher` overrides its fields."""
-    small = {"members": 2, "horizon": 5, "steps": 4, "batch_size": 8, "lr": 0.003, "dropout": 0.0}
-    small |= {"points": 0, "transition_steps": 0, "z_dim": 8, "hidden_dim": 16}
-    defaults = {
-        "seed": 7,
-        "episodes": 6,
-        "length": 4,
-        "source": "teacher",
-        "simulator": "no_module:no_function",
-        "action_noise": 0.1,
-        "start_noise": 0.02,
-        "directed_share": 0.3,
-        "max_disagreement": 1e6,
-        "teacher": params.Teacher(**(small | (teacher or {}))),
-    }
-    return params.Dreams(**(defaults | fields))
+    small = {"members": 2, "horizon": 5, "steps": 4, "batch_size": 8, "dropout": 0.0, "points": 0}
+    small |= {"transition_steps": 0, "z_dim": 8, "hidden_dim": 16}
+    few = {"episodes": 6, "length": 4, "directed_share": 0.3, "max_disagreement": 1e6, "simulator": "no:simulator"}
+    chosen = replace(PARAMS.dreams.teacher, **(small | (teacher or {})))
+    return replace(PARAMS.dreams, **(few | fields), teacher=chosen)
 
 
 def make_normalize(**fields: Any) -> params.Normalize:
-    return params.Normalize(**({"method": "standard", "min_std": 1e-8} | fields))
+    return replace(PARAMS.normalize, **fields)
 
 
 def space_of(episodes: Sequence[Episode]) -> ActionSpace:

@@ -1,11 +1,11 @@
 """Tiny projects on disk: the stages' own functions, from episodes to metrics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from factories import make_dreams, make_episodes, make_intake, make_normalize, make_train, space_of
+from factories import PARAMS, make_dreams, make_episodes, make_intake, make_normalize, make_train, space_of
 from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
@@ -132,7 +132,7 @@ def built(folder: Path, encoder: str) -> Project:
 
 
 def make_validate(**fields: Any) -> params.Validate:
-    return params.Validate(**({"horizon": 4, "tolerance": 1e-4, "latency_calls": 3} | fields))
+    return replace(PARAMS.validate, **({"horizon": 4, "latency_calls": 3} | fields))
 
 
 def export_stage(settings: params.Train, opset: int = 20) -> params.ExportStage:

@@ -119,6 +119,7 @@ def test_bad_input_ends_in_one_message(tmp_path, capsys):
         assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_short_episodes_are_a_few_files(tmp_path, capsys):
     (tmp_path / "logs").mkdir()
     with (tmp_path / "logs" / "log.jsonl").open("w") as stream:
