@@ -62,7 +62,7 @@ def stranger(template, tmp_path_factory):
 def test_another_folder_of_another_user_on_another_host_gives_the_same_bits(template, stranger):
     hosts = {json.loads(path.read_text())["attempts"][0]["host"] for path in stranger.folder.glob("runs/*/*.json")}
     assert hosts == {HOST}
-    assert outs(stranger.read("dvc.lock")) == outs(template.read("dvc.lock"))
+    assert stranger.read("dvc.lock") == template.read("dvc.lock")
 
 
 @pytest.mark.parametrize("how", [("--temp",), ("--queue",)], ids=["temp", "queue"])
