@@ -167,12 +167,12 @@ def _call_other() -> float:
 
 def measure(entered: dict[str, Seconds], rounds: int) -> dict[str, Doubles]:
     """Name -> seconds [rounds]; an untimed round warms up."""
-    found = {name: np.array([seconds()] * rounds) for name, seconds in entered.items()}
+    rounds_of = {name: np.array([seconds()] * rounds) for name, seconds in entered.items()}
     for turn in range(rounds):
         for place in range(len(entered)):
             name = list(entered)[(turn + place) % len(entered)]
-            found[name][turn] = entered[name]()
-    return found
+            rounds_of[name][turn] = entered[name]()
+    return rounds_of
 
 
 def flops(model: WorldModel, batch: Tensors) -> int:
@@ -230,7 +230,7 @@ def bench(
     return seconds, ratios(seconds, counted, settings)
 
 
-def table(settings: params.Train, seconds: dict[str, Doubles], found: list[Ratio], about: str) -> str:
+def table(settings: params.Train, seconds: dict[str, Doubles], lines: list[Ratio], about: str) -> str:
     medians = {name: float(np.median(each)) for name, each in seconds.items()}
     sizes = {"steps": settings.batch_size, "bare": settings.batch_size, "unfused": settings.batch_size}
     sizes |= {"other": settings.batch_size, "large": LARGE}
@@ -242,7 +242,7 @@ def table(settings: params.Train, seconds: dict[str, Doubles], found: list[Ratio
             f"product of two {SQUARE} x {SQUARE} matrices: {2e-9 * SQUARE**3 / medians['product']:.1f} GFLOP/s; "
             f"evaluation: {1e3 * medians['evaluation']:.0f} ms; checkpoint: {1e3 * medians['checkpoint']:.0f} ms",
             f"\n{'ratio':15}{'median':>8}{'quartiles':>16}{'to reach':>10}",
-            *map(str, found),
+            *map(str, lines),
         ]
     )
 
@@ -260,16 +260,16 @@ def command(normalized: Path, rounds: int, steps: int, json_file: Path | None, b
     disk = Path(".checkpoints")  # where those of trainings lie
     disk.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=disk) as folder:
-        seconds, found = bench(normalized, settings, rounds, steps, Path(folder), clock)
+        seconds, lines = bench(normalized, settings, rounds, steps, Path(folder), clock)
     cuda = settings.device == "cuda"
     processor = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
     how = f"{settings.threads} threads, {settings.numerics} numerics, batch {settings.batch_size}"
     about = f"{processor}, {how}; medians of {rounds} rounds of {steps} steps by the {clock} clock"
-    print(table(settings, seconds, found, about))
+    print(table(settings, seconds, lines, about))
     if json_file:
         body: dict[str, Any] = {"about": about, "torch": torch.__version__, "settings": asdict(settings)}
         body["seconds"] = {name: each.tolist() for name, each in seconds.items()}
-        body["ratios"] = {ratio.name: ratio.rounds.tolist() for ratio in found}
+        body["ratios"] = {ratio.name: ratio.rounds.tolist() for ratio in lines}
         with replacing(json_file) as temporary:
             temporary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 

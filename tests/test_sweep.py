@@ -113,6 +113,7 @@ class Experiments:
         self.outcomes, self.begun, self.done, self.together = outcomes, [], [], []
         monkeypatch.setattr(runner, "finished", lambda runs: {run.name: "" for run in runs if run in self.done})
         monkeypatch.setattr(runner, "output", lambda *command: "/")
+        monkeypatch.setattr(runner, "git", lambda *arguments: "/")
         monkeypatch.setattr(Runner, "_attempt", self.attempt)
 
     def attempt(self, run, log):

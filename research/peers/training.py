@@ -75,12 +75,12 @@ class Logs:
 
 def read(path: Path, ingest: IngestParams, normalize: Normalize) -> Logs:
     """Raises ValueError where the logs are no good."""
-    found = read_logs([path], ingest.max_gap_s)
-    require_few_rejects(found, ingest.max_rejected_share)
-    pairs = zip(found.episodes, assign(found.episodes, ingest), strict=True)
+    logs = read_logs([path], ingest.max_gap_s)
+    require_few_rejects(logs, ingest.max_rejected_share)
+    pairs = zip(logs.episodes, assign(logs.episodes, ingest), strict=True)
     kept = [(episode, split) for episode, split in pairs if split is not None and episode.source == "observed"]
     train = [episode for episode, split in kept if split == "train"]
-    space = found.action_space
+    space = logs.action_space
     scaler = fit(_samples(train, space), normalize.method, normalize.min_std, one_hot=space.kind == "discrete")
     return Logs([episode for episode, _ in kept], [split for _, split in kept], space, scaler)
 
@@ -90,7 +90,7 @@ def _samples(episodes: Sequence[Episode], space: ActionSpace) -> list[Sample]:
 
 
 def in_order(models: Iterable[str]) -> list[str]:
-    """The baselines, then ours, whose seconds are the peers', then the peers as given."""
+    """The baselines, then ours, whose seconds are the peers', then the peers in their order."""
     requested = list(models)
     return [*BASELINES, *(name for name in requested if name == OURS), *(name for name in requested if name in PEERS)]
 

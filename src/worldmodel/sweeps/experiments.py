@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -10,23 +9,15 @@ from typing import Any
 import yaml
 
 from worldmodel.core.fingerprint import fingerprint
+from worldmodel.core.processes import git
 from worldmodel.core.yaml12 import parse
 from worldmodel.sweeps.grid import PARAMS, Run
 
 EPISODES, METRICS = "artifacts/plots/episodes.csv", "artifacts/metrics.json"
 
 
-def output(*command: str) -> str:
-    """What the command prints. Raises ValueError with its complaint where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        complaint = " ".join((done.stderr or done.stdout).split())
-        raise ValueError(f"{' '.join(command)}: {complaint[-500:]}")
-    return done.stdout
-
-
 def committed_params() -> dict[str, Any]:
-    values: dict[str, Any] = parse(output("git", "show", f"HEAD:./{PARAMS}"))
+    values: dict[str, Any] = parse(git("show", f"HEAD:./{PARAMS}"))
     return values
 
 
@@ -35,21 +26,21 @@ def committed_code() -> str:
 
     Raises ValueError where one of them is not as committed: experiments run what is committed, and nothing else.
     """
-    stages = parse(output("git", "show", "HEAD:./dvc.yaml"))["stages"].values()
+    stages = parse(git("show", "HEAD:./dvc.yaml"))["stages"].values()
     outs = {
         name for stage in stages for out in stage.get("outs", []) for name in ([out] if isinstance(out, str) else out)
     }
     read = sorted({dep for stage in stages for dep in stage["deps"]} - outs)
     paths = [*read, *(f"{path}.dvc" for path in read), "dvc.yaml", "requirements.txt"]
-    changed = output("git", "status", "--porcelain", "--", *paths, str(PARAMS)).splitlines()
+    changed = git("status", "--porcelain", "--", *paths, str(PARAMS)).splitlines()
     if changed:
         raise ValueError(f"not as committed: {', '.join(line[3:] for line in changed)}; commit or restore them first")
-    return fingerprint({"tree": output("git", "ls-tree", "-r", "HEAD", "--", *paths)})
+    return fingerprint({"tree": git("ls-tree", "-r", "HEAD", "--", *paths)})
 
 
 def finished(runs: Iterable[Run]) -> dict[str, str]:
     """Name -> commit of the experiments that are there with these params and results."""
-    lines = output("git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/*/*/*").splitlines()
+    lines = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/*/*/*").splitlines()
     commits = {ref.rpartition("/")[2]: commit for commit, ref in map(str.split, lines)}
     return {run.name: commit for run in runs if (commit := commits.get(run.name)) and _params(commit) == run.values}
 
@@ -58,16 +49,16 @@ def finished(runs: Iterable[Run]) -> dict[str, str]:
 def _params(commit: str) -> Any:
     """None where the commit has no results."""
     try:
-        return parse(output("git", "show", f"{commit}:./{PARAMS}")) if episodes_of(commit) else None
+        return parse(git("show", f"{commit}:./{PARAMS}")) if episodes_of(commit) else None
     except (ValueError, yaml.YAMLError):
         return None
 
 
 def episodes_of(commit: str) -> list[dict[str, str]]:
     """Rows of the experiment's episodes.csv. Raises ValueError where it has none."""
-    return list(csv.DictReader(output("git", "show", f"{commit}:./{EPISODES}").splitlines()))
+    return list(csv.DictReader(git("show", f"{commit}:./{EPISODES}").splitlines()))
 
 
 def metrics_of(commit: str) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(output("git", "show", f"{commit}:./{METRICS}"))
+    metrics: dict[str, Any] = json.loads(git("show", f"{commit}:./{METRICS}"))
     return metrics

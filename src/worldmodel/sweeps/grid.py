@@ -59,30 +59,30 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, str]) -> d
     return changed
 
 
-def axes(given: Sequence[str]) -> dict[str, list[str]]:
+def axes(combinations: Sequence[str]) -> dict[str, list[str]]:
     """Key -> texts of its values. Raises ValueError that says which part is wrong."""
-    found: dict[str, list[str]] = {}
-    for part in given:
+    values: dict[str, list[str]] = {}
+    for part in combinations:
         key, equals, text = part.partition("=")
         texts = text.split(",")
         if not (key and equals and all(texts)):
             raise ValueError(f"{part!r}: expected key=value,value such as train.rho=0,0.3")
-        if key in found or len(set(texts)) < len(texts):
+        if key in values or len(set(texts)) < len(texts):
             raise ValueError(f"{part!r}: {key} has a value twice; name each key and each of its values once")
         if key in MEASURE:
             raise ValueError(
                 f"{part!r}: {key} decides what errors are measured on; runs that differ in it compare to none"
             )
-        found[key] = texts
-    return found
+        values[key] = texts
+    return values
 
 
-def sweep_runs(asked: Mapping[str, Sequence[str]], values: Mapping[str, Any], code: str) -> list[Run]:
+def sweep_runs(requested: Mapping[str, Sequence[str]], values: Mapping[str, Any], code: str) -> list[Run]:
     """Seed by seed, so that a sweep cut short has something of each. Raises ValueError where params are wrong."""
-    keys = sorted(asked, key=lambda key: not key.endswith(SEED))
-    combinations = itertools.product(*(asked[key] for key in keys))
-    chosen = [dict(zip(keys, texts, strict=True)) for texts in combinations]
-    return [run_of(_label(each), {key: each[key] for key in asked}, values, code) for each in chosen]
+    keys = sorted(requested, key=lambda key: not key.endswith(SEED))
+    products = itertools.product(*(requested[key] for key in keys))
+    chosen = [dict(zip(keys, texts, strict=True)) for texts in products]
+    return [run_of(_label(each), {key: each[key] for key in requested}, values, code) for each in chosen]
 
 
 def arm_of(run: Run) -> str:

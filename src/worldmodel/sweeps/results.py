@@ -1,4 +1,4 @@
-"""Errors of runs by episode, their mean over seeds, and what a sweep found: a line a combination, a row a run."""
+"""Errors of runs by episode, their mean over seeds, and the tables of a sweep: by combination, and by run."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -11,14 +11,15 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 from typing import IO
 
-from worldmodel.sweeps.experiments import finished, output
+from worldmodel.core.processes import environment, git, output
+from worldmodel.sweeps.experiments import finished
 from worldmodel.sweeps.grid import Run
 
 ATTEMPTS = 3  # of a run that ends before one of its stages fails
@@ -36,9 +37,11 @@ class Runner:
         self.failed: dict[str, str] = {}  # name -> why
         self._stopping = threading.Event()
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._head = output("git", "rev-parse", "HEAD").strip()
-        self._top = output("git", "rev-parse", "--show-toplevel").strip()
+        self._head = git("rev-parse", "HEAD")
+        self._top = git("rev-parse", "--show-toplevel")
         self._cache = output("dvc", "cache", "dir").strip()
+        share = str(max(1, (os.cpu_count() or 1) // jobs))  # of the processors
+        self._environment = environment(without=["DVC_ROOT"]) | dict.fromkeys(THREADS, share)
 
     def run(self) -> dict[str, str]:
         """Name -> commit of all that finished; why the others did not is in `failed`.
@@ -48,34 +51,30 @@ class Runner:
         before = finished(self.runs)
         waiting = [run for run in self.runs if run.name not in before]
         have_dreams = {run.dreams for run in self.runs if run.name in before}
-        begun, flying = time.monotonic(), dict[Future[str], Run]()
+        begun, under_way = time.monotonic(), dict[Future[str], Run]()
         print(f"{len(before)} of {len(self.runs)} runs finished", flush=True)
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                while waiting or flying:
-                    while len(flying) < self.jobs and (run := _next(waiting, flying.values(), have_dreams)):
+                while waiting or under_way:
+                    while len(under_way) < self.jobs and (run := _next(waiting, under_way.values(), have_dreams)):
                         waiting.remove(run)
-                        flying[pool.submit(self._make, run)] = run
-                    for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                        run = flying.pop(future)
+                        under_way[pool.submit(self._make, run)] = run
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        run = under_way.pop(future)
                         have_dreams.add(run.dreams)
                         if why := future.result():
                             self.failed[run.name] = why
                             print(f"{run.name} failed: {why} ({CLONES / run.name}.log)", flush=True)
-                        self._tell(len(before), len(waiting) + len(flying), time.monotonic() - begun)
+                        self._tell(len(before), len(waiting) + len(under_way), time.monotonic() - begun)
             except BaseException:
                 self._stop()
                 raise
         return finished(self.runs)
 
     def _tell(self, before: int, left: int, seconds: float) -> None:
-        over = len(self.runs) - left
-        failed = f"{len(self.failed)} failed, " if self.failed else ""
-        minutes = seconds / (over - before) * left / 60
-        print(
-            f"{over - len(self.failed)} of {len(self.runs)} runs finished, {failed}about {minutes:.0f} min left",
-            flush=True,
-        )
+        over, failed = len(self.runs) - left, f"{len(self.failed)} failed, " if self.failed else ""
+        rest = f"{failed}about {seconds / (over - before) * left / 60:.0f} min left"
+        print(f"{over - len(self.failed)} of {len(self.runs)} runs finished, {rest}", flush=True)
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -100,7 +99,7 @@ class Runner:
         try:
             if not _reference(run):
                 self._experiment(run, clone, log)
-            output("git", "-C", str(clone), "push", "--quiet", "--force", "origin", _reference(run))
+            git("push", "--quiet", "--force", "origin", _reference(run), folder=clone)
         except ValueError as error:
             return _reason(Path(log.name)) or str(error)
         finally:
@@ -121,8 +120,8 @@ class Runner:
         """Clone the project and run it. Raises ValueError where that fails."""
         shutil.rmtree(clone, ignore_errors=True)
         log.truncate(0)
-        output("git", "clone", "--quiet", "--shared", "--no-checkout", self._top, str(clone))
-        output("git", "-C", str(clone), "checkout", "--quiet", "--detach", self._head)
+        git("clone", "--quiet", "--shared", "--no-checkout", self._top, str(clone))
+        git("checkout", "--quiet", "--detach", self._head, folder=clone)
         project = clone / Path.cwd().relative_to(self._top)
         (project / ".dvc/config.local").write_text(f"[cache]\n    dir = {self._cache}\n", encoding="utf-8")
         (clone / ".git/info/exclude").write_text("\n".join(SHARED) + "\n", encoding="utf-8")
@@ -134,7 +133,7 @@ class Runner:
         process = subprocess.Popen(
             command,
             cwd=project,
-            env=self._environment(),
+            env=self._environment,
             stdin=DEVNULL,
             stdout=log,
             stderr=STDOUT,
@@ -148,23 +147,18 @@ class Runner:
         if process.returncode:
             raise ValueError(f"`dvc exp run` ended with exit code {process.returncode}")
 
-    def _environment(self) -> Mapping[str, str]:
-        """Runs share the processors in equal parts."""
-        return os.environ | dict.fromkeys(THREADS, str(max(1, (os.cpu_count() or 1) // self.jobs)))
 
-
-def _next(waiting: Sequence[Run], flying: Collection[Run], have_dreams: Collection[str]) -> Run | None:
+def _next(waiting: Sequence[Run], under_way: Collection[Run], have_dreams: Collection[str]) -> Run | None:
     """Of runs that share dreams, one goes first: the others find what it made in the cache."""
-    making = {run.dreams for run in flying}
+    making = {run.dreams for run in under_way}
     return next((run for run in waiting if run.dreams in have_dreams or run.dreams not in making), None)
 
 
 def _reference(run: Run) -> str:
     """Of the experiment in its clone; empty where it is not there."""
-    clone, pattern = CLONES / run.name, f"refs/exps/*/*/{run.name}"
-    if not clone.is_dir():
-        return ""
-    return output("git", "-C", str(clone), "for-each-ref", "--format=%(refname)", pattern).strip()
+    clone = CLONES / run.name
+    pattern = f"refs/exps/*/*/{run.name}"
+    return git("for-each-ref", "--format=%(refname)", pattern, folder=clone) if clone.is_dir() else ""
 
 
 def _reason(log: Path) -> str:
