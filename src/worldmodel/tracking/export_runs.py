@@ -3,7 +3,7 @@
 What was brought before and has not changed stays; what has changed is replaced. Nothing that is read is written to.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 def to_mlflow(found: Sequence[Tracked], uri: str) -> int:
     """How many runs were written to the tracking store, a database or a server, under one experiment."""
-    client = _mlflow_client(uri)
-    known = client.get_experiment_by_name(EXPERIMENT)
-    experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
-    return sum(_put(client, experiment, each) for each in found)
-
-
-def _mlflow_client(uri: str) -> Any:
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -38,10 +31,11 @@ def _mlflow_client(uri: str) -> Any:
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     try:
         client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+        known = client.get_experiment_by_name(EXPERIMENT)
     except MlflowException as error:
         raise ValueError(f"{uri}: no MLflow store answers there ({str(error).splitlines()[0]})") from None
-    return client
+    experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
+    return sum(_put(client, experiment, each) for each in found)
 
 
 def _put(client: Any, experiment: str, run: Tracked) -> bool:
@@ -54,21 +48,17 @@ def _put(client: Any, experiment: str, run: Tracked) -> bool:
     begun, ended = (int(1000 * seconds) for seconds in (run.begun, run.ended))
     name = f"{run.stage} {run.run_id}"
     made = client.create_run(experiment, begun, {"run_id": run.run_id, "stage": run.stage}, name).info.run_id
-    for part in _parts([Param(key, str(value)) for key, value in run.params.items()]):
-        client.log_batch(made, params=part)
-    for part in _parts([Metric(key, value, ended, step) for key, value, step in run.points()]):
-        client.log_batch(made, metrics=part)
+    params = [Param(key, str(value)) for key, value in run.params.items()]
+    metrics = [Metric(key, value, ended, step) for key, value, step in run.points()]
+    for begin in range(0, max(len(params), len(metrics)), BATCH):
+        part = slice(begin, begin + BATCH)
+        client.log_batch(made, params=params[part], metrics=metrics[part])
     # Last, so that what was cut off is brought again.
     client.log_batch(made, tags=[RunTag(key, text) for key, text in (run.tags | {"content": content}).items()])
     client.set_terminated(made, STATUS[run.outcome], ended)
     for each in earlier:
         client.delete_run(each.info.run_id)
     return True
-
-
-def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for begin in range(0, len(items), BATCH):
-        yield items[begin : begin + BATCH]
 
 
 def to_tensorboard(found: Sequence[Tracked], folder: Path) -> int:
