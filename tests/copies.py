@@ -29,13 +29,46 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "WOR
 }
 
 
-class Copy:
-    """A project with tiny logs and params."""
+class Workplace:
+    """A folder under git, with commands that run there."""
 
     environment: Mapping[str, str] = ENVIRONMENT
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def commit(self, message: str = "state") -> None:
+        self.run("git", "add", "--all")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def run(self, *command: str) -> str:
+        done = self.attempt(*command)
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def refused(self, *command: str) -> str:
+        """What it says on the way to a non-zero exit."""
+        done = self.attempt(*command)
+        assert done.returncode != 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done.stderr
+
+    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=500
+        )
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+class Copy(Workplace):
+    """A project with tiny logs and params."""
 
     @classmethod
     def made(cls, folder: Path) -> Self:
@@ -69,39 +102,12 @@ class Copy:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Copy(folder)
 
-    def commit(self) -> None:
-        self.run("git", "add", "--all")
-        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
-        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "state")
-
-    def run(self, *command: str) -> str:
-        done = self.attempt(*command)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def refused(self, *command: str) -> str:
-        """What it says on the way to a non-zero exit."""
-        done = self.attempt(*command)
-        assert done.returncode != 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stderr
-
-    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=500
-        )
-
     def repro(self, *arguments: str) -> tuple[set[str], set[str]]:
         """The stages that ran, and those that came from the run cache."""
         lines = self.run("dvc", "repro", *arguments).splitlines()
         ran = {line.split("'")[1] for line in lines if line.startswith("Running stage")}
         cached = {line.split("'")[1] for line in lines if "is cached - skipping run" in line}
         return ran, cached
-
-    def read(self, name: str) -> str:
-        return (self.folder / name).read_text(encoding="utf-8")
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text, encoding="utf-8")
 
     def set_train(self, **fields: object) -> None:
         changed = yaml.safe_load(self.read("params.yaml"))

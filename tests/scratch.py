@@ -10,7 +10,7 @@ from typing import Self
 
 import yaml
 
-from copies import ENVIRONMENT
+from copies import Workplace
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 STAGE = """
@@ -42,7 +42,7 @@ PIPELINE = {
 }
 
 
-class Scratch:
+class Scratch(Workplace):
     """`git` and `dvc` in a folder of its own; `review` calls one of this project's commands there."""
 
     def __init__(self, top: Path, below: str = "", files: Mapping[str, str] = NOTHING) -> None:
@@ -71,37 +71,14 @@ class Scratch:
         self.run("git", "clone", "--quiet", *options, str(self.top), str(top))
         return self.at(top / self.folder.relative_to(self.top))
 
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def read(self, name: str) -> str:
-        return (self.folder / name).read_text(encoding="utf-8")
-
     def set_rho(self, rho: float) -> None:
         self.write("params.yaml", f"train:\n  rho: {rho}\n  unread: {{a: x|y}}\n")
 
     def set_metrics(self, **values: object) -> None:
         self.write("artifacts/metrics.json", json.dumps(values))
 
-    def commit(self, message: str = "state") -> None:
-        self.run("git", "add", "--all")
-        identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
-        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", message)
-
-    def run(self, *command: str) -> str:
-        done = self.call(*command)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=500
-        )
-
     def review(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.call(sys.executable, "-m", "worldmodel", name, *arguments)
+        return self.attempt(sys.executable, "-m", "worldmodel", name, *arguments)
 
 
 def two_commits(top: Path, below: str = "", files: Mapping[str, str] = NOTHING) -> Scratch:

@@ -86,7 +86,3 @@ class Member(Copy):
         member = cls(folder.parent, **variables)
         member.run("git", "clone", "--quiet", str(other.folder), str(folder))
         return cls(folder, **variables)
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / name).write_text(text, encoding="utf-8")

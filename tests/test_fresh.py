@@ -68,7 +68,7 @@ def test_a_lock_that_does_not_belong_fails_and_names_stage_and_reason(clone, cha
 def test_it_fails_where_all_data_are_there_too_although_dvc_exits_with_0(project):
     project.set_rho(0.3)
     try:
-        assert project.call("dvc", "repro", "--dry", "--allow-missing").returncode == 0
+        assert project.attempt("dvc", "repro", "--dry", "--allow-missing").returncode == 0
         done = project.review("fresh")
     finally:
         project.run("git", "checkout", "--quiet", "params.yaml")
@@ -111,7 +111,7 @@ def test_linked_outs_are_fresh_and_judged_and_reported(project, tmp_path, how):
 
 @pytest.mark.parametrize("command", [("gate",), ("pr-report",), ("merge-driver", "--install"), ("reproduce",)])
 def test_what_git_refuses_is_told_in_its_own_words(project, command):
-    done = project.call("env", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1", sys.executable, "-m", "worldmodel", *command)
+    done = project.attempt("env", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1", sys.executable, "-m", "worldmodel", *command)
     assert done.returncode == 1
     assert "fatal: detected dubious ownership in repository" in done.stderr
     assert "git config --global --add safe.directory" in done.stderr
