@@ -48,7 +48,7 @@ class Server:
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.wait(timeout=60)
 
     def restart(self) -> None:
         """So that it sees what a test has changed in its folder."""

@@ -111,7 +111,7 @@ def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_ar
     orphan = trainings.pid()
     os.kill(orphan, signal.SIGSTOP)
     dvc.kill()
-    dvc.wait()
+    dvc.wait(timeout=60)
     dvc.stderr.close()  # which the orphan still holds
     assert f"process {orphan} is here to compute the same; wait until it ends, or end it" in trainings.failing()
     os.kill(orphan, signal.SIGKILL)

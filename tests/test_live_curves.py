@@ -97,7 +97,7 @@ def test_dvc_draws_a_training_at_work_and_the_terminal_says_how_long_it_will_tak
         seen = rows(drawn)
         project.run("dvc", "plots", "show", "artifacts/plots/loss.csv", "--out", str(tmp_path / "page"))
         os.kill(int(lock.read_text()), signal.SIGCONT)
-        said = dvc.communicate()[1]
+        said = dvc.communicate(timeout=500)[1]
     assert dvc.returncode == 0, said
     assert len(seen) < len(rows(drawn))
     page = (tmp_path / "page/index.html").read_text()

@@ -25,7 +25,7 @@ def begin(machine, out, variables):
 
 def ended(process):
     """What it said."""
-    said = process.communicate(timeout=300)[1]
+    said = process.communicate(timeout=500)[1]
     assert process.returncode == 0, said
     return said
 
@@ -36,12 +36,12 @@ def test_a_new_machine_goes_on_where_the_old_one_died_to_the_same_bits(template,
     for each in (one, other):
         each.set_train(steps=3000)
     process = begin(one, tmp_path / "dead", place)
-    until = time.monotonic() + 300
+    until = time.monotonic() + 500
     while not server.objects():
         assert time.monotonic() < until
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
 
     said = ended(begin(other, tmp_path / "second", place))

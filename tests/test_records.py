@@ -67,7 +67,7 @@ def test_git_tells_the_revision_and_what_was_changed_besides_results(tmp_path, m
         (tmp_path / folder / "file").write_text("committed")
     identity = ("-c", "user.name=test", "-c", "user.email=test@example.invalid")
     for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "state"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
     (tmp_path / "artifacts/file").write_text("a result")
     monkeypatch.chdir(tmp_path)
 
