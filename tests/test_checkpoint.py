@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from worldmodel.checkpoints import checkpoint
-from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, Interval, State, held, listening
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, Interval, State, graceful_shutdown, held
 
 ALWAYS = Interval(steps=1, seconds=0)
 
@@ -121,7 +121,7 @@ def test_a_signal_saves_and_ends_the_process(tmp_path, number, code, capsys):
     before = signal.getsignal(number)
 
     def work():
-        with held(tmp_path, EVERY) as kept, listening(kept):
+        with held(tmp_path, EVERY) as kept, graceful_shutdown(kept):
             assert not kept.due(3)
             signal.raise_signal(number)
             assert kept.due(3)
@@ -140,17 +140,17 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, listening(kept):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, graceful_shutdown(kept):
         twice()
 
 
 def test_a_signal_that_no_step_was_left_to_hear_is_not_lost(tmp_path):
-    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, listening(kept):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY) as kept, graceful_shutdown(kept):
         signal.raise_signal(signal.SIGINT)
 
 
 def test_outside_of_the_loop_signals_act_at_once(tmp_path):
-    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY), listening(None):
+    with pytest.raises(KeyboardInterrupt), held(tmp_path, EVERY), graceful_shutdown(None):
         signal.raise_signal(signal.SIGINT)
 
 

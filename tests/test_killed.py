@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from copies import ENVIRONMENT
+from copies import ENVIRONMENT, ROOT, tiny_params
+from factories import make_episodes, write_logs
+from test_episodes import contents
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,64 @@ def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_ar
     lock = project.read("dvc.lock")
     assert project.repro("--force", "--single-item", "train") == ({"train"}, set())
     assert project.read("dvc.lock") == lock
+
+
+TEACHER = {"steps": 400, "dropout": 0.2, "hidden_dim": 64}
+
+
+class Dreaming:
+    """src/dreams.py in an empty folder, with a teacher that takes a while."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        settings = tiny_params()
+        settings["dreams"]["teacher"] |= TEACHER
+        (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        shutil.copy(ROOT / "versions.yaml", folder)
+        write_logs(folder / "logs", make_episodes(30, 20, agents=3))
+
+    def begin(self, jobs):
+        command = [sys.executable, str(ROOT / "src/dreams.py"), "--logs", "logs", "--out", "dreams"]
+        environment = ENVIRONMENT | {"WORLDMODEL_JOBS": jobs, "DVC_ROOT": str(self.folder)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+
+    def checkpoints(self):
+        return list(self.folder.glob(".checkpoints/dreams/*/member-*/*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def dreamed(tmp_path_factory):
+    """What one process makes that nothing disturbs."""
+    whole = Dreaming(tmp_path_factory.mktemp("whole"))
+    with whole.begin("1") as stage:
+        assert stage.wait(timeout=300) == 0
+    return contents(whole.folder / "dreams")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_teacher_fitted_by_two_processes_goes_on_and_leaves_none_behind(tmp_path, dreamed, number, code):
+    """The whole process group gets SIGINT, as from a terminal; the others are sent to the stage alone."""
+    dreaming = Dreaming(tmp_path)
+    stage = dreaming.begin("2")
+    wait_until(dreaming.checkpoints)
+    workers = children_of(stage.pid)
+    assert len(workers) >= 2
+    (os.killpg if number == signal.SIGINT else os.kill)(stage.pid, number)
+    said = stage.communicate(timeout=300)[0]
+    assert stage.returncode == code, said
+    assert "Traceback" not in said
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=120)
+    assert dreaming.checkpoints()
+    stage = dreaming.begin("2")
+    assert "going on from step" in stage.communicate(timeout=300)[0]
+    assert stage.returncode == 0
+    assert contents(tmp_path / "dreams") == dreamed
+    assert not list(tmp_path.glob(".checkpoints/dreams/*"))
+
+
+def children_of(pid):
+    """Processes whose parent it is, by what the system says of each."""
+    stats = (path.read_text().rpartition(")") for path in Path("/proc").glob("[0-9]*/stat"))
+    return [int(name.split()[0]) for name, _, rest in stats if int(rest.split()[1]) == pid]

@@ -11,7 +11,7 @@ import pytest
 from teams import KEYS
 from test_checkpoint import ALWAYS, equal, saved, state
 from worldmodel.checkpoints import remote as mirror
-from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, held, listening
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, graceful_shutdown, held
 from worldmodel.checkpoints.remote import RemoteCheckpoints, remote_of
 
 BUCKET = "s3://team/worldmodel"
@@ -124,7 +124,7 @@ def test_an_orphans_copies_stay_for_the_next_one(server, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("client")
 def test_a_signal_sends_the_last_one_before_it_ends_the_process(server, tmp_path):
     def work():
-        with held(tmp_path, EVERY, RemoteCheckpoints(PLACE)) as kept, listening(kept):
+        with held(tmp_path, EVERY, RemoteCheckpoints(PLACE)) as kept, graceful_shutdown(kept):
             signal.raise_signal(signal.SIGTERM)
             kept.save(3, state(3))
 

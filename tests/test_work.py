@@ -52,7 +52,7 @@ EDITS = {
 def test_what_is_edited_while_a_stage_runs_is_named_and_is_another_dependency(project, name):
     task = begin(project)
     expected = f"^stage: what it depends on changed while it ran: {name}; run it again$"
-    with pytest.raises(ValueError, match=expected), task.watched(project / "params.yaml"):
+    with pytest.raises(ValueError, match=expected), task.record(project / "params.yaml"):
         EDITS[name](project)
     assert begin(project).fingerprint != task.fingerprint
 
@@ -63,13 +63,13 @@ def test_many_edits_are_counted(project):
         (project / "in" / str(number)).touch()
     with (
         pytest.raises(ValueError, match=r"input data/1, .*, input data/5 and 3 more;"),
-        task.watched(project / "params.yaml"),
+        task.record(project / "params.yaml"),
     ):
         pass
 
 
 def test_what_a_stage_does_not_depend_on_may_be_edited(project):
-    with begin(project).watched(project / "params.yaml"):
+    with begin(project).record(project / "params.yaml"):
         (project / "src/worldmodel/other.py").write_text("x = 1")
         edit_params(project, "train", rho=0.25)
 

@@ -56,7 +56,7 @@ class Stopped(Exception):
 
 @dataclass
 class Checkpoints:
-    """Those of one loop. Use `held` or `held_for`."""
+    """Those of one loop. Use `held` or `checkpoints_of`."""
 
     folder: Path
     every: Interval
@@ -113,7 +113,7 @@ class Checkpoints:
         return (self.folder.parent / STOP).exists()
 
     def save(self, step: int, state: State) -> None:
-        """Write one. Where a signal asked to stop, end the process (exit code 128 + signal), or raise Stopped in a part.
+        """Write one. Where a signal asked to stop, end the process (exit code 128 + signal); in a part, raise Stopped.
 
         Raises ValueError where the disk takes no more: the earlier ones are still there.
         """
@@ -197,27 +197,27 @@ def in_part(part: Checkpoints | None) -> Iterator[Checkpoints | None]:
 
 
 @contextmanager
-def held_for(task: StageRun) -> Iterator[Checkpoints]:
+def checkpoints_of(task: StageRun) -> Iterator[Checkpoints]:
     """Those of a stage, with their copies in a bucket if there are any; what nobody came back for is cleared away."""
     clear_abandoned(task.checkpoints.parent)
-    with held(task.checkpoints, remote=remote_of(task.stage, task.fingerprint)) as kept:
-        yield kept
+    with held(task.checkpoints, remote=remote_of(task.stage, task.fingerprint)) as checkpoints:
+        yield checkpoints
 
 
 @contextmanager
-def listening(kept: Checkpoints | None) -> Iterator[None]:
+def graceful_shutdown(checkpoints: Checkpoints | None) -> Iterator[None]:
     """Around a loop that saves where it is due: SIGTERM and SIGINT let it save first. Without checkpoints, nothing."""
-    if kept is None:
+    if checkpoints is None:
         yield
         return
-    before = {number: signal.signal(number, kept.stop) for number in SIGNALS}
+    before = {number: signal.signal(number, checkpoints.stop) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if kept.asked_to_stop:  # too late for the loop
-        signal.raise_signal(kept.asked_to_stop)
+    if checkpoints.asked_to_stop:  # too late for the loop
+        signal.raise_signal(checkpoints.asked_to_stop)
 
 
 def _name(step: int, content: bytes) -> str:

@@ -1,7 +1,7 @@
 """What a stage computes, by what its result depends on: declared params, inputs, code, library versions.
 
 DVC looks at dependencies once a stage has ended. What was edited while it ran would be recorded as what the result was
-made from: hence two looks of our own.
+made from: hence hashes of our own at the start and at the end.
 """
 
 import os
@@ -27,8 +27,9 @@ class StageRun:
     libraries: Sequence[str]  # those that can change its result
 
     @cached_property
-    def first_look(self) -> dict[str, dict[str, Any]]:
-        return self._look(self.settings)
+    def initial_hashes(self) -> dict[str, dict[str, Any]]:
+        """Of params, inputs and code, by name, as they were when the stage began."""
+        return self._hashes(self.settings)
 
     @cached_property
     def depends_on(self) -> dict[str, Any]:
@@ -36,8 +37,8 @@ class StageRun:
         return {
             "stage": self.stage,
             "params": asdict(self.settings),
-            "inputs": self.first_look["input"],
-            "code": fingerprint(self.first_look["code"]),
+            "inputs": self.initial_hashes["input"],
+            "code": fingerprint(self.initial_hashes["code"]),
             "versions": versions.installed(self.libraries),
         }
 
@@ -55,7 +56,7 @@ class StageRun:
         return home() / ".checkpoints" / self.stage / self.fingerprint
 
     @contextmanager
-    def watched(self, params_file: Path) -> Iterator[None]:
+    def record(self, params_file: Path) -> Iterator[None]:
         """Keep a record of the work, in runs/<run-id>/.
 
         Raises ValueError where other library versions are installed than the project tracks, and at the end where code,
@@ -65,17 +66,19 @@ class StageRun:
         about = {"run_id": self.run_id, "stage": self.stage, "depends_on": self.depends_on}
         with run_records.attempt(home() / RUNS / self.run_id, about):
             yield
-            self._look_again(params_file)
+            self._require_unchanged(params_file)
             versions.require(self.libraries)
 
-    def _look_again(self, params_file: Path) -> None:
-        now = self._look(params.load(params_file, type(self.settings)))
-        moved = [f"{kind} {name}" for kind, before in self.first_look.items() for name in _differing(before, now[kind])]
+    def _require_unchanged(self, params_file: Path) -> None:
+        now = self._hashes(params.load(params_file, type(self.settings)))
+        moved = [
+            f"{kind} {name}" for kind, before in self.initial_hashes.items() for name in _differing(before, now[kind])
+        ]
         if moved:
             shown = ", ".join(moved[:SHOWN]) + (f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else "")
             raise ValueError(f"{self.stage}: what it depends on changed while it ran: {shown}; run it again")
 
-    def _look(self, settings: Any) -> dict[str, dict[str, Any]]:
+    def _hashes(self, settings: Any) -> dict[str, dict[str, Any]]:
         return {
             "param": dict(_leaves(asdict(settings))),
             "input": content_hashes(self.inputs),
@@ -84,9 +87,9 @@ class StageRun:
 
 
 def begin(stage: str, settings: Any, inputs: Mapping[str, Path | str], libraries: Sequence[str]) -> StageRun:
-    """Take the first look."""
+    """Note the hashes of everything that the stage depends on."""
     run = StageRun(stage, settings, inputs, libraries)
-    assert run.first_look
+    assert run.initial_hashes
     return run
 
 

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodel.arrays.windows import Batch, Packed
-from worldmodel.checkpoints.checkpoint import Checkpoints, listening
+from worldmodel.checkpoints.checkpoint import Checkpoints, graceful_shutdown
 from worldmodel.core.jobs import run_all
 from worldmodel.core.params import Teacher as TeacherParams
 from worldmodel.core.typing import Floats, Ints
@@ -92,7 +92,7 @@ def fit_teacher(
     shuffled = np.random.default_rng([seed, len(long_enough)]).permutation(long_enough)
     folds = [_fold(shuffled, number, params.members) for number in range(params.members)]
     trainer = EnsembleTrainer(packed, shape, params, seed, device, checkpoints)
-    with listening(checkpoints):
+    with graceful_shutdown(checkpoints):
         members, kinds = _fit_all(trainer, folds)
     models = tuple(member.model for member in members)
     gap = _generalization_gap([each.train_error for each in members], [each.holdout_error for each in members])

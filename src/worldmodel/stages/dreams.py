@@ -11,7 +11,7 @@ import click
 
 from worldmodel.arrays.packing import labels_of, pack, sample_of
 from worldmodel.arrays.scaler import fit
-from worldmodel.checkpoints.checkpoint import Checkpoints, held_for
+from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of
 from worldmodel.core import params
 from worldmodel.core.fingerprint import import_closure
 from worldmodel.core.options import PATH, params_option
@@ -31,12 +31,14 @@ DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "r
 
 
 @portable
-def dreams(logs: Path, out: Path, settings: params.DreamsStage, kept: Checkpoints | None = None) -> None:
+def dreams(logs: Path, out: Path, settings: params.DreamsStage, checkpoints: Checkpoints | None = None) -> None:
     """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = setup.configure(settings.train)
     observed, space = read_observed(logs, settings.prepare)
     train = observed["train"]
-    dreamed = generate_dreams(train, space, settings.dreams, settings.normalize, settings.train.history, device, kept)
+    dreamed = generate_dreams(
+        train, space, settings.dreams, settings.normalize, settings.train.history, device, checkpoints
+    )
     write_jsonl(out / FILE, dreamed)
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
@@ -84,5 +86,5 @@ def command(logs: Path, out: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.DreamsStage)
     inputs = {"logs": logs} | _simulator(settings.dreams)
     task = begin("dreams", settings, inputs, LIBRARIES)
-    with held_for(task) as kept, task.watched(params_file):
-        dreams(logs, out, settings, kept)
+    with checkpoints_of(task) as checkpoints, task.record(params_file):
+        dreams(logs, out, settings, checkpoints)

@@ -74,5 +74,5 @@ def _remove_earlier(out: Path) -> None:
 @params_option
 def command(trained: Path, normalizer: Path, out: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.ExportStage)
-    with _stage_run(trained, normalizer, settings).watched(params_file):
+    with _stage_run(trained, normalizer, settings).record(params_file):
         export(trained, normalizer, out, settings)

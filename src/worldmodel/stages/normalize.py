@@ -81,5 +81,5 @@ class StoredSamples:
 @params_option
 def command(prepared: Path, out: Path, normalizer: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.NormalizeStage)
-    with begin("normalize", settings, {"prepared": prepared}, LIBRARIES).watched(params_file):
+    with begin("normalize", settings, {"prepared": prepared}, LIBRARIES).record(params_file):
         normalize(prepared, out, normalizer, settings.normalize)

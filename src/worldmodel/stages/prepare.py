@@ -80,5 +80,5 @@ def _rejected(result: Logs[StoredEpisode]) -> list[str]:
 def command(logs: Location, dreams: Location | None, out: Path, params_file: Path) -> None:
     settings = load(params_file, PrepareStage)
     inputs = {name: path for name, path in (("logs", logs), ("dreams", dreams)) if path is not None}
-    with begin("prepare", settings, inputs, LIBRARIES).watched(params_file):
+    with begin("prepare", settings, inputs, LIBRARIES).record(params_file):
         prepare(logs, dreams, out, settings.prepare)

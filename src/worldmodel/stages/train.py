@@ -17,7 +17,7 @@ from worldmodel.arrays.mixing import Mixture, rho_schedule
 from worldmodel.arrays.packing import read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
-from worldmodel.checkpoints.checkpoint import Checkpoints, held_for, listening
+from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of, graceful_shutdown
 from worldmodel.core import params, timing
 from worldmodel.core.fingerprint import fingerprint, sha256, stage_code
 from worldmodel.core.options import PATH, params_option
@@ -165,7 +165,7 @@ def fit(
     if saved and plots:
         write_curves(plots, state, mixture)
     bar = tqdm(total=settings.steps, initial=state.step, desc="train", unit="step", mininterval=1.0)
-    with listening(checkpoints), bar as progress:
+    with graceful_shutdown(checkpoints), bar as progress:
         for t in range(state.step, settings.steps):
             begin = time.perf_counter()
             batch = to_device(mixture.batch(t), device)
@@ -198,5 +198,5 @@ def command(normalized: Path, normalizer: Path, out: Path, plots: Path, timing: 
     settings = params.load(params_file, params.TrainStage)
     inputs = {"normalized": normalized, "normalizer": normalizer}
     run = begin("train", settings, inputs, LIBRARIES)
-    with held_for(run) as checkpoints, run.watched(params_file):
+    with checkpoints_of(run) as checkpoints, run.record(params_file):
         train(normalized, normalizer, out, plots, timing, settings.train, checkpoints)

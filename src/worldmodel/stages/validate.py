@@ -126,5 +126,5 @@ def _windows(data: PackedData, model: WorldModel, horizon: int, split: str) -> W
 def command(bundles: Path, normalized: Path, out: Path, plots: Path, timing: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.ValidateStage)
     inputs = {"bundles": bundles, "normalized": normalized}
-    with begin("validate", settings, inputs, LIBRARIES).watched(params_file):
+    with begin("validate", settings, inputs, LIBRARIES).record(params_file):
         validate(bundles, normalized, out, plots, timing, settings.validate)
