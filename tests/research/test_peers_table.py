@@ -39,7 +39,7 @@ def measured(monkeypatch):
     """What was run: (model, train episodes, seconds given)."""
     runs = []
 
-    def record(name, logs, settings, seconds, seed):
+    def watched(name, logs, settings, seconds, seed):
         runs.append((name, len(logs.train), seconds))
         return measure(name, logs, settings, seconds, seed)
 
