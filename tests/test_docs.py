@@ -38,7 +38,7 @@ def workshop(copy, tmp_path):
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):
         there = copy.folder / name
-        if not there.exists() and not name.startswith(("artifacts/", "tests/", "data/")) and (ROOT / name).exists():
+        if not there.exists() and not name.startswith(("artifacts/", "tests/", "data/")) and (ROOT / name).is_file():
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, there)
     gates = yaml.safe_load(copy.read("gates.yaml"))
