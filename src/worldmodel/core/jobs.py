@@ -2,13 +2,16 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 
 VARIABLE = "WORLDMODEL_JOBS"  # of the environment: how many work at once changes no result
+PARENT_CHECK = 0.5  # seconds
 
 Result = TypeVar("Result")
 
@@ -36,11 +39,29 @@ def run_all(
     if count < 2:
         yield from (function(*call) for call in calls)
         return
+    parallel = Parallel(
+        count,
+        backend="loky",
+        return_as="generator",
+        batch_size=1,
+        pre_dispatch="all",
+        initializer=end_with,
+        initargs=(os.getpid(),),
+    )
     with _deaf_children():
-        results = Parallel(count, backend="loky", return_as="generator", batch_size=1, pre_dispatch="all")(
-            delayed(_called)(function, call, before) for call in calls
-        )
+        results = parallel(delayed(_called)(function, call, before) for call in calls)
     yield from results
+
+
+def end_with(parent: int) -> None:
+    """End this process, from now on, as soon as the one that started it is gone: nobody takes what it makes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _called(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Result:

@@ -4,12 +4,14 @@ How NumPy and PyTorch compute is chosen when they are loaded. In a process that 
 computed otherwise already, the function runs in a process of its own, which does begin so.
 """
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor
 
+from worldmodel.core.jobs import end_with
 from worldmodel.numerics.pinning import AVX2, pinned
 from worldmodel.numerics.setup import TooLate
 
@@ -27,7 +29,7 @@ def portable(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
                 return function(*args, **kwargs)
             except TooLate:
                 pass  # nothing was done yet
-        with ProcessPoolExecutor(max_workers=1, env=AVX2) as pool:
+        with ProcessPoolExecutor(1, env=AVX2, initializer=end_with, initargs=(os.getpid(),)) as pool:
             result: Result = pool.submit(call, *args, **kwargs).result()
             return result
 
