@@ -77,7 +77,7 @@ def command(
     finished = [run for run in runs if run.name in commits]
     if not any(run.arm.name == rho_results.BASE for run in finished):
         raise ValueError("no run with rho 0 finished, which all others are compared with; what was wrong stands above")
-    rows = teachers_errors([run for run in finished if run.seed < teachers], logs, CACHE, code, jobs)
+    rows = teachers_errors([run for run in finished if run.seed < teachers], logs, CACHE, code)
     results = rho_results.lines([measured(run, commits[run.name]) for run in finished], rows)
     notes = notes_of(results, finished, commits, len(runs))
     write_between_markers(out, rho_results.markdown(results, title, notes), "rho-study")

@@ -5,9 +5,7 @@ The teacher is fitted again from the logs: the same params and seed give the sam
 
 import csv
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +28,14 @@ from worldmodel.sweeps.grid import PARAMS, Run
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
-def teachers_errors(
-    runs: Sequence[Run], logs: Path, cache: Path, code: str, jobs: int
-) -> dict[str, list[dict[str, str]]]:
+def teachers_errors(runs: Sequence[Run], logs: Path, cache: Path, code: str) -> dict[str, list[dict[str, str]]]:
     """Rows as in episodes.csv, by Run.dreams, for every run whose dreams are a teacher's; fitted once, then cached."""
     values = {run.dreams: dict(run.values) for run in runs if run.values["dreams"]["source"] == "teacher"}
     paths = {key: cache / f"teacher-{_fingerprint(each, code)}.csv" for key, each in values.items()}
     missing = [key for key, path in paths.items() if not path.is_file()]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        fits = [pool.submit(measure, values[key], logs, paths[key]) for key in missing]
-        for count, fit in enumerate(fits, start=1):
-            fit.result()
-            print(f"teachers fitted again: {count} of {len(missing)}", flush=True)
+    for count, key in enumerate(missing, start=1):  # one by one: a teacher's members are fitted side by side
+        measure(values[key], logs, paths[key])
+        print(f"teachers fitted again: {count} of {len(missing)}", flush=True)
     return {key: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for key, path in paths.items()}
 
 

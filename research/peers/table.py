@@ -1,5 +1,6 @@
 """Ours and its peers side by side: each kind of logs and each size is a row; the best of a row is bold."""
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from research.peers.cache import Case, ResultCache, kinds_of
 from research.peers.training import BASELINES, OURS, PEERS, Row, in_order, measure, read
 from worldmodel.core import params
 from worldmodel.core.errors import run
+from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.core.options import PATH, params_option
 from worldmodel.numerics import setup
 from worldmodel.sweeps.results import markdown_table
@@ -76,6 +78,7 @@ def command(
 def fill_case(cache: ResultCache, models: Sequence[str], case: Case) -> None:
     """Measure what is missing."""
     settings = cache.settings
+    os.environ[JOBS] = "1"  # the clock counts this process alone
     setup.configure(settings.train)
     missing = [name for name in in_order(models) if cache.get(case, name) is None]
     if not missing:

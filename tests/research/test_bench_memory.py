@@ -2,6 +2,7 @@ import pytest
 
 from research import bench_logs, bench_memory
 from research.bench_memory import Cost, costs, line
+from worldmodel.core.jobs import VARIABLE
 
 
 def test_ten_times_the_logs_take_a_fifth_more_memory_at_most(tmp_path):
@@ -21,7 +22,8 @@ def test_a_line_says_what_both_sizes_took_and_how_many_times_as_much():
     assert [float(number) for number in numbers] == [1, 10, 10, 2, 20, 10, 100, 110, 1.1]
 
 
-def test_reading_is_compared_with_bare_parsers_on_the_same_lines(capsys):
+def test_reading_is_compared_with_bare_parsers_on_the_same_lines(capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1")  # which the command changes
     bench_logs.command.main(["--megabytes", "0.4", "--rounds", "1"], standalone_mode=False)
     _, header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[0] == "MB/s"

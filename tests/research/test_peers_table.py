@@ -17,14 +17,16 @@ from research.peers import table
 from research.peers.cache import Case, ResultCache, code_of
 from research.peers.training import measure
 from worldmodel.core import params
+from worldmodel.core.jobs import VARIABLE
 from worldmodel.numerics.pinning import AVX2, BEYOND_AVX2
 
 MODELS = ("ours", "pets", "admpo")
 
 
 @pytest.fixture
-def arguments(tmp_path):
+def arguments(tmp_path, monkeypatch):
     """Two kinds of logs, two sizes, three models."""
+    monkeypatch.setenv(VARIABLE, "1")  # as the command does for good
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
     for kind, noise in {"calm": 0.01, "rough": 0.1}.items():
         (tmp_path / "logs").mkdir(exist_ok=True)

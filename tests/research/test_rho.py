@@ -46,7 +46,7 @@ def test_a_schedule_that_is_not_constant_is_an_arm_of_its_own():
 
 def test_the_teachers_error_is_fitted_once_and_then_read(tmp_path, monkeypatch):
     logs = write_logs(tmp_path / "logs", make_episodes(30, 20, agents=3))
-    arguments = (runs_of(sizes=(0,), seeds=1), logs, tmp_path / "cache", "code", 1)
+    arguments = (runs_of(sizes=(0,), seeds=1), logs, tmp_path / "cache", "code")
     first = teachers.teachers_errors(*arguments)
     monkeypatch.setattr(teachers, "measure", None)
     assert teachers.teachers_errors(*arguments) == first
