@@ -107,6 +107,11 @@ def test_blank_lines_are_no_rows_but_count_and_line_ends_may_be_of_another_syste
         assert fast(each) == (exact(each), [])
 
 
+def test_a_block_of_blank_lines_is_passed_over_at_once(monkeypatch):
+    monkeypatch.setattr(line_reader, "parse_line", None)
+    assert fast(b"\n \r\n" * 3) == ([], [])
+
+
 HARD = ["-0", "-0.0", "0", "1e-400", "1E5", "5e-324", "1" * 40, "1" * 500 + "e-470"]
 HARD += ["3.4028235e38", "3.4028234663852886e38", "9007199254740993", "9007199254740995"]
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", re.ASCII)

@@ -63,21 +63,23 @@ class LineReader:
     _labels: dict[object, Label] = field(default_factory=dict)
 
     def read(self, block: Block) -> list[Rows]:
-        """What the lines of a readable block hold, in their order."""
+        """The rows of a readable block in order, together where they are good and of one signature."""
         for cache in (self._agents, self._metas, self._labels):
             if len(cache) > CACHED_VALUES:
                 cache.clear()
+        if block.data.isspace():  # however many blank lines a small .gz unpacks to
+            return []
         texts = block.data.removesuffix(b"\n").split(b"\n")
         numbered = enumerate(texts, block.first)
-        found = list[Rows]()
+        rows = list[Rows]()
         for shape, group in groupby(map(self._record, texts), _shape):
             records = list(group)
             lines = list(islice(numbered, len(records)))
             if shape is None:
-                found.append([row for number, text in lines for row in parse_line(number, text)])
+                rows.append([row for number, text in lines for row in parse_line(number, text)])
             else:
-                found.append(_batch(lines[0][0], cast(list[_Record], records), Signature(*shape)))
-        return found
+                rows.append(_batch(lines[0][0], cast(list[_Record], records), Signature(*shape)))
+        return rows
 
     def _record(self, text: bytes) -> _Record | None:
         """None where only rows.py can tell what the line holds."""
@@ -95,16 +97,15 @@ class LineReader:
         return _Record(line, meta)
 
     def _meta(self, text: bytes) -> _Meta:
-        found = self._metas.get(text)
-        if found is None:
+        if text not in self._metas:
             values = _simple_meta(text)
             if values is None:
                 values = parse_meta(decoded(text))
                 label = Label.of(values)
             else:
                 label = self._label(values)
-            found = self._metas[text] = _Meta(values, label, text.count(b":"))
-        return found
+            self._metas[text] = _Meta(values, label, text.count(b":"))
+        return self._metas[text]
 
     def _label(self, meta: dict[str, Any]) -> Label:
         """Of a flat meta, whose understood keys alone decide whether it is valid."""
