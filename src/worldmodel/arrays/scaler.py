@@ -119,12 +119,12 @@ def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool
     )
 
 
-def _affine_of(found: Moments, method: Method, min_std: float) -> Affine:
-    center, scale = (found.mean, found.std)
+def _affine_of(stats: Moments, method: Method, min_std: float) -> Affine:
+    center, scale = (stats.mean, stats.std)
     if method == "minmax":
-        center, scale = (found.high + found.low) / 2, (found.high - found.low) / 2
-    finest = RESOLUTION * np.maximum(np.abs(found.low), np.abs(found.high))
-    constant = found.std < np.maximum(min_std, finest)
+        center, scale = (stats.high + stats.low) / 2, (stats.high - stats.low) / 2
+    finest = RESOLUTION * np.maximum(np.abs(stats.low), np.abs(stats.high))
+    constant = stats.std < np.maximum(min_std, finest)
     return Affine(center.astype(np.float32), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32))
 
 

@@ -28,17 +28,17 @@ FLOAT32_MAX = float(str(np.finfo(np.float32).max))  # the shortest text of the l
 FLOAT64_MAX = float(np.finfo(np.float64).max)
 
 
-def wrong(where: str, found: object, expected: str) -> ValueError:
+def wrong(where: str, value: object, expected: str) -> ValueError:
     """An error in the form that all refusals of a value have."""
-    return ValueError(f"{where}: found {_shown(found)}, expected {expected}")
+    return ValueError(f"{where}: found {_shown(value)}, expected {expected}")
 
 
-def _shown(found: object) -> str:
-    if isinstance(found, Mapping):
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
         return "an object"
-    if isinstance(found, list | tuple):
-        return f"a list of {len(found)}"
-    text = json.dumps(found, default=repr)
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    text = json.dumps(value, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -47,14 +47,14 @@ def key_text(key: str) -> str:
     return key if key.isidentifier() and len(key) <= 60 else _shown(key)
 
 
-def is_text(found: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether it is TEXT: a name that a terminal, a CSV file and a plot can show."""
-    return isinstance(found, str) and 0 < len(found) <= MAX_TEXT and not _UNSHOWABLE.search(found)
+    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and not _UNSHOWABLE.search(value)
 
 
-def is_number(found: object, least: float, most: float) -> bool:
+def is_number(value: object, least: float, most: float) -> bool:
     """Whether it is a number (no bool, no NaN) from least to most."""
-    return type(found) in (int, float) and least <= cast(float, found) <= most
+    return type(value) in (int, float) and least <= cast(float, value) <= most
 
 
 def is_finite(array: NDArray[Any]) -> bool:
@@ -100,30 +100,30 @@ class Frame(SameData):
                 assert is_finite(array), array
 
     @classmethod
-    def parse(cls, found: object) -> Self:
+    def parse(cls, value: object) -> Self:
         """A frame from decoded JSON. Raises ValueError that names the field, what was found and what was expected."""
-        if not isinstance(found, dict):
-            raise wrong("frame", found, "an object")
-        for key in found:
+        if not isinstance(value, dict):
+            raise wrong("frame", value, "an object")
+        for key in value:
             if key not in _PARSERS:
                 raise ValueError(f"{key_text(key)}: unknown field, expected only {', '.join(_PARSERS)}")
         for key in ("agent_id", "timestamp", "features"):
-            if key not in found:
+            if key not in value:
                 raise ValueError(f"{key}: missing, expected {_EXPECTED[key]}")
-        return cls(**{key: _PARSERS[key](value) for key, value in found.items()})
+        return cls(**{key: _PARSERS[key](item) for key, item in value.items()})
 
     def to_json(self) -> dict[str, Any]:
         """The frame as JSON values in canonical order; parse gives back an equal frame."""
-        found: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "agent_id": self.agent_id,
             "timestamp": self.timestamp,
             "features": shortest(self.features),
         }
         if self.action is not None:
-            found["action"] = shortest(self.action) if isinstance(self.action, np.ndarray) else self.action
+            fields["action"] = shortest(self.action) if isinstance(self.action, np.ndarray) else self.action
         if self.reward is not None:
-            found["reward"] = shortest([np.float32(self.reward)])[0]
-        return found | ({"meta": dict(self.meta)} if self.meta else {})
+            fields["reward"] = shortest([np.float32(self.reward)])[0]
+        return fields | ({"meta": dict(self.meta)} if self.meta else {})
 
 
 def shortest(values: Floats | Sequence[np.float32]) -> list[float]:
@@ -140,72 +140,72 @@ _EXPECTED = {
     "meta": "an object, or no such key",
 }
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "episode": (lambda found: type(found) is int or is_text(found), f"an integer or {TEXT}"),
-    "episode_segment": (lambda found: type(found) is int and found >= 0, "an integer >= 0"),
-    "source": (lambda found: found in ("observed", "dream"), "observed or dream"),
-    "split": (lambda found: found in ("train", "val", "test"), "train, val or test"),
-    "terminal": (lambda found: type(found) is bool, "true or false"),
+    "episode": (lambda value: type(value) is int or is_text(value), f"an integer or {TEXT}"),
+    "episode_segment": (lambda value: type(value) is int and value >= 0, "an integer >= 0"),
+    "source": (lambda value: value in ("observed", "dream"), "observed or dream"),
+    "split": (lambda value: value in ("train", "val", "test"), "train, val or test"),
+    "terminal": (lambda value: type(value) is bool, "true or false"),
 }
 META_KEYS = frozenset({*_META, "confidence"})
 
 
-def parse_agent(found: object) -> str:
+def parse_agent(value: object) -> str:
     """Raises ValueError for anything but TEXT."""
-    if not is_text(found):
-        raise wrong("agent_id", found, _EXPECTED["agent_id"])
-    return cast(str, found)
+    if not is_text(value):
+        raise wrong("agent_id", value, _EXPECTED["agent_id"])
+    return cast(str, value)
 
 
-def _parse_timestamp(found: object) -> float:
-    if not is_number(found, -FLOAT64_MAX, FLOAT64_MAX):
-        raise wrong("timestamp", found, _EXPECTED["timestamp"])
-    return float(cast(float, found))
+def _parse_timestamp(value: object) -> float:
+    if not is_number(value, -FLOAT64_MAX, FLOAT64_MAX):
+        raise wrong("timestamp", value, _EXPECTED["timestamp"])
+    return float(cast(float, value))
 
 
-def _parse_vector(where: str, found: object) -> Floats:
-    if type(found) is not list or not found:
-        raise wrong(where, found, _EXPECTED[where])
-    for index, value in enumerate(found):
-        if not is_number(value, -FLOAT32_MAX, FLOAT32_MAX):
-            raise wrong(f"{where}[{index}]", value, "a finite float32 number")
-    return np.array(found, np.float32)
+def _parse_vector(where: str, value: object) -> Floats:
+    if type(value) is not list or not value:
+        raise wrong(where, value, _EXPECTED[where])
+    for index, number in enumerate(value):
+        if not is_number(number, -FLOAT32_MAX, FLOAT32_MAX):
+            raise wrong(f"{where}[{index}]", number, "a finite float32 number")
+    return np.array(value, np.float32)
 
 
-def _parse_action(found: object) -> int | Floats:
-    if type(found) is int and 0 <= found < MAX_ACTIONS:
-        return found
-    return _parse_vector("action", found)
+def _parse_action(value: object) -> int | Floats:
+    if type(value) is int and 0 <= value < MAX_ACTIONS:
+        return value
+    return _parse_vector("action", value)
 
 
-def _parse_reward(found: object) -> float:
-    if not is_number(found, -FLOAT32_MAX, FLOAT32_MAX):
-        raise wrong("reward", found, _EXPECTED["reward"])
-    return float(np.float32(cast(float, found)))
+def _parse_reward(value: object) -> float:
+    if not is_number(value, -FLOAT32_MAX, FLOAT32_MAX):
+        raise wrong("reward", value, _EXPECTED["reward"])
+    return float(np.float32(cast(float, value)))
 
 
-def parse_meta(found: object) -> dict[str, Any]:
+def parse_meta(value: object) -> dict[str, Any]:
     """Raises ValueError for a wrong value of an understood key, and for a held-out dream; other keys are free."""
-    if type(found) is not dict:
-        raise wrong("meta", found, _EXPECTED["meta"])
-    if _deeper(found, MAX_DEPTH):
+    if type(value) is not dict:
+        raise wrong("meta", value, _EXPECTED["meta"])
+    if _deeper(value, MAX_DEPTH):
         raise ValueError(f"meta: nested too deeply, expected at most {MAX_DEPTH} levels")
     for key, (accepts, expected) in _META.items():
-        if key in found and not accepts(found[key]):
-            raise wrong(f"meta.{key}", found[key], expected)
-    if found.get("source") == "dream" and found.get("split", "train") != "train":
-        raise wrong("meta.split", found["split"], "train: a dream is never held out")
-    return found
+        if key in value and not accepts(value[key]):
+            raise wrong(f"meta.{key}", value[key], expected)
+    if value.get("source") == "dream" and value.get("split", "train") != "train":
+        raise wrong("meta.split", value["split"], "train: a dream is never held out")
+    return value
 
 
-def _deeper(found: object, levels: int) -> bool:
-    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-    return levels < 1 or any(_deeper(value, levels - 1) for value in inner if isinstance(value, dict | list))
+def _deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 1 or any(_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "agent_id": parse_agent,
     "timestamp": _parse_timestamp,
-    "features": lambda found: _parse_vector("features", found),
+    "features": lambda value: _parse_vector("features", value),
     "action": _parse_action,
     "reward": _parse_reward,
     "meta": parse_meta,

@@ -42,10 +42,10 @@ class Table(NamedTuple):
 
 def _confidence(frame: Frame) -> float | None:
     """Trust in a dreamed frame, 0..1, or None. Raises ValueError for other values."""
-    found = frame.meta.get("confidence")
-    if "confidence" in frame.meta and not is_number(found, 0, 1):
-        raise wrong("meta.confidence", found, "a number from 0 to 1, or no such key")
-    return found
+    confidence = frame.meta.get("confidence")
+    if "confidence" in frame.meta and not is_number(confidence, 0, 1):
+        raise wrong("meta.confidence", confidence, "a number from 0 to 1, or no such key")
+    return confidence
 
 
 def _column(values: Sequence[Any], scalar: type[np.generic]) -> Any:

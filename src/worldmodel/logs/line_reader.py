@@ -118,9 +118,9 @@ class LineReader:
 
 def _simple_meta(text: bytes) -> dict[str, Any] | None:
     """A short and flat meta, read as rows.py reads it: each of its colons belongs to another key."""
-    found = _decode_meta(text) if len(text) <= MAX_DIGITS else None
-    if type(found) is dict and len(found) == text.count(b":") and SIMPLE.issuperset(map(type, found.values())):
-        return found
+    meta = _decode_meta(text) if len(text) <= MAX_DIGITS else None
+    if type(meta) is dict and len(meta) == text.count(b":") and SIMPLE.issuperset(map(type, meta.values())):
+        return meta
     return None
 
 

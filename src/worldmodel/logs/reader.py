@@ -155,11 +155,11 @@ def conform(row: Row, signature: Signature) -> Row:
     """The row, refused where its frame deviates from the signature."""
     if row.frame is None or row.reason or Signature.of(row.frame) == signature:
         return row
-    found = Signature.of(row.frame)
+    own = Signature.of(row.frame)
     fields = [
-        (f"features: found {found.features} numbers", f"{signature.features}", found.features != signature.features),
-        (f"action: found {_action_text(found)}", _action_text(signature), found[1:3] != signature[1:3]),
-        (f"reward: found {_reward_text(found)}", _reward_text(signature), found.reward != signature.reward),
+        (f"features: found {own.features} numbers", f"{signature.features}", own.features != signature.features),
+        (f"action: found {_action_text(own)}", _action_text(signature), own[1:3] != signature[1:3]),
+        (f"reward: found {_reward_text(own)}", _reward_text(signature), own.reward != signature.reward),
     ]
     reason = "; ".join(f"{what}, expected {expected} as in most rows" for what, expected, differs in fields if differs)
     return replace(row, reason=reason)

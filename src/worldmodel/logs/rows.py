@@ -30,20 +30,20 @@ def parse_line(number: int, line: bytes) -> list[Row]:
     if not line.strip():
         return []
     try:
-        found = decoded(line)
+        value = decoded(line)
     except ValueError as error:
         return [Row(number, str(error))]
-    if isinstance(found, dict) and "episode" in found:
-        return _episode_rows(number, found)
-    return [_frame_row(number, found)]
+    if isinstance(value, dict) and "episode" in value:
+        return _episode_rows(number, value)
+    return [_frame_row(number, value)]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"{key_text(twice)}: stands twice in one object, expected once")
-    return found
+    return unique
 
 
 def _not_finite(constant: str) -> NoReturn:
@@ -87,10 +87,10 @@ def decoded(line: bytes) -> Any:
         raise ValueError("not readable: nested too deeply") from None
 
 
-def _episode_rows(number: int, found: dict[str, Any]) -> list[Row]:
-    agent, frames = found.get("agent_id"), found["episode"]
+def _episode_rows(number: int, value: dict[str, Any]) -> list[Row]:
+    agent, frames = value.get("agent_id"), value["episode"]
     known = agent if is_text(agent) else None
-    unknown = [key for key in found if key not in ("agent_id", "episode")]
+    unknown = [key for key in value if key not in ("agent_id", "episode")]
     if unknown:
         return [Row(number, f"{key_text(unknown[0])}: unknown field, expected only agent_id, episode", agent_id=known)]
     if known is None:
@@ -100,9 +100,9 @@ def _episode_rows(number: int, found: dict[str, Any]) -> list[Row]:
     return [_inner_row(number, position, known, frame) for position, frame in enumerate(frames)]
 
 
-def _inner_row(number: int, position: int, agent: str, found: Any) -> Row:
+def _inner_row(number: int, position: int, agent: str, value: Any) -> Row:
     """A frame of an episode line, which may omit the agent but not name another one."""
-    whole = {"agent_id": agent, **found} if isinstance(found, dict) else found
+    whole = {"agent_id": agent, **value} if isinstance(value, dict) else value
     row = _frame_row(number, whole, position)
     if row.frame is not None and row.frame.agent_id != agent:
         reason = str(wrong("agent_id", row.frame.agent_id, f"{json.dumps(agent)} as the line says"))
@@ -110,11 +110,11 @@ def _inner_row(number: int, position: int, agent: str, found: Any) -> Row:
     return Row(number, row.reason, row.frame, agent, row.meta, position)
 
 
-def _frame_row(number: int, found: Any, position: int | None = None) -> Row:
+def _frame_row(number: int, value: Any, position: int | None = None) -> Row:
     try:
-        frame = Frame.parse(found)
+        frame = Frame.parse(value)
     except ValueError as error:
-        fields = found if isinstance(found, dict) else {}
+        fields = value if isinstance(value, dict) else {}
         agent = fields.get("agent_id")
         return Row(number, str(error), None, agent if is_text(agent) else None, _usable_meta(fields), position)
     return Row(number, "", frame, frame.agent_id, frame.meta, position)
