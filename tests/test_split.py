@@ -21,30 +21,20 @@ def test_shares_are_about_what_was_asked_for():
     assert counts["val"] == pytest.approx(200, abs=40)
 
 
-def test_more_episodes_leave_the_split_of_the_others_alone():
+def test_the_split_is_a_hash_of_seed_and_identity_that_neither_order_nor_other_episodes_change():
     episodes = make_episodes(200, 1)
-    before, after = (splits(episodes[:count], make_intake()) for count in (60, 200))
-    assert before.items() <= after.items()
+    whole = splits(episodes, make_intake())
+    assert splits(episodes[:60], make_intake()).items() <= whole.items()
+    assert splits(episodes[::-1], make_intake()) == whole != splits(episodes, make_intake(seed=2))
+    assert hashed_share(1, '["a","b"]') == 0.8189994635421567  # as earlier runs had it
 
 
-def test_the_order_of_episodes_decides_nothing():
-    episodes = make_episodes(50, 1)
-    assert splits(episodes, make_intake()) == splits(episodes[::-1], make_intake())
-
-
-def test_the_seed_changes_the_split():
-    episodes = make_episodes(50, 1)
-    assert splits(episodes, make_intake(seed=1)) != splits(episodes, make_intake(seed=2))
-
-
-def test_the_hash_is_the_one_that_earlier_runs_used():
-    assert hashed_share(1, '["a","b"]') == 0.8189994635421567
-
-
-def test_pieces_of_one_episode_share_its_split():
+def test_pieces_of_one_episode_share_its_split_and_count_once():
     pieces = [piece for segment in range(3) for piece in make_episodes(40, 1, segment=segment)]
     found = assign(pieces, make_intake())
     assert found[:40] == found[40:80] == found[80:]
+    assert Counter(assign(pieces, make_intake(train_episodes=4)))["train"] == 12
+    assert assign(pieces, make_intake(train_episodes=1000)) == found
 
 
 def test_by_agent_all_episodes_of_an_agent_share_a_split():
@@ -54,18 +44,13 @@ def test_by_agent_all_episodes_of_an_agent_share_a_split():
     assert set(found) == {"train", "val", "test"}
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_meta_split_overrides_the_hash(split):
-    fixed = make_episodes(30, 1, split=split)
+def test_meta_split_overrides_the_hash_and_holds_for_all_pieces():
     others = make_episodes(40, 1, agent_id="other")
-    found = assign(fixed + others, make_intake())
-    assert set(found[:30]) == {split}
-    assert found[30:] == assign(others, make_intake())
-
-
-def test_an_override_in_one_piece_holds_for_all():
-    pieces = make_episodes(1, 1, split="test") + make_episodes(1, 1, segment=1)
-    assert assign(pieces + make_episodes(40, 1, agent_id="other"), make_intake())[:2] == ["test", "test"]
+    for split in ("train", "val", "test"):
+        fixed = make_episodes(30, 1, split=split) + make_episodes(30, 1, segment=1)
+        found = assign(fixed + others, make_intake())
+        assert set(found[:60]) == {split}
+        assert found[60:] == assign(others, make_intake())
 
 
 def test_contradicting_overrides_are_refused():
@@ -95,16 +80,6 @@ def test_a_larger_val_share_takes_the_episodes_that_train_episodes_leaves_out():
     assert train[0] == train[1]
 
 
-def test_train_episodes_counts_episodes_rather_than_pieces():
-    pieces = make_episodes(40, 1) + make_episodes(40, 1, segment=1)
-    assert Counter(assign(pieces, make_intake(train_episodes=4)))["train"] == 8
-
-
-def test_more_train_episodes_than_there_are_keeps_all():
-    episodes = make_episodes(40, 1)
-    assert assign(episodes, make_intake(train_episodes=1000)) == assign(episodes, make_intake())
-
-
 def test_dreams_are_train_and_are_not_counted():
     observed, dreams = make_episodes(40, 1), make_episodes(40, 3, source="dream")
     found = assign(observed + dreams, make_intake(train_episodes=3))
@@ -132,12 +107,12 @@ def test_a_dream_that_starts_from_nowhere_or_says_so_badly_is_refused():
             assign([*observed, dream_from(agent_id="agent-0", episode="gone", **{key: value})], make_intake())
 
 
-@pytest.mark.parametrize(
-    ("split", "shares"), [("val", {"val_share": 0.01}), ("test", {"test_share": 0.01}), ("train", {"val_share": 0.79})]
-)
-def test_an_empty_split_is_refused_with_counts_and_advice(split, shares):
-    with pytest.raises(ValueError, match=rf"no observed episode is {split}.*found train \d, val \d, test \d.*add logs"):
-        assign(make_episodes(4, 1), make_intake(**shares))
+def test_an_empty_split_is_refused_with_counts_and_advice_unless_it_has_no_share():
+    for split, shares in (("val", {"val_share": 0.01}), ("test", {"test_share": 0.01}), ("train", {"val_share": 0.79})):
+        message = rf"no observed episode is {split}.*found train \d, val \d, test \d.*add logs"
+        with pytest.raises(ValueError, match=message):
+            assign(make_episodes(4, 1), make_intake(**shares))
+    assert set(assign(make_episodes(4, 1), make_intake(val_share=0, test_share=0))) == {"train"}
 
 
 @pytest.mark.parametrize("count", [3, 5, 8])
@@ -158,7 +133,3 @@ def test_the_advised_seed_leaves_no_split_empty(count):
 def test_one_agent_is_no_reason_to_split_by_agent():
     with pytest.raises(ValueError, match=r"split by episode \(prepare\.split_by\)"):
         assign(make_episodes(20, 1, agents=1), make_intake(split_by="agent"))
-
-
-def test_a_split_with_no_share_may_be_empty():
-    assert set(assign(make_episodes(4, 1), make_intake(val_share=0, test_share=0))) == {"train"}

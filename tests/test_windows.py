@@ -41,7 +41,7 @@ sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
 @given(lengths, sizes)
-def test_windows_are_those_of_a_plain_loop(lengths, sizes):
+def test_windows_are_those_of_a_plain_loop_and_none_crosses_an_episode(lengths, sizes):
     history, horizon = sizes
     found, batch = everything(telling(lengths), history, horizon)
     expected = [
@@ -52,12 +52,6 @@ def test_windows_are_those_of_a_plain_loop(lengths, sizes):
     ]
     assert list(zip(batch.history[:, 0, 0], batch.weight.sum(axis=1), strict=True)) == expected
     assert found.episode.tolist() == [place // 100 for place, _ in expected]
-
-
-@given(lengths, sizes)
-def test_no_window_crosses_an_episode_and_its_frames_follow_each_other(lengths, sizes):
-    history, horizon = sizes
-    _, batch = everything(telling(lengths), history, horizon)
     frames = np.concatenate([batch.history, batch.features], axis=1)[:, :, 0]
     real = np.concatenate([np.ones((len(frames), history)), batch.weight], axis=1) > 0
     assert (np.ptp(frames // 100, axis=1) == 0).all()
@@ -65,7 +59,7 @@ def test_no_window_crosses_an_episode_and_its_frames_follow_each_other(lengths, 
 
 
 @given(lengths, sizes)
-def test_the_first_planned_action_is_the_one_at_the_last_frame_of_the_history(lengths, sizes):
+def test_the_first_planned_action_stands_at_the_last_frame_of_the_history_and_earns_the_first_reward(lengths, sizes):
     history, horizon = sizes
     _, batch = everything(telling(lengths), history, horizon)
     assert batch.past_actions.shape[1:] == (history - 1, 1)
@@ -74,12 +68,6 @@ def test_the_first_planned_action_is_the_one_at_the_last_frame_of_the_history(le
     np.testing.assert_array_equal(batch.planned_actions[:, 0], batch.history[:, -1] + 0.25)
     real = batch.weight > 0
     np.testing.assert_array_equal(batch.planned_actions[real], batch.features[real] - 1 + 0.25)
-
-
-@given(lengths, sizes)
-def test_a_reward_belongs_to_the_planned_action_that_earned_it(lengths, sizes):
-    _, batch = everything(telling(lengths), *sizes)
-    real = batch.weight > 0
     np.testing.assert_array_equal(batch.rewards[real], batch.planned_actions[real][:, 0] + 0.25)
 
 
@@ -89,15 +77,10 @@ def test_missing_frames_of_a_short_episode_have_no_weight():
     assert batch.features[0, :2, 0].tolist() == [3, 4]
 
 
-def test_an_episode_no_longer_than_the_history_has_no_window():
+def test_an_episode_no_longer_than_the_history_has_no_window_and_no_episode_none():
     found, batch = everything(telling([3, 2, 1]), history=3, horizon=1)
-    assert len(found) == 0
+    assert len(found) == len(windows(telling([5]), np.empty(0, np.int64), 1, 1)) == 0
     assert batch.features.shape == (0, 1, 1)
-
-
-def test_no_episode_gives_no_window():
-    packed = telling([5])
-    assert len(windows(packed, np.empty(0, np.int64), 1, 1)) == 0
 
 
 def test_chosen_episodes_alone_give_windows():
