@@ -192,8 +192,9 @@ def test_a_teacher_fitted_by_two_processes_goes_on_and_leaves_none_behind(tmp_pa
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=120)
     assert dreaming.checkpoints()
     stage = dreaming.begin("2")
-    assert "going on from step" in stage.communicate(timeout=300)[0]
-    assert stage.returncode == 0
+    said = stage.communicate(timeout=300)[0]
+    assert stage.returncode == 0, said
+    assert "going on from step" in said
     assert contents(tmp_path / "dreams") == dreamed
     assert not list(tmp_path.glob(".checkpoints/dreams/*"))
 
