@@ -1,6 +1,6 @@
 # Every target works on a fresh clone: it makes its own virtual environment first.
 PYTHON   ?= python3
-VENV     := .venv
+VENV     ?= .venv
 TRACKERS := .venv-trackers
 PIP      := bin/pip install --quiet --disable-pip-version-check
 LOGS     := data/worldmodel/offline
@@ -9,7 +9,7 @@ JOBS     ?= 1
 export BASE URL ENDPOINT OUT TO
 # What a user or a branch's name puts there is text: make looks into it as little as the shell does.
 $(foreach name,BASE URL ENDPOINT OUT TO,$(eval override $(name) := $$(value $(name))))
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
 .PHONY: bench-memory rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins

@@ -6,8 +6,9 @@ from copies import ROOT
 from factories import STAGES
 from scratch import Scratch
 from worldmodel.ci.gates import GATES, Gates, judge, read_gates
-from worldmodel.ci.revisions import METRICS, leaves
+from worldmodel.ci.revisions import METRICS
 from worldmodel.core.fingerprint import stage_code
+from worldmodel.core.yaml12 import leaves
 
 BETTER = {"lower": ["mse"], "higher": ["likelihood", "mse.count"]}
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from worldmodel.core.processes import git
-from worldmodel.core.yaml12 import parse
+from worldmodel.core.yaml12 import leaves, parse
 
 METRICS, PARAMS, LOCK = "artifacts/metrics.json", "params.yaml", "dvc.lock"
 HORIZON, TIMING = "artifacts/plots/horizon.csv", "artifacts/timing.json"
@@ -69,13 +69,6 @@ def run_id(found: State, cache: Path) -> str | None:
         if listing.is_file():
             return str(json.loads(listing.read_text(encoding="utf-8"))[0]["relpath"]).split("/")[0]
     return found.timed
-
-
-def leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted name and value of whatever is no mapping."""
-    if not isinstance(values, dict):
-        return [(prefix[:-1], values)] if prefix else []
-    return [leaf for key, value in values.items() for leaf in leaves(value, f"{prefix}{key}.")]
 
 
 def _read(path: str, revision: str | None, parser: Callable[[str], Parsed]) -> Parsed | None:

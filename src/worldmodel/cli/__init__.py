@@ -25,7 +25,6 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "remote": ("worldmodel.cli.remote", "Make an S3 bucket the DVC remote, after a round trip to it."),
     "track": ("worldmodel.tracking.export_runs", "Bring runs and their results into MLflow or TensorBoard."),
 }
-EXTRA = "pip install 'worldmodel[pipeline]'"
 
 
 class Commands(click.Group):
@@ -41,7 +40,8 @@ class Commands(click.Group):
             found: click.Command = import_module(COMMANDS[cmd_name][0]).command
         except ModuleNotFoundError as error:
             raise ValueError(
-                f"`worldmodel {cmd_name}` needs {error.name}, which is not installed; {EXTRA} brings it"
+                f"`worldmodel {cmd_name}` needs {error.name}, which is not installed; install worldmodel with "
+                "its extra `pipeline`: pip install '.[pipeline]' in a checkout"
             ) from None
         return found
 

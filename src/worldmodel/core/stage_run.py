@@ -14,6 +14,7 @@ from typing import Any
 
 from worldmodel.core import params, run_records, versions
 from worldmodel.core.fingerprint import content_hashes, fingerprint, stage_code
+from worldmodel.core.yaml12 import leaves
 
 RUNS = "runs"
 SHOWN = 5  # names in a message
@@ -80,7 +81,7 @@ class StageRun:
 
     def _hashes(self, settings: Any) -> dict[str, dict[str, Any]]:
         return {
-            "param": dict(_leaves(asdict(settings))),
+            "param": dict(leaves(asdict(settings))),
             "input": content_hashes(self.inputs),
             "code": stage_code(self.stage),
         }
@@ -96,14 +97,6 @@ def begin(stage: str, settings: Any, inputs: Mapping[str, Path | str], libraries
 def home() -> Path:
     """The project's folder: DVC names the user's also to what it runs elsewhere."""
     return Path(os.environ.get("DVC_ROOT", "."))
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """YAML with numbers as YAML 1.2 has them, and no key twice; PyYAML reads 1.1 and takes the last of two."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,10 @@ _Yaml12Floats.add_implicit_resolver(
     re.compile(r"[-+]?(\.\d+|\d+\.\d*)([eE][-+]?\d+)?$|[-+]?\d+[eE][-+]?\d+$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
     list("-+0123456789."),
 )
+
+
+def leaves(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted name and value of whatever is no mapping."""
+    if not isinstance(values, Mapping):
+        return [(prefix[:-1], values)] if prefix else []
+    return [leaf for key, value in values.items() for leaf in leaves(value, f"{prefix}{key}.")]

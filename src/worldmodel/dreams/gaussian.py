@@ -1,6 +1,6 @@
 """A Gaussian process on one-step changes: what ridge leaves over of them, given the last frame and the action.
 
-With few logs it does as well as a trained network and errs elsewhere (docs/results.md); many it can only sample.
+With few logs it does as well as a trained network and errs elsewhere (docs/notebook.md); many it can only sample.
 Matern 5/2 with a length scale for each input and output (Rasmussen and Williams 2006, chapters 2, 4 and 5). Dimension
 key: N points, D = S + A inputs, S state (the coordinates of linear_starts), B batch, K horizon.
 """

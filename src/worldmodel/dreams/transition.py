@@ -2,7 +2,7 @@
 
 An ensemble of one-step networks, as in PETS (arXiv 1805.12114). Where the last frame says all, they learn from few logs
 what world models, which see a history, learn by heart; where it does not, their share of a dream is little. Layers are
-not normalized, which would cost three times the error on Pendulum (docs/results.md). Dimension key: S state (the
+not normalized, which would cost three times the error on Pendulum (docs/notebook.md). Dimension key: S state (the
 coordinates of linear_starts), A actions, B batch, H history, K horizon, F features.
 """
 

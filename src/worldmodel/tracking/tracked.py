@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from worldmodel.ci.revisions import METRICS, TIMING, leaves
+from worldmodel.ci.revisions import METRICS, TIMING
 from worldmodel.core import run_records
-from worldmodel.core.yaml12 import read_yaml
+from worldmodel.core.yaml12 import leaves, read_yaml
 
 Curve = list[tuple[int, float]]  # step (of training, or frame of the horizon), value
 CURVES = {
