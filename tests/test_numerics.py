@@ -7,6 +7,8 @@ import torch
 
 from settling import run_settled
 from worldmodel.core.params import Compute
+from worldmodel.numerics import setup
+from worldmodel.numerics.pinning import can_be_pinned
 from worldmodel.numerics.setup import PORTABLE, bits, configure
 
 FOUND = "print(torch.backends.cpu.get_cpu_capability())"
@@ -17,7 +19,7 @@ def compute(**fields):
 
 
 def test_portable_is_refused_once_something_else_has_computed():
-    if "avx512f" not in Path("/proc/cpuinfo").read_text().split():
+    if not can_be_pinned() or "avx512f" not in Path("/proc/cpuinfo").read_text().split():
         pytest.skip("this processor has no more than AVX2")
     done = run_settled("portable", FOUND, before="torch.backends.cpu.get_cpu_capability()")
     assert done.returncode == 1
@@ -34,6 +36,7 @@ def test_fast_leaves_the_choice_to_the_environment():
     assert run_settled("fast", FOUND, ATEN_CPU_CAPABILITY="default").stdout == "DEFAULT\n"
 
 
+@pytest.mark.skipif(not can_be_pinned(), reason="this processor has no AVX2")
 def test_these_tests_compute_portably():
     assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
     assert {name: os.environ[name] for name in PORTABLE} == PORTABLE
@@ -67,6 +70,17 @@ def test_portable_bits_are_promised_on_avx2():
         pytest.skip("this processor has no AVX2")
     promised = bits(compute(numerics="portable"), torch.device("cpu"))
     assert promised == {"computed_by": "AVX2", "same_on": "every x86-64 processor with AVX2"}
+
+
+def test_another_family_is_said_once_and_promised_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(setup, "can_be_pinned", lambda: False)
+    setup._say_family.cache_clear()
+    configure(compute())
+    assert "they hold for its family" in capsys.readouterr().err
+    setup._say_family.cache_clear()  # as in a process of its own
+    setup.configure_as()()
+    assert not capsys.readouterr().err
+    assert bits(compute(), torch.device("cpu"))["same_on"] == setup.SAME_KIND
 
 
 def test_a_gpu_is_named_with_its_cuda(monkeypatch):

@@ -27,8 +27,8 @@ class TooLate(ValueError):
     """This process has chosen its instructions: what is to be portable must run in another one."""
 
 
-def configure(compute: Compute) -> torch.device:
-    """Fix threads and instruction set, return the device.
+def configure(compute: Compute, quiet: bool = False) -> torch.device:
+    """Fix threads and instruction set, return the device; unless quiet, say where portable bits hold for less.
 
     Raises ValueError where the device is not there, TooLate where the instruction set was chosen before.
     """
@@ -37,7 +37,7 @@ def configure(compute: Compute) -> torch.device:
         if compute.device == "cpu":
             replace_mkl()
             torch.backends.cuda.enable_flash_sdp(False)  # attention on the CPU asks MKL behind PyTorch's back
-    elif compute.numerics == "portable":
+    elif compute.numerics == "portable" and not quiet:
         _say_family()
     torch.set_num_threads(compute.threads)
     threadpool_limits(compute.threads, user_api="blas")
@@ -52,8 +52,8 @@ def configure(compute: Compute) -> torch.device:
 
 
 def configure_as() -> Callable[[], object]:
-    """What makes another process compute as this one does."""
-    return partial(configure, _configured[0]) if _configured else partial(bool)
+    """What makes another process compute as this one does, and say nothing again."""
+    return partial(configure, _configured[0], quiet=True) if _configured else partial(bool)
 
 
 def bits(compute: Compute, device: torch.device) -> dict[str, str]:
@@ -61,7 +61,7 @@ def bits(compute: Compute, device: torch.device) -> dict[str, str]:
     if device.type == "cuda":
         return {"computed_by": f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}", "same_on": SAME_KIND}
     found = torch.backends.cpu.get_cpu_capability()
-    portable = compute.numerics == "portable" and found == "AVX2"
+    portable = compute.numerics == "portable" and can_be_pinned() and found == "AVX2"
     return {"computed_by": found, "same_on": "every x86-64 processor with AVX2" if portable else SAME_KIND}
 
 
