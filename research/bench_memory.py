@@ -35,7 +35,8 @@ import json, resource, subprocess, sys, time
 begin = time.perf_counter()
 code = subprocess.call(sys.argv[2:], stdout=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-cost = [time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]
+per_mib = 2**20 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+cost = [time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss / per_mib]
 json.dump(cost, open(sys.argv[1], "w"))
 sys.exit(code)
 """
