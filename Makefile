@@ -9,6 +9,8 @@ JOBS     ?= 1
 export BASE URL ENDPOINT OUT TO
 # What a user or a branch's name puts there is text: make looks into it as little as the shell does.
 $(foreach name,BASE URL ENDPOINT OUT TO,$(eval override $(name) := $$(value $(name))))
+# Named, so that make 3.81, which macOS has, looks for simple commands along this PATH as well.
+SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
