@@ -16,6 +16,8 @@ import yaml
 from copies import ENVIRONMENT, ROOT, tiny_params
 from factories import make_episodes, write_logs
 from test_episodes import contents
+from worldmodel.core import params
+from worldmodel.stages.dreams import dreams
 
 
 @pytest.fixture(scope="module")
@@ -143,16 +145,13 @@ def test_dvc_is_killed_its_orphan_too_and_the_code_is_edited_and_yet_the_bits_ar
     assert project.read("dvc.lock") == lock
 
 
-TEACHER = {"steps": 400, "dropout": 0.2, "hidden_dim": 64}
-
-
 class Dreaming:
     """src/dreams.py in an empty folder, with a teacher that takes a while."""
 
     def __init__(self, folder):
         self.folder = folder
         settings = tiny_params()
-        settings["dreams"]["teacher"] |= TEACHER
+        settings["dreams"]["teacher"] |= {"steps": 300, "dropout": 0.2, "hidden_dim": 64}
         (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copy(ROOT / "versions.yaml", folder)
         write_logs(folder / "logs", make_episodes(30, 20, agents=3))
@@ -166,37 +165,38 @@ class Dreaming:
     def checkpoints(self):
         return list(self.folder.glob(".checkpoints/dreams/*/member-*/*.safetensors"))
 
-
-@pytest.fixture(scope="module")
-def dreamed(tmp_path_factory):
-    """What one process makes that nothing disturbs."""
-    whole = Dreaming(tmp_path_factory.mktemp("whole"))
-    with whole.begin("1") as stage:
-        assert stage.wait(timeout=300) == 0
-    return contents(whole.folder / "dreams")
+    def stopped(self, number, everyone):
+        """What it said and its exit code, once it was at work in two processes and these have ended, too."""
+        stage = self.begin("2")
+        wait_until(self.checkpoints)
+        workers = children_of(stage.pid)
+        assert len(workers) >= 2
+        (os.killpg if everyone else os.kill)(stage.pid, number)
+        said = stage.communicate(timeout=300)[0]
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=120)
+        assert "Traceback" not in said
+        assert self.checkpoints()
+        return stage.returncode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_teacher_fitted_by_two_processes_goes_on_and_leaves_none_behind(tmp_path, dreamed, number, code):
-    """The whole process group gets SIGINT, as from a terminal; the others are sent to the stage alone."""
+def test_a_teacher_fitted_by_two_processes_is_killed_and_goes_on_in_one_to_the_same_bits(tmp_path):
     dreaming = Dreaming(tmp_path)
-    stage = dreaming.begin("2")
-    wait_until(dreaming.checkpoints)
-    workers = children_of(stage.pid)
-    assert len(workers) >= 2
-    (os.killpg if number == signal.SIGINT else os.kill)(stage.pid, number)
-    said = stage.communicate(timeout=300)[0]
-    assert stage.returncode == code, said
-    assert "Traceback" not in said
-    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=120)
-    assert dreaming.checkpoints()
-    stage = dreaming.begin("2")
+    assert dreaming.stopped(signal.SIGKILL, everyone=False) == -signal.SIGKILL
+    stage = dreaming.begin("1")
     said = stage.communicate(timeout=300)[0]
     assert stage.returncode == 0, said
     assert "going on from step" in said
-    assert contents(tmp_path / "dreams") == dreamed
     assert not list(tmp_path.glob(".checkpoints/dreams/*"))
+    dreams(tmp_path / "logs", tmp_path / "whole", params.load(tmp_path / "params.yaml", params.DreamsStage))
+    assert contents(tmp_path / "dreams") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "everyone", "code"), [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)])
+def test_a_teacher_fitted_by_two_processes_saves_where_it_is_and_leaves_none_behind(tmp_path, number, everyone, code):
+    """A terminal sends SIGINT to everyone."""
+    assert Dreaming(tmp_path).stopped(number, everyone) == code
 
 
 def children_of(pid):
