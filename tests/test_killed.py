@@ -20,6 +20,9 @@ from worldmodel.core import params
 from worldmodel.stages.dreams import dreams
 
 
+SEES_PROCESSES = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc that lists processes")
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """What tests/killing.py saw."""
@@ -180,6 +183,7 @@ class Dreaming:
 
 
 @pytest.mark.slow
+@SEES_PROCESSES
 def test_a_teacher_fitted_by_two_processes_is_killed_and_goes_on_in_one_to_the_same_bits(tmp_path):
     dreaming = Dreaming(tmp_path)
     assert dreaming.stopped(signal.SIGKILL, everyone=False) == -signal.SIGKILL
@@ -193,6 +197,7 @@ def test_a_teacher_fitted_by_two_processes_is_killed_and_goes_on_in_one_to_the_s
 
 
 @pytest.mark.slow
+@SEES_PROCESSES
 @pytest.mark.parametrize(("number", "everyone", "code"), [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)])
 def test_a_teacher_fitted_by_two_processes_saves_where_it_is_and_leaves_none_behind(tmp_path, number, everyone, code):
     """A terminal sends SIGINT to everyone."""

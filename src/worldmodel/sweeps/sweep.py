@@ -8,6 +8,7 @@ import click
 from worldmodel.core.atomic import replacing
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.options import PATH
+from worldmodel.core.project import project_folder
 from worldmodel.sweeps import experiments, figure, results
 from worldmodel.sweeps.grid import Run, axes, sweep_runs
 from worldmodel.sweeps.runner import Runner
@@ -25,6 +26,7 @@ def command(combinations: tuple[str, ...], jobs: int, out: Path | None, dry_run:
     anything that went wrong, call it again: only what is missing is run. The best is chosen on val episodes; test
     episodes are for what was chosen.
     """
+    project_folder()
     runs = sweep_runs(axes(combinations), experiments.committed_params(), experiments.committed_code())
     if dry_run:
         print(listing(runs))
