@@ -19,7 +19,6 @@ from test_episodes import contents
 from worldmodel.core import params
 from worldmodel.stages.dreams import dreams
 
-
 SEES_PROCESSES = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc that lists processes")
 
 
