@@ -15,14 +15,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Calls it on tiny logs with tiny params; returns the folder it wrote."""
-    logs = write_logs(tmp_path / "logs", make_episodes(30, 20, agents=3))
+def run(tmp_path, monkeypatch):
+    """Calls it where the logs of a project lie, with tiny params; returns the folder it wrote."""
+    monkeypatch.chdir(tmp_path)
+    write_logs(tmp_path / "data/worldmodel/offline", make_episodes(30, 20, agents=3))
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
 
     def call(*options):
-        given = ["--logs", logs, "--out", tmp_path / "out", "--params", params, *options]
+        given = ["--out", tmp_path / "out", "--params", params, *options]
         command.main([str(each) for each in given], standalone_mode=False)
         return tmp_path / "out"
 

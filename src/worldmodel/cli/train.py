@@ -28,9 +28,11 @@ from worldmodel.stages.prepare import prepare
 from worldmodel.stages.train import train
 from worldmodel.stages.validate import validate
 
+LOGS = Path("data/worldmodel/offline")
+
 
 @click.command()
-@click.option("--logs", type=PATH, required=True, help="Folder of observed logs.")
+@click.option("--logs", type=PATH, default=LOGS, show_default=True, help="Folder of observed logs.")
 @click.option("--dreams", "dreamed", type=PATH, help="Folder of dreams (made from the logs where rho needs them).")
 @click.option("--out", type=PATH, required=True, help="Folder for everything that is made.")
 @click.option("--params", "params_file", type=PATH, help="File of params.  [default: params.yaml]")
