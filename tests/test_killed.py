@@ -181,7 +181,6 @@ class Dreaming:
         return stage.returncode
 
 
-@pytest.mark.slow
 @SEES_PROCESSES
 def test_a_teacher_fitted_by_two_processes_is_killed_and_goes_on_in_one_to_the_same_bits(tmp_path):
     dreaming = Dreaming(tmp_path)
@@ -195,7 +194,6 @@ def test_a_teacher_fitted_by_two_processes_is_killed_and_goes_on_in_one_to_the_s
     assert contents(tmp_path / "dreams") == contents(tmp_path / "whole")
 
 
-@pytest.mark.slow
 @SEES_PROCESSES
 @pytest.mark.parametrize(("number", "everyone", "code"), [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)])
 def test_a_teacher_fitted_by_two_processes_saves_where_it_is_and_leaves_none_behind(tmp_path, number, everyone, code):

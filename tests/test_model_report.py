@@ -123,6 +123,7 @@ def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):
         assert " ".join(EVIL.split()) in text_of(tree, anchor)
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_bytes_whatever_the_process_has_loaded_before(project, here, monkeypatch):
     lay_out(project, here)
     code = "import numpy, sys; from worldmodel.report.build import page; sys.stdout.write(page())"

@@ -140,6 +140,7 @@ def calls_of_mkl(numerics):
     return [line for line in lines if line.startswith("MKL_VERBOSE") and "Product build" not in line]
 
 
+@pytest.mark.slow
 def test_portable_numerics_ask_mkl_for_no_product():
     if not torch.backends.mkl.is_available():
         pytest.skip("this PyTorch has no MKL")

@@ -52,6 +52,7 @@ def kind(request):
     return request.param
 
 
+@pytest.mark.slow
 def test_it_learns_a_linear_system(kind):
     packed = linear_system()
     unseen = held_out(packed)

@@ -53,6 +53,7 @@ def peers(*arguments):
     table.command.main(list(arguments), standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_a_call_goes_on_where_it_was_and_each_peer_gets_the_seconds_that_ours_took(
     tmp_path, arguments, measured, monkeypatch, capsys
 ):
@@ -88,6 +89,7 @@ def test_a_call_goes_on_where_it_was_and_each_peer_gets_the_seconds_that_ours_to
     assert (tmp_path / "results.md").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_same_files_as_one(tmp_path, arguments):
     names = []
     for jobs in ("1", "2"):
