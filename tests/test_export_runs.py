@@ -52,6 +52,7 @@ def project(tmp_path):
     with pytest.raises(SystemExit), ran(tmp_path, STOPPED, "train"):
         raise SystemExit(143)
     files = {
+        f"artifacts/worldmodel/{BUNDLE}/manifest.yaml": f"run_id: {BUNDLE}\n",
         f"artifacts/worldmodel/{BUNDLE}/params.yaml": "train:\n  rho: 0.1\n  encoder: gru\n",
         "artifacts/metrics.json": '{"mse": {"mean": 0.25, "h1": 0.125}}',
         "artifacts/timing.json": json.dumps({"inference": {"of": BUNDLE, "latency_ms_p50": 0.5}}),
@@ -90,6 +91,11 @@ def test_what_the_clock_said_of_another_bundle_is_left_out(project):
 def test_a_bundle_from_a_remote_needs_no_record(project):
     (project / "runs" / BUNDLE / records.METADATA).unlink()
     assert by_id(project)[BUNDLE].params == {"train.rho": 0.1, "train.encoder": "gru"}
+
+
+def test_a_bundle_in_a_folder_of_another_name_keeps_its_run_id(project):
+    (project / "artifacts/worldmodel" / BUNDLE).rename(project / "artifacts/worldmodel/current")
+    assert set(by_id(project)) == {BUNDLE, STOPPED}
 
 
 def test_where_nothing_ran_one_line_says_so(tmp_path):

@@ -72,6 +72,14 @@ def edit_json(path: Path, edit) -> None:
     path.write_text(json.dumps(body), encoding="utf-8")
 
 
+def test_a_bundle_in_a_folder_of_another_name_keeps_its_run_id(project, here):
+    bundle = next((lay_out(project, here) / BUNDLES).iterdir())
+    title = text_of(page()).split(" Over ")[0]
+    bundle.rename(bundle.with_name("current"))
+    assert text_of(page()).startswith(title)
+    assert f"World model {bundle.name}" in title
+
+
 def test_every_kind_of_project_has_a_whole_page_that_asks_for_nothing_and_runs_nothing(variant, here):
     lay_out(variant, here)
     tree = page()

@@ -52,9 +52,9 @@ class ReportData:
 
     @property
     def run_id(self) -> str | None:
-        """Of the bundle here, or of the one that was measured last."""
-        measured: str | None = self.timing.get("inference", {}).get("of")
-        return self.bundle.name if self.bundle else measured
+        """Of the bundle here, wherever it lies, or of the one that was measured last."""
+        run_id: str | None = self.manifest.get("run_id", self.timing.get("inference", {}).get("of"))
+        return run_id
 
     @property
     def tests(self) -> Rows:
@@ -80,7 +80,8 @@ def collect() -> ReportData:
     if bundle and scores:
         _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores.model), bundle)
     trained = _manifest(TRAINED)
-    manifest = (_manifest(bundle) if bundle else None) or trained
+    manifest = (_manifest(bundle) if bundle else None) or trained or {}
+    record = RUNS / manifest.get("run_id", "")
     return ReportData(
         metrics=now.metrics,
         params=now.params,
@@ -88,9 +89,9 @@ def collect() -> ReportData:
         timing=_read(timing, json.loads) if timing.is_file() else {},
         plots={path.stem: _read(path, _rows) for path in sorted(PLOTS.glob("*.csv"))},
         bundle=bundle,
-        manifest=manifest or {},
+        manifest=manifest,
         trained=fingerprint(trained)[:12] if trained else None,
-        run=run_records.read(RUNS / bundle.name) if bundle and (RUNS / bundle.name / METADATA).is_file() else None,
+        run=run_records.read(record) if (record / METADATA).is_file() else None,
         revision=_answer(lambda: git("rev-parse", "HEAD")),
         stale=_answer(stale),
         packed=data.packed if data else None,

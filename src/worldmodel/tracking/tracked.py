@@ -49,9 +49,10 @@ def tracked(project: Path) -> list[Tracked]:
     found = {
         each.run_id: each for each in map(_of_record, sorted((project / "runs").glob(f"*/{run_records.METADATA}")))
     }
-    for bundle in sorted((project / "artifacts/worldmodel").glob("*/params.yaml")):
-        run_id = bundle.parent.name
-        measured = found.setdefault(run_id, Tracked(run_id, "export", dict(leaves(read_yaml(bundle)))))
+    for manifest in sorted((project / "artifacts/worldmodel").glob("*/manifest.yaml")):
+        run_id = str(read_yaml(manifest).get("run_id", manifest.parent.name))
+        params = dict(leaves(read_yaml(manifest.with_name("params.yaml"))))
+        measured = found.setdefault(run_id, Tracked(run_id, "export", params))
         measured.metrics = _metrics(project, run_id)
         measured.curves = _curves(project / "artifacts/plots")
     if not found:
