@@ -84,7 +84,7 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(project, tmp_path):
 def test_scales_of_another_training_are_refused_and_the_old_bundle_stays(project, tmp_path):
     bundle = run(project, tmp_path / "out")
     scales = tmp_path / "normalizer.json"
-    scales.write_text(project.normalizer.read_text().replace('"standard"', '"minmax"'))
+    scales.write_text(replace(project.scaler, method="minmax").to_json())
     with pytest.raises(ValueError, match=r"trained with other scales than .*normalizer\.json; run `dvc repro train`"):
         export.export(project.trained, scales, tmp_path / "out", export_stage(project.settings))
     assert bundle.is_dir()

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,38 +94,139 @@ def test_a_call_that_breaks_off_leaves_no_manifest(tmp_path):
 
     with pytest.raises(OSError, match="no more"):
         write_arrays(tmp_path, broken(), episodes[:2], make_scaler(episodes))
-    with pytest.raises(ValueError, match="not packed episodes"):
+    with pytest.raises(ValueError, match="no such file"):
         read_packed(tmp_path)
 
 
-def break_manifest(folder, **changes):
-    path = folder / "manifest.json"
+def change(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def of_manifest(**changes):
+    """A change of the manifest; a key that is None is taken out."""
+
+    def spoil(folder):
+        path = folder / "manifest.json"
+        body = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({key: value for key, value in body.items() if value is not None}))
+
+    return "manifest", spoil
+
+
+def of_array(name, content):
+    """Another content of an array's file, made of what it holds."""
+
+    def spoil(folder):
+        path = folder / f"{name}.npy"
+        path.write_bytes(content(path.read_bytes()))
+
+    return name, spoil
+
+
+def saved(**arrays):
+    """Another array, whose file is a sound one, and noted in the manifest."""
+
+    def spoil(folder):
+        digests = json.loads((folder / "manifest.json").read_text())["arrays"]
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+            digests[name] = sha256(folder / f"{name}.npy")
+        change(folder / "manifest.json", arrays=digests)
+
+    return next(iter(arrays)), spoil
+
+
+def special(name, make):
+    def spoil(folder):
+        path = next(folder.glob(f"{name}.*"))
+        path.unlink()
+        make(path)
+
+    return name, spoil
+
+
+def exchanged(folder):
+    one, other = (folder / f"{name}.npy" for name in ("rewards", "confidence"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+def of_another_data_set(folder):
+    write(folder.parent / "other", some_episodes(noise=0.02))
+    shutil.copy(folder.parent / "other" / "features.npy", folder)
+
+
+def with_label(**fields):
+    def spoil(folder):
+        path = folder / "manifest.json"
+        first, *rest = json.loads(path.read_text())["episodes"]
+        label = {key: value for key, value in (first | fields).items() if value is not None}
+        change(path, episodes=[label, *rest])
+
+    return "manifest", spoil
+
+
+DIGESTS = dict.fromkeys(ARRAYS, "0" * 64)
 SPOILS = [
-    shutil.rmtree,
-    lambda folder: (folder / "manifest.json").unlink(),
-    lambda folder: (folder / "manifest.json").write_text("[]"),
-    lambda folder: (folder / "actions.npy").unlink(),
-    lambda folder: (folder / "rewards.npy").write_bytes(b""),
-    lambda folder: (folder / "rewards.npy").write_bytes(b"no array"),
-    lambda folder: (folder / "features.npy").write_bytes((folder / "features.npy").read_bytes()[:150]),
-    lambda folder: np.save(folder / "features.npy", np.array([None]), allow_pickle=True),
-    lambda folder: np.save(folder / "features.npy", np.zeros((3, 2), np.float32)),
-    lambda folder: break_manifest(folder, episodes=[]),
-    lambda folder: break_manifest(folder, action=3),
-    lambda folder: break_manifest(folder, arrays={}),
+    ("manifest", shutil.rmtree),
+    special("manifest", lambda path: None),
+    special("manifest", lambda path: path.write_text("[]")),
+    special("manifest", lambda path: path.write_bytes(b"\xff\xfe")),
+    special("manifest", lambda path: path.write_text("[" * 10**5)),
+    special("manifest", lambda path: path.write_text('{"action": %s, "episodes": []}' % ("[" * 10**5))),
+    special("manifest", Path.mkdir),
+    special("manifest", os.mkfifo),
+    special("actions", lambda path: None),
+    special("features", Path.mkdir),
+    special("features", os.mkfifo),
+    special("features", lambda path: path.symlink_to("gone")),
+    of_array("rewards", lambda _: b""),
+    of_array("rewards", lambda _: b"no array"),
+    of_array("features", lambda b: b[:150]),
+    of_array("features", lambda b: b[:-1]),
+    of_array("features", lambda b: b[:-1] + bytes([b[-1] ^ 1])),
+    of_array("features", lambda b: b[:-4] + np.float32("nan").tobytes()),
+    of_array("features", lambda b: b[:-40] + bytes(40)),
+    of_array("confidence", lambda b: b + b"\0"),
+    ("confidence", exchanged),
+    ("features", of_another_data_set),
+    saved(features=np.zeros((23, 2))),
+    saved(features=np.zeros((3, 2), np.float32)),
+    saved(features=np.zeros(23, np.float32)),
+    saved(actions=np.zeros((23, 2), np.float32)),
+    ("actions", with_label(frames=4)[1]),
+    saved(confidence=np.zeros((23, 1), np.float32)),
+    saved(rewards=np.array([None] * 23)),
+    of_manifest(episodes=[]),
+    of_manifest(episodes=[3]),
+    of_manifest(action=3),
+    of_manifest(action={"kind": "some", "size": 3}),
+    of_manifest(action={"kind": "continuous", "size": "3"}),
+    of_manifest(action={"kind": "continuous"}),
+    of_manifest(arrays={}),
+    of_manifest(arrays=DIGESTS | {"more": "0" * 64}),
+    of_manifest(arrays=DIGESTS | {"features": "0"}),
+    of_manifest(arrays=DIGESTS | {"features": 0}),
+    of_manifest(scales=None),
+    of_manifest(more=1),
+    with_label(frames=None),
+    with_label(more=1),
+    with_label(frames="5"),
+    with_label(frames=-1),
+    with_label(frames=10**30),
+    with_label(split="some"),
+    with_label(agent_id=["a"] * 10**5),
 ]
 
 
-def test_a_folder_that_is_not_as_it_was_written_is_named(tmp_path):
-    folder = tmp_path / "normalized"
-    for spoil in SPOILS:
-        write(folder, some_episodes())
-        spoil(folder)
-        with pytest.raises(ValueError, match=r"normalized: not packed episodes .*dvc repro normalize"):
-            read_packed(folder)
+@pytest.mark.parametrize("kind", range(len(SPOILS)))
+def test_what_is_not_as_it_was_written_is_one_line_that_names_the_file(tmp_path, kind):
+    folder, (name, spoil) = tmp_path / "normalized", SPOILS[kind]
+    write(folder, some_episodes())
+    spoil(folder)
+    with pytest.raises(ValueError, match=rf"^\S*normalized/{name}\.\w+: .{{1,400}}; run `dvc repro normalize`$"):
+        read_packed(folder)
 
 
 def test_arrays_belong_to_the_scales_that_they_were_made_with(tmp_path):
@@ -133,7 +236,7 @@ def test_arrays_belong_to_the_scales_that_they_were_made_with(tmp_path):
     path.write_text(scaler.to_json())
     data = read_packed(tmp_path / "normalized")
     data.require_scales(Scaler.read(path), path)
-    assert data.scales == sha256(path)
+    assert data.scales == scaler.sha256 == json.loads(path.read_text())["sha256"]
     for other in (make_scaler(episodes, method="minmax"), make_scaler(episodes[1:])):
         with pytest.raises(ValueError, match=r"normalizer\.json: other scales than those of the packed arrays"):
             data.require_scales(other, path)

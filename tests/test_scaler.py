@@ -1,5 +1,8 @@
 import json
+import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,10 +140,62 @@ def test_scales_need_an_episode():
         fit([], "standard", 1e-6, one_hot=False)
 
 
-def test_a_file_that_is_not_there_or_holds_no_scales_is_named(tmp_path):
+def put(*keys, value):
+    """A change of one number or key of the file; None takes it out."""
+
+    def spoil(body):
+        *above, last = keys
+        for key in above:
+            body = body[key]
+        body[last] = value
+        if value is None:
+            del body[last]
+
+    return spoil
+
+
+SPOILS = [
+    *(
+        put(key, value=value)
+        for key in ("method", "features", "sha256", "fitted_on")
+        for value in (None, 3, "some", [])
+    ),
+    *(put("features", "scale", 0, value=value) for value in (0, -1.0, math.nan, math.inf, 1e39, 1e-60, "1", 1.5)),
+    *(put("actions", "center", 0, value=value) for value in (math.nan, 1e39, 10**400, True, 0.25)),
+    put("rewards", value=None),
+    put("change_std", value=[]),
+    put("change_std", 0, value=math.nan),
+    put("features", "more", value=[]),
+    put("features", "center", value=[0.5]),
+    put("more", value=1),
+    put("method", value="minmax"),
+    put("sha256", value="0" * 64),
+]
+CONTENTS = [b"", b"[]", b"{}", b"\xff", b"[" * 10**5, b'{"a": ' * 10**5]
+
+
+@pytest.fixture
+def written(tmp_path):
     path = tmp_path / "normalizer.json"
-    for content in (None, "", "[]", "{}", json.dumps({"method": "standard", "features": 3})):
-        if content is not None:
-            path.write_text(content)
-        with pytest.raises(ValueError, match=r"normalizer\.json: not a normalizer .*dvc repro normalize"):
-            Scaler.read(path)
+    path.write_text(make_scaler(make_episodes(3, 9)).to_json())
+    return path
+
+
+@pytest.mark.parametrize("kind", range(len(SPOILS)))
+def test_scales_that_are_not_as_they_were_written_are_refused(written, kind):
+    body = json.loads(written.read_text())
+    SPOILS[kind](body)
+    written.write_text(json.dumps(body))
+    with pytest.raises(ValueError, match=r"^\S*normalizer\.json: .{1,300}; run `dvc repro normalize`$"):
+        Scaler.read(written)
+
+
+@pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo, *CONTENTS])
+def test_what_is_no_file_of_scales_is_named(written, make):
+    written.unlink()
+    if isinstance(make, bytes):
+        written.write_bytes(make)
+    elif make:
+        make(written)
+    with pytest.raises(ValueError, match=r"^\S*normalizer\.json: .{1,300}; run `dvc repro normalize`$"):
+        Scaler.read(written)

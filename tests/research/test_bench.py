@@ -120,5 +120,5 @@ def test_what_cannot_be_measured_is_refused(project, tmp_path):
         settings = params.Train(**(vars(project.settings) | fields))
         with pytest.raises(ValueError, match=r"measure with train\.encoder: gru"):
             bench.bench(project.normalized, settings, 1, 1, tmp_path, "wall")
-    with pytest.raises(ValueError, match=r"not packed episodes .* make them with `dvc repro normalize`"):
+    with pytest.raises(ValueError, match=r"manifest.json: no such file; run `dvc repro normalize`"):
         bench.bench(tmp_path / "none", project.settings, 1, 1, tmp_path, "wall")

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as checked_dataclass
 
-from worldmodel.arrays.scaler import Sample, Scaler
+from worldmodel.arrays.scaler import REMEDY, Sample, Scaler
 from worldmodel.arrays.windows import Labels, Packed
+from worldmodel.core.checked import CLOSED, Sha256, Text, Whole, checked
 from worldmodel.core.fingerprint import sha256
+from worldmodel.core.integrity import require_file, require_sha256
 from worldmodel.core.listing import read_listing, write_listing
 from worldmodel.core.typing import Floats
-from worldmodel.episodes.schema import ActionSpace, EpisodeInfo, origin_of
+from worldmodel.episodes.schema import ActionSpace, EpisodeInfo, Kind, Source, Split, origin_of
 
 MANIFEST = "manifest.json"
 
@@ -23,13 +26,39 @@ MANIFEST = "manifest.json"
 class Label(NamedTuple):
     """One episode in the manifest: its entry in each field of Labels, and its length."""
 
-    agent_id: str
-    name: str
-    split: str
-    source: str
-    origin: str
-    begin: int
-    frames: int
+    agent_id: Text
+    name: Text
+    split: Split
+    source: Source
+    origin: Text
+    begin: Whole
+    frames: Whole
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class Action:
+    kind: Kind
+    size: Whole
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class Digests:
+    """sha256 of each array's file."""
+
+    actions: Sha256
+    confidence: Sha256
+    features: Sha256
+    rewards: Sha256 | None = None
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class Head:
+    """The manifest without its episodes."""
+
+    action: Action
+    arrays: Digests
+    episodes: tuple[()]
+    scales: Sha256
 
 
 @dataclass(frozen=True)
@@ -56,13 +85,13 @@ def sample_of(
     return Sample(features, actions, rewards, confidence)
 
 
-def label_of(episode: EpisodeInfo, split: str, frames: int) -> Label:
+def label_of(episode: EpisodeInfo, split: Split, frames: int) -> Label:
     start = episode.provenance.get("start")
     origin, begin = origin_of(episode.agent_id, episode.name, episode.segment, episode.source, start)
     return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames)
 
 
-def labels_of(episodes: Iterable[EpisodeInfo], splits: Iterable[str]) -> Labels:
+def labels_of(episodes: Iterable[EpisodeInfo], splits: Iterable[Split]) -> Labels:
     labels = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
     *columns, _ = zip(*labels, strict=True) if labels else [()] * len(Label._fields)
     return Labels(*columns)
@@ -113,24 +142,45 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def read_packed(folder: Path) -> PackedData:
-    """Map the arrays into memory. Raises ValueError where the folder is not what normalize wrote."""
+    """Map the arrays into memory. Raises ValueError, naming the file, where one is not what normalize wrote."""
+    path = folder / MANIFEST
+    require_file(path, REMEDY)
     try:
-        body, episodes = read_listing(folder / MANIFEST, "episodes")
+        body, episodes = read_listing(path, "episodes")
+        head = checked(Head, body)
         labels, lengths = _labels(episodes)
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in body["arrays"]}
-        packed = Packed(
-            features=arrays["features"],
-            actions=arrays["actions"],
-            rewards=arrays.get("rewards"),
-            confidence=arrays["confidence"],
-            lengths=lengths,
-            labels=labels,
-        )
-        return PackedData(
-            packed, ActionSpace(body["action"]["kind"], body["action"]["size"]), body["arrays"], body["scales"]
-        )
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: not packed episodes ({error}); make them with `dvc repro normalize`") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a manifest of packed episodes ({error}); {REMEDY}") from None
+    digests = {name: digest for name, digest in vars(head.arrays).items() if digest is not None}
+    arrays = {name: _mapped(folder / f"{name}.npy", digest) for name, digest in digests.items()}
+    _require_shapes(folder, arrays, int(lengths.sum()), head.action.size)
+    packed = Packed(
+        features=arrays["features"],
+        actions=arrays["actions"],
+        rewards=arrays.get("rewards"),
+        confidence=arrays["confidence"],
+        lengths=lengths,
+        labels=labels,
+    )
+    return PackedData(packed, ActionSpace(head.action.kind, head.action.size), digests, head.scales)
+
+
+def _mapped(path: Path, digest: str) -> Floats:
+    require_sha256(path, digest, REMEDY)
+    try:
+        array: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not an array ({error}); {REMEDY}") from None
+    return array
+
+
+def _require_shapes(folder: Path, arrays: dict[str, Floats], frames: int, actions: int) -> None:
+    width = arrays["features"].shape[-1] if arrays["features"].ndim == 2 else 1
+    tails = {"features": (width,), "actions": (actions,)}
+    for name, array in arrays.items():
+        found, expected = (array.dtype.str, array.shape), ("<f4", (frames, *tails.get(name, ())))
+        if found != expected:
+            raise ValueError(f"{folder / name}.npy: holds {found}, {MANIFEST} says {expected}; {REMEDY}")
 
 
 def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
@@ -159,7 +209,9 @@ def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
 
 def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
     """Labels, and the lengths; equal texts are one object."""
-    rows = (tuple(_shared(episode[column]) for column in Label._fields) for episode in episodes)
+    rows = [tuple(map(_shared, checked(Label, episode))) for episode in episodes]
+    if not rows:
+        raise ValueError("episodes: none")
     *columns, frames = zip(*rows, strict=True)
     return Labels(*columns), np.array(frames, np.int64)
 

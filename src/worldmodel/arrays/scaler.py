@@ -5,18 +5,23 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from worldmodel.arrays.moments import Moments, moments
+from worldmodel.core.checked import CLOSED, Float, Sha256, checked
+from worldmodel.core.integrity import require_file, require_same
 from worldmodel.core.typing import Floats
 
 RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size; smaller differences are rounding
 MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
 
 Method = Literal["standard", "minmax"]
+REMEDY = "run `dvc repro normalize`"
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,14 @@ class Scaler:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file that to_json fills: unlike `fitted_on`, it differs by method too."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """Hash of all that to_json says beside it: unlike `fitted_on`, it differs by method too."""
+        return hashlib.sha256(_json(self._body()).encode()).hexdigest()
 
     def to_json(self) -> str:
-        body = {
+        return _json(self._body() | {"sha256": self.sha256})
+
+    def _body(self) -> dict[str, Any]:
+        return {
             "method": self.method,
             "features": _columns(self.features),
             "actions": _columns(self.actions),
@@ -74,23 +82,46 @@ class Scaler:
             "change_std": _numbers(self.change_std),
             "fitted_on": {"sha256": self.fitted_on},
         }
-        return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
     @staticmethod
     def read(path: Path) -> "Scaler":
-        """Raises ValueError where the file is missing or is no normalizer."""
+        """Raises ValueError where the file is missing, or not what normalize wrote."""
+        require_file(path, REMEDY)
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            return Scaler(
-                method=body["method"],
-                features=_affine(body["features"]),
-                actions=_affine(body["actions"]),
-                rewards=None if body["rewards"] is None else _affine(body["rewards"]),
-                change_std=np.asarray(body["change_std"], np.float32),
-                fitted_on=body["fitted_on"]["sha256"],
+            body = checked(_File, json.loads(path.read_text(encoding="utf-8")))
+            scaler = Scaler(
+                method=body.method,
+                features=_affine(body.features),
+                actions=_affine(body.actions),
+                rewards=None if body.rewards is None else _affine(body.rewards),
+                change_std=np.asarray(body.change_std, np.float32),
+                fitted_on=body.fitted_on["sha256"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a normalizer ({error}); make it with `dvc repro normalize`") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not a normalizer ({error}); {REMEDY}") from None
+        require_same(path, scaler.sha256, body.sha256, REMEDY)
+        return scaler
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class _Columns:
+    center: list[Float]
+    scale: list[Annotated[Float, Field(ge=1e-45)]]
+
+    def __post_init__(self) -> None:
+        if len(self.center) != len(self.scale):
+            raise ValueError(f"{len(self.center)} centers and {len(self.scale)} scales")
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class _File:
+    method: Method
+    features: _Columns
+    actions: _Columns
+    rewards: _Columns | None
+    change_std: list[Float]
+    fitted_on: dict[Literal["sha256"], Sha256]
+    sha256: Sha256
 
 
 def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
@@ -149,5 +180,9 @@ def _numbers(values: Floats) -> list[float]:
     return [float(str(value)) for value in values]
 
 
-def _affine(columns: dict[str, Any]) -> Affine:
-    return Affine(np.asarray(columns["center"], np.float32), np.asarray(columns["scale"], np.float32))
+def _affine(columns: _Columns) -> Affine:
+    return Affine(np.asarray(columns.center, np.float32), np.asarray(columns.scale, np.float32))
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, indent=1, sort_keys=True) + "\n"
