@@ -11,13 +11,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import yaml
 
 from research.made_log import ROOT, make_log
 from worldmodel.core.errors import run
+from worldmodel.core.yaml12 import read_yaml
 
 COMMANDS = {
     "check-logs": "-m worldmodel check-logs logs",
@@ -72,7 +73,7 @@ def cost_of(name: str, folder: Path) -> Cost:
 
 def write_params(path: Path, dreaming: bool) -> None:
     """The project's, with less of what takes time and no memory; without dreams where nobody dreams."""
-    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(ROOT / "params.yaml")
     values["dreams"]["episodes"] = 300
     values["dreams"]["teacher"]["steps"] = 20
     values["train"]["steps"] = 10

@@ -4,10 +4,12 @@ import pytest
 import safetensors.numpy
 import torch
 import yaml
+from dvc.utils.serialize import loads_yaml
 
 from test_episodes import contents
 from test_model import SHAPE, random_model
-from worldmodel.model.artifact import Trained, read_compute, read_trained, write_trained
+from worldmodel.core.yaml12 import parse
+from worldmodel.model.artifact import Trained, read_compute, read_trained, write_trained, yaml_text
 
 MANIFEST = {
     "arguments": {"history": 3, "threads": 2, "numerics": "fast", "steps": 10, "batch_size": 8},
@@ -57,6 +59,12 @@ def test_a_model_computes_as_it_was_trained_but_on_the_cpu(tmp_path, trained):
     assert (found.threads, found.numerics, found.device) == (2, "fast", "cpu")
 
 
+def test_text_that_looks_like_a_number_stays_text_whoever_reads_it():
+    values = {"run_id": "123e45678901", "names": ["0o17", "1:30", "y", ".5e3", "12"], "numbers": [1e-5, 12, None]}
+    text = yaml_text(values)
+    assert parse(text) == yaml.safe_load(text) == loads_yaml(text) == values
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-4])
 
@@ -67,10 +75,10 @@ def cut(path):
         (lambda folder: (folder / "weights.safetensors").unlink(), r"weights\.safetensors: not the weights"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b""), r"weights\.safetensors: not the weights"),
         (lambda folder: cut(folder / "weights.safetensors"), r"weights\.safetensors: not the weights"),
-        (lambda folder: (folder / "manifest.yaml").unlink(), r"manifest\.yaml: not readable"),
-        (lambda folder: (folder / "manifest.yaml").write_text("a: ["), r"manifest\.yaml: not readable"),
+        (lambda folder: (folder / "manifest.yaml").unlink(), r"manifest\.yaml: no such file"),
+        (lambda folder: (folder / "manifest.yaml").write_text("a: ["), r"manifest\.yaml: not YAML"),
         (lambda folder: (folder / "manifest.yaml").write_text("shape: 3"), r"manifest\.yaml: not the manifest"),
-        (lambda folder: (folder / "manifest.yaml").write_bytes(b"\xff\xfe\xff"), r"manifest\.yaml: not readable"),
+        (lambda folder: (folder / "manifest.yaml").write_bytes(b"\xff\xfe\xff"), r"manifest\.yaml: not YAML"),
     ],
 )
 def test_a_folder_without_a_model_is_named(tmp_path, trained, spoil, message):

@@ -65,7 +65,7 @@ def test_a_mistake_stops_it_before_any_run():
         (["prepare.seed=1,2"], "prepare.seed decides what errors are measured on"),
         (["train.roh=1"], "params.yaml has no train.roh"),
         (["trane.rho=1"], "params.yaml has no trane.rho"),
-        (["train.rho=["], "not a value that YAML can read"),
+        (["train.rho=["], r"train\.rho=\[: not YAML: "),
         (["train.rho=2"], r"train\.rho: found 2"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -32,7 +32,19 @@ CHANGES = {
     "torch": ["dreams", "train", "export", "validate"],
 }
 # imported, and yet no change of a result: they read or check what is given, show something, or say where work runs
-READS = {"click", "pydantic", "tqdm", "yaml", "safetensors", "onnxruntime", "lmdb", "fsspec", "joblib", "threadpoolctl"}
+READS = {
+    "click",
+    "fsspec",
+    "joblib",
+    "lmdb",
+    "onnxruntime",
+    "pydantic",
+    "ruamel",
+    "safetensors",
+    "threadpoolctl",
+    "tqdm",
+    "yaml",
+}
 
 
 @pytest.mark.parametrize("library", CHANGES)

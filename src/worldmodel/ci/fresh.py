@@ -10,7 +10,7 @@ import click
 
 from worldmodel.core.processes import output
 from worldmodel.core.project import project_folder
-from worldmodel.core.yaml12 import read_yaml
+from worldmodel.core.yaml12 import parse_dvc
 
 NOT_HERE = ("deleted", "not in cache")  # what data look like that were not pulled
 
@@ -18,8 +18,8 @@ NOT_HERE = ("deleted", "not in cache")  # what data look like that were not pull
 def stale() -> dict[str, list[str]]:
     """Stage -> what has changed since dvc.lock was written. Raises ValueError where DVC cannot tell."""
     changes = json.loads(output("dvc", "status", "--json"))
-    stages, path = read_yaml(Path("dvc.yaml"))["stages"], Path("dvc.lock")
-    lock = read_yaml(path).get("stages", {}) if path.is_file() else {}
+    stages, path = parse_dvc(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"], Path("dvc.lock")
+    lock = parse_dvc(path.read_text(encoding="utf-8")).get("stages", {}) if path.is_file() else {}
     data = _data(stages)
     made = {out["path"]: out.get("md5") for entry in lock.values() for out in entry.get("outs", [])}
     found: dict[str, list[str]] = {}

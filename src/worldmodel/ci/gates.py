@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 
 import click
 import pydantic
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from worldmodel.ci.revisions import METRICS, merge_base, state
 from worldmodel.core.project import project_folder
-from worldmodel.core.yaml12 import parse
+from worldmodel.core.yaml12 import cut, read_yaml
 
 GATES = Path("gates.yaml")
 CLOSED = ConfigDict(extra="forbid")
@@ -53,9 +52,7 @@ class Verdict:
 def read_gates(path: Path = GATES) -> Gates:
     """Raises ValueError that names the file and what is wrong in it."""
     try:
-        found = TypeAdapter(Gates).validate_python(parse(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        found = TypeAdapter(Gates).validate_python(read_yaml(path))
     except ValidationError as error:
         raise ValueError("\n".join(f"{path}: {_mistake(item)}" for item in error.errors())) from None
     for number, gate in enumerate(found.gates):
@@ -69,7 +66,7 @@ def read_gates(path: Path = GATES) -> Gates:
 
 def _mistake(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"]) or "the file"
-    return f"{where}: found {item['input']!r}: {item['msg']}"
+    return f"{where}: found {cut(repr(item['input']))}: {item['msg']}"
 
 
 def judge(gates: Gates, found: Mapping[str, float], base: Mapping[str, float]) -> Sequence[Verdict]:

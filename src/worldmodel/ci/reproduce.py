@@ -18,7 +18,7 @@ from worldmodel.core.project import project_folder
 from worldmodel.core.tables import aligned
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.typing import Floats
-from worldmodel.core.yaml12 import read_yaml
+from worldmodel.core.yaml12 import parse_dvc
 
 BUNDLES = Path("artifacts/worldmodel")
 GRID = 256  # histories with a plan each
@@ -97,7 +97,7 @@ def _outs(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / "dvc.lock"
     if not path.is_file():
         raise ValueError(f"{path}: no such file, so that nothing was promised; run `dvc repro` and commit dvc.lock")
-    stages = read_yaml(path)["stages"]
+    stages = parse_dvc(path.read_text(encoding="utf-8"))["stages"]
     return {name: {out["path"]: out["md5"] for out in entry["outs"]} for name, entry in stages.items()}
 
 

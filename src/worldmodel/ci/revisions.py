@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from worldmodel.core.processes import git
-from worldmodel.core.yaml12 import leaves, parse
+from worldmodel.core.yaml12 import leaves, parse, parse_dvc
 
 METRICS, PARAMS, LOCK = "artifacts/metrics.json", "params.yaml", "dvc.lock"
 HORIZON, TIMING = "artifacts/plots/horizon.csv", "artifacts/timing.json"
@@ -55,7 +53,7 @@ def state(revision: str | None) -> State:
     return State(
         {name: value for name, value in leaves(_read(METRICS, revision, json.loads)) if isinstance(value, int | float)},
         dict(leaves(_read(PARAMS, revision, parse))),
-        (_read(LOCK, revision, parse) or {}).get("stages", {}),
+        (_read(LOCK, revision, parse_dvc) or {}).get("stages", {}),
         _read(HORIZON, revision, _series) or {},
         timing.get("inference", {}).get("of"),
     )
@@ -80,7 +78,7 @@ def _read(path: str, revision: str | None, parser: Callable[[str], Parsed]) -> P
         text = git("cat-file", "blob", f"{revision}:./{path}") if known else None
     try:
         return None if text is None else parser(text)
-    except (ValueError, KeyError, yaml.YAMLError) as error:
+    except (ValueError, KeyError) as error:
         where = path if revision is None else f"{path} of {revision[:7]}"
         raise ValueError(f"{where}: cannot be read: {' '.join(str(error).split())}; restore or rerun it") from None
 

@@ -8,13 +8,14 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from worldmodel.core.yaml12 import read_yaml
+from worldmodel.core.yaml12 import cut, read_yaml
 
 Stage = TypeVar("Stage")
 
@@ -38,6 +39,7 @@ def _callable_name(found: str) -> str:
 
 CallableName = Annotated[str, Field(strict=True), AfterValidator(_callable_name)]
 
+MISTAKES = 20  # that a message lists
 CLOSED = ConfigDict(extra="forbid")
 
 
@@ -211,7 +213,9 @@ def check(values: dict[str, Any], path: Path) -> Params:
     try:
         return TypeAdapter(Params).validate_python(values)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{path}: {mistake}" for mistake in _mistakes(error))) from None
+        lines = [f"{path}: {mistake}" for mistake in islice(_mistakes(error), MISTAKES)]
+        more = error.error_count() - len(lines)
+        raise ValueError("\n".join([*lines, *([f"{path}: and {more} more"] if more else [])])) from None
 
 
 def part(whole: Any, cls: type[Stage]) -> Stage:
@@ -232,14 +236,15 @@ def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
 
 def _mistakes(error: ValidationError) -> Iterator[str]:
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+        key = cut(".".join(str(part) for part in item["loc"]))
         if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             yield f"{key}: unknown key{_nearest(key)}"
         elif item["type"] in ("missing", "missing_argument"):
             yield f"{key}: missing"
         else:
             message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            yield f"{key}: found {item['input']!r}, {message}" if key in set(leaves(Params)) else f"{key}: {message}"
+            found = f"found {cut(repr(item['input']))}, " if key in set(leaves(Params)) else ""
+            yield f"{key}: {found}{message}"
 
 
 def _nearest(key: str) -> str:

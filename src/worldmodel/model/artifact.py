@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from worldmodel.core.atomic import replacing
 from worldmodel.core.params import Compute
+from worldmodel.core.yaml12 import NO_TEXT, read_yaml
 from worldmodel.model.shape import Shape
 from worldmodel.model.world_model import WorldModel
 
@@ -36,7 +37,22 @@ def write_trained(folder: Path, trained: Trained) -> None:
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(manifest, sort_keys=True, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(yaml_text(manifest, allow_unicode=True), encoding="utf-8")
+
+
+def yaml_text(values: dict[str, Any], sort_keys: bool = True, allow_unicode: bool = False) -> str:
+    """What every reader of YAML reads the same: text such as 12e34, a number to YAML 1.2 alone, is in quotes."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=allow_unicode)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _pattern in NO_TEXT:
+    _Dumper.add_implicit_resolver("no text", _pattern, None)
 
 
 def read_compute(folder: Path) -> Compute:
@@ -61,9 +77,9 @@ def read_trained(folder: Path) -> Trained:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not readable ({error}); make it with `dvc repro train`") from None
-    if not isinstance(manifest, dict) or not {"arguments", "shape", "dreams_drawn"} <= set(manifest):
+        manifest = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; make it with `dvc repro train`") from None
+    if not {"arguments", "shape", "dreams_drawn"} <= set(manifest):
         raise ValueError(f"{path}: not the manifest of a trained model; make it with `dvc repro train`")
     return manifest

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import yaml
 
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.client import ENCODER, PREDICTOR
@@ -20,7 +19,7 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import StageRun, begin
 from worldmodel.export.card import model_card
 from worldmodel.export.graph import encoder_graph, predictor_graph
-from worldmodel.model.artifact import MANIFEST, WEIGHTS, read_trained, write_manifest
+from worldmodel.model.artifact import MANIFEST, WEIGHTS, read_trained, write_manifest, yaml_text
 
 RUN_ID = re.compile(r"[0-9a-f]{12}")
 LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
@@ -44,7 +43,7 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         PREDICTOR: predictor_graph(result.model, scaler, metadata, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
         "normalizer.json": normalizer.read_bytes(),
-        "params.yaml": yaml.safe_dump(asdict(settings), sort_keys=False).encode(),
+        "params.yaml": yaml_text(asdict(settings), sort_keys=False).encode(),
         "README.md": model_card(run.run_id, result, settings).encode(),
     }
     _remove_earlier(out)

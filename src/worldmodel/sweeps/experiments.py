@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import yaml
-
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.processes import git
-from worldmodel.core.yaml12 import parse
+from worldmodel.core.yaml12 import parse, parse_dvc
 from worldmodel.sweeps.grid import PARAMS, Run
 
 EPISODES, METRICS = "artifacts/plots/episodes.csv", "artifacts/metrics.json"
@@ -26,7 +24,7 @@ def committed_code() -> str:
 
     Raises ValueError where one of them is not as committed: experiments run what is committed, and nothing else.
     """
-    stages = parse(git("show", "HEAD:./dvc.yaml"))["stages"].values()
+    stages = parse_dvc(git("show", "HEAD:./dvc.yaml"))["stages"].values()
     outs = {
         name for stage in stages for out in stage.get("outs", []) for name in ([out] if isinstance(out, str) else out)
     }
@@ -50,7 +48,7 @@ def _params(commit: str) -> Any:
     """None where the commit has no results."""
     try:
         return parse(git("show", f"{commit}:./{PARAMS}")) if episodes_of(commit) else None
-    except (ValueError, yaml.YAMLError):
+    except ValueError:
         return None
 
 

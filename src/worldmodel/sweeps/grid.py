@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from worldmodel.core import params
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.yaml12 import parse
@@ -54,8 +52,8 @@ def with_overrides(values: Mapping[str, Any], overrides: Mapping[str, str]) -> d
             raise ValueError(f"{key}={text}: params.yaml has no {key}")
         try:
             section[last] = parse(text)
-        except yaml.YAMLError:
-            raise ValueError(f"{key}={text}: not a value that YAML can read") from None
+        except ValueError as error:
+            raise ValueError(f"{key}={text}: {error}") from None
     return changed
 
 
