@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections import Counter
 from fractions import Fraction
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_windows import telling
-from worldmodel.arrays.mixing import Mixture, permutation, rho_schedule
+from worldmodel.arrays import mixing
+from worldmodel.arrays.mixing import Mixture, RhoSchedule, mean_share, permutation
 from worldmodel.arrays.windows import windows
 
 OBSERVED, DREAMED = 11, 5  # windows
@@ -22,7 +24,8 @@ def sources(observed=True, dreamed=True):
 
 
 def mixture(rho, batch_size=8, seed=0, confidence=False, **given):
-    return Mixture(*sources(**given), batch_size, np.asarray(rho, float), seed, confidence)
+    rho = rho if isinstance(rho, RhoSchedule) else np.asarray(rho, float)
+    return Mixture(*sources(**given), batch_size, rho, seed, confidence)
 
 
 def drawn(batch):
@@ -101,27 +104,51 @@ def test_confidence_weighs_dreams_and_never_observed_frames():
 
 
 def test_constant_ignores_the_start():
-    assert rho_schedule("constant", 0.1, 0.7, 4).tolist() == [0.7] * 4
+    assert RhoSchedule("constant", 0.1, 0.7, 4)[:].tolist() == [0.7] * 4
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.8), (0.9, 0.1)])
 def test_a_schedule_goes_one_way_from_start_to_end(kind, start, end):
-    rho = rho_schedule(kind, start, end, 101)
+    rho = RhoSchedule(kind, start, end, 101)[:]
     assert rho[[0, -1]] == pytest.approx([start, end])
     assert rho[50] == pytest.approx((start + end) / 2)
     assert (np.diff(rho) * np.sign(end - start) >= 0).all()
 
 
 def test_cosine_is_slow_at_both_ends_and_linear_is_even():
-    linear, cosine = (np.diff(rho_schedule(kind, 0, 1, 101)) for kind in ("linear", "cosine"))
+    linear, cosine = (np.diff(RhoSchedule(kind, 0, 1, 101)[:]) for kind in ("linear", "cosine"))
     np.testing.assert_allclose(linear, 0.01)
     assert cosine[0] < 0.001 > cosine[-1]
     assert cosine[50] > 0.015
 
 
 def test_one_step_is_a_schedule_too():
-    assert rho_schedule("linear", 0.2, 0.8, 1).tolist() == [0.2]
+    assert RhoSchedule("linear", 0.2, 0.8, 1)[:].tolist() == [0.2]
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+def test_a_schedule_read_block_by_block_draws_what_one_array_of_all_steps_would(monkeypatch, kind):
+    monkeypatch.setattr(mixing, "BLOCK", 64)
+    rho, steps = RhoSchedule(kind, 0.9, 0.3, 1000), range(1001)
+    whole = np.concatenate([[0.0], np.cumsum(rho[:] * 7)])
+    expected = np.floor(whole + 1e-6).astype(int).tolist()
+    assert [mixture(rho, 7).dreams_by(t) for t in steps] == expected
+    assert [mix.dreams_by(t) for mix in [mixture(rho, 7)] for t in reversed(steps)] == expected[::-1]
+    assert np.concatenate([rho[begin : begin + 37] for begin in range(0, 1000, 37)]).tolist() == rho[:].tolist()
+    assert (rho.min(), rho.max()) == (rho[:].min(), rho[:].max())
+    assert mean_share(rho, 10, 40) == rho[10:40].mean()
+    assert mean_share(rho, 10, 900) == pytest.approx(rho[10:900].mean(), rel=1e-14)
+
+
+def test_a_thousand_million_steps_ask_for_no_number_a_step():
+    tracemalloc.start()
+    mix = mixture(RhoSchedule("linear", 0.0, 1.0, 10**9))
+    assert mix.dreams_by(3_000_000) == 35999  # the sum of 8 t / 10^9
+    assert mix.rho.max() == 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
 
 
 def test_dreams_asked_for_and_not_there_are_an_error():

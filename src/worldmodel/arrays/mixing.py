@@ -8,19 +8,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.windows import PICKED, Batch, Windows, join
-from worldmodel.core.typing import Ints
+from worldmodel.core.typing import Doubles, Ints
 
 OBSERVED, DREAM = 0, 1
+BLOCK = 1 << 20  # steps whose shares are in memory at once
 
 
-def rho_schedule(kind: str, start: float | None, end: float, steps: int) -> NDArray[np.float64]:
-    """The share of dreams wanted at each step, [steps]: constant at `end`, or from `start` to `end`."""
-    if kind == "constant" or start is None:
-        return np.full(steps, end)
-    progress = np.arange(steps) / max(steps - 1, 1)
-    if kind == "cosine":
-        progress = (1 - np.cos(np.pi * progress)) / 2
-    return start + (end - start) * progress
+@dataclass(frozen=True)
+class RhoSchedule:
+    """The share of dreams wanted at each step, as an array would hold it: at `end`, or from `start` to `end`."""
+
+    kind: str  # constant | linear | cosine
+    start: float | None
+    end: float
+    steps: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, part: slice) -> Doubles:
+        begin, stop, _ = part.indices(self.steps)
+        if self.kind == "constant" or self.start is None:
+            return np.full(stop - begin, self.end)
+        progress = np.arange(begin, stop) / max(self.steps - 1, 1)
+        if self.kind == "cosine":
+            progress = (1 - np.cos(np.pi * progress)) / 2
+        shares: Doubles = self.start + (self.end - self.start) * progress
+        return shares
+
+    def min(self) -> float:
+        return min(self._ends)
+
+    def max(self) -> float:
+        return max(self._ends)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return float(self[:1][0]), float(self[self.steps - 1 :][0])
+
+
+def no_dreams(steps: int) -> RhoSchedule:
+    return RhoSchedule("constant", None, 0.0, steps)
+
+
+def mean_share(rho: RhoSchedule | Doubles, begin: int, end: int) -> float:
+    """Of the steps begin..end-1."""
+    if end - begin <= BLOCK:
+        return float(rho[begin:end].mean())
+    return sum(float(rho[at : min(at + BLOCK, end)].sum()) for at in range(begin, end, BLOCK)) / (end - begin)
 
 
 @dataclass(frozen=True)
@@ -30,7 +65,7 @@ class Mixture:
     observed: Windows
     dreams: Windows
     batch_size: int
-    rho: NDArray[np.float64]  # [steps]
+    rho: RhoSchedule | Doubles  # [steps]
     seed: int
     confidence: bool  # weight dreamed frames by their confidence
 
@@ -58,11 +93,28 @@ class Mixture:
 
     def dreams_by(self, t: int) -> int:
         """How many dreams have been drawn before step t: the fraction of a dream is carried over."""
-        return int(np.floor(self._wanted[t] + 1e-6))
+        number, place = divmod(t, BLOCK)
+        while len(self._before) <= number:
+            self._before.append(float(self._sums(len(self._before) - 1)[-1]))
+        return int(np.floor(self._sums(number)[place] + 1e-6))
 
     @cached_property
-    def _wanted(self) -> NDArray[np.float64]:
-        return np.concatenate([[0.0], np.cumsum(self.rho * self.batch_size)])
+    def _before(self) -> list[float]:
+        """How many dreams are wanted before each block of steps, as far as anybody asked."""
+        return [0.0]
+
+    @cached_property
+    def _latest(self) -> dict[int, Doubles]:
+        return {}
+
+    def _sums(self, number: int) -> Doubles:
+        """How many dreams are wanted before each step of a block, and after its last one."""
+        if number not in self._latest:
+            shares = self.rho[number * BLOCK : (number + 1) * BLOCK]
+            sums = np.cumsum(np.concatenate([[self._before[number]], shares * self.batch_size]))
+            self._latest.clear()
+            self._latest[number] = sums
+        return self._latest[number]
 
     def _draw(self, source: int, begin: int, end: int) -> Ints:
         """Draws number begin..end-1 of a source."""

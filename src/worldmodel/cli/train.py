@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
-from worldmodel.arrays.mixing import rho_schedule
+from worldmodel.arrays.mixing import RhoSchedule, mean_share
 from worldmodel.arrays.packing import read_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.cli.section_options import overridden, section_options
@@ -63,15 +61,15 @@ def command(
     validate(out / "worldmodel", out / "normalized", out / "metrics.json", plots, timing, measured)
 
 
-def _schedule(settings: params.Train) -> NDArray[np.float64]:
-    return rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+def _schedule(settings: params.Train) -> RhoSchedule:
+    return RhoSchedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
 
 
 def _steps(normalized: Path, settings: params.Train, epochs: float) -> int:
     """Steps in which the observed train windows are drawn `epochs` times."""
     data = read_packed(normalized)
     observed = windows(data.packed, data.packed.where("train"), settings.history, settings.horizon)
-    share = 1 - float(np.mean(_schedule(settings)))
+    share = 1 - mean_share(_schedule(settings), 0, settings.steps)
     if epochs <= 0 or share == 0:
         raise ValueError(f"--epochs {epochs:g} with {share:.0%} observed windows a batch; give --steps instead")
     return math.ceil(epochs * len(observed) / (settings.batch_size * share))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.mixing import Mixture, no_dreams
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, State, Stopped, in_part
 from worldmodel.core.params import Teacher as TeacherParams
@@ -67,7 +67,7 @@ class EnsembleTrainer:
             observed,
             self.windows_of(fold.trained[:0]),
             self.params.batch_size,
-            np.zeros(self.params.steps),
+            no_dreams(self.params.steps),
             int(draws),
             confidence=False,
         )
@@ -89,7 +89,7 @@ class EnsembleTrainer:
         draws, weights = seeds.generate_state(2)
         network = new_network(self.packed, fold.trained, member, int(weights)).to(self.device)
         every, none = (windows(self.packed, episodes, 1, 1) for episodes in (fold.trained, fold.trained[:0]))
-        mixture = Mixture(every, none, TRANSITIONS, np.zeros(steps), int(draws), confidence=False)
+        mixture = Mixture(every, none, TRANSITIONS, no_dreams(steps), int(draws), confidence=False)
 
         def step(t: int, optimizer: Optimizer) -> None:
             batch = to_device(mixture.batch(t), self.device)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.mixing import Mixture, mean_share
 from worldmodel.core.tables import write_csv
 from worldmodel.model.training_state import TrainingState
 
@@ -32,5 +32,5 @@ def _shares(mixture: Mixture, taken: int) -> Iterator[tuple[int, str, float]]:
     marks = np.unique(np.linspace(0, steps, min(steps, ROWS) + 1).astype(int))
     for begin, end in pairwise(marks[marks <= taken]):
         drawn = mixture.dreams_by(end) - mixture.dreams_by(begin)
-        yield int(end), "scheduled", float(mixture.rho[begin:end].mean())
+        yield int(end), "scheduled", mean_share(mixture.rho, int(begin), int(end))
         yield int(end), "drawn", drawn / ((end - begin) * mixture.batch_size)

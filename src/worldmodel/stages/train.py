@@ -13,7 +13,7 @@ import click
 import torch
 from tqdm import tqdm
 
-from worldmodel.arrays.mixing import Mixture, rho_schedule
+from worldmodel.arrays.mixing import Mixture, RhoSchedule
 from worldmodel.arrays.packing import read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
@@ -92,7 +92,7 @@ def training_and_val_windows(packed: Packed, settings: params.Train) -> tuple[Mi
         windows(packed, packed.where("train", source), settings.history, settings.horizon)
         for source in ("observed", "dream")
     )
-    rho = rho_schedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
+    rho = RhoSchedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
     weigh = settings.dream_weighting == "confidence"
     return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), _held_out(packed, settings)
 
