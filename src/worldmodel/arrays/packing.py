@@ -21,6 +21,7 @@ from worldmodel.core.typing import Floats
 from worldmodel.episodes.schema import ActionSpace, EpisodeInfo, Kind, Source, Split, origin_of
 
 MANIFEST = "manifest.json"
+OWN = (MANIFEST, "*.npy")  # files of the folder
 
 
 class Label(NamedTuple):
@@ -112,11 +113,11 @@ def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None
 def write_packed(
     folder: Path, samples: Iterable[Sample], frames: int, labels: Iterable[Label], space: ActionSpace, scaler: Scaler
 ) -> None:
-    """Replace what the folder holds, the manifest last; `frames` is the length of all samples together.
+    """Write into a new folder, the manifest last; `frames` is the length of all samples together.
 
     Samples and labels are read one at a time.
     """
-    _remove_earlier(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     shapes = _shapes(scaler)
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
@@ -132,13 +133,6 @@ def write_packed(
         "scales": scaler.sha256,
     }
     write_listing(folder / MANIFEST, head, "episodes", (label._asdict() for label in labels), pad=1)
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Unlink rather than overwrite: the files may be links into a cache. What a killed process left goes as well."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder / MANIFEST, *folder.glob("*.npy"), *folder.glob(".*.tmp")):
-        path.unlink(missing_ok=True)
 
 
 def read_packed(folder: Path) -> PackedData:

@@ -28,7 +28,7 @@ from worldmodel.core.atomic import replacing
 from worldmodel.core.stage_run import StageRun
 
 SHARE = 0.01  # of a loop's time that may go into checkpoints
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP = "stop"  # a file that asks all parts to stop
 NUMBERS = "numbers"  # key of the JSON text in a file's header
 
@@ -206,11 +206,15 @@ def checkpoints_of(task: StageRun) -> Iterator[Checkpoints]:
 
 @contextmanager
 def graceful_shutdown(checkpoints: Checkpoints | None) -> Iterator[None]:
-    """Around a loop that saves where it is due: SIGTERM and SIGINT let it save first. Without checkpoints, nothing."""
+    """Around a loop that saves where it is due: SIGNALS let it save first. Without checkpoints, nothing.
+
+    Under nohup a closed terminal (SIGHUP) stays without effect.
+    """
     if checkpoints is None:
         yield
         return
-    before = {number: signal.signal(number, checkpoints.stop) for number in SIGNALS}
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, checkpoints.stop) for number in heard}
     try:
         yield
     finally:

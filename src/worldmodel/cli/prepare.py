@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from worldmodel.cli.section_options import overridden, section_options
+from worldmodel.core.locking import writing
 from worldmodel.core.options import PATH
 from worldmodel.core.params import IngestParams, PrepareStage, load
 from worldmodel.core.project import default_params
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.rejects import REJECTS, write_rejects
 from worldmodel.stages.prepare import gather, prepare
 
 
@@ -21,6 +23,7 @@ def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams
     pairs = zip(result.episodes, splits, strict=True)
     kept = [replace(episode, split=split) for episode, split in pairs if split is not None]
     path = out / "dataset.jsonl"
+    write_rejects(out / REJECTS, result.rejects)
     write_jsonl(path, kept)
     print(
         f"{path}: {len(kept)} of {len(result.episodes)} episodes; rejected {len(result.rejects)} of {result.rows} rows"
@@ -45,6 +48,7 @@ def command(
     """
     own = load(params_file or default_params(), PrepareStage).prepare
     if form == "jsonl":
-        mix(logs, dreams, out, overridden(own, options))
+        with writing(out):
+            mix(logs, dreams, out, overridden(own, options))
     else:
         prepare(logs, dreams, out, overridden(own, options | {"format": form}))

@@ -17,6 +17,7 @@ from worldmodel.arrays.packing import read_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.cli.section_options import overridden, section_options
 from worldmodel.core import params
+from worldmodel.core.locking import writing
 from worldmodel.core.options import PATH
 from worldmodel.core.project import default_params
 from worldmodel.stages.dreams import dreams
@@ -45,6 +46,11 @@ def command(
     """
     whole = params.load(params_file or default_params(), params.Params)
     settings = replace(whole, train=overridden(whole.train, given))
+    with writing(out):
+        _all_stages(logs, dreamed, out, settings, epochs)
+
+
+def _all_stages(logs: Path, dreamed: Path | None, out: Path, settings: params.Params, epochs: float | None) -> None:
     if dreamed is None and _schedule(settings.train).max() > 0:
         dreamed = out / "dreams"
         dreams(logs, dreamed, params.part(settings, params.DreamsStage))

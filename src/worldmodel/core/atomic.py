@@ -1,9 +1,14 @@
-"""Whole files or none: a reader never meets a half-written one, not even after kill -9."""
+"""Whole files and folders or none: a reader never meets a half-written one, not even after kill -9."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
+
+from worldmodel.core import locking
+from worldmodel.core.parent import require_parent, unpublished
 
 
 @contextmanager
@@ -13,6 +18,69 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        require_parent()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publishing(*outs: Path, own: Sequence[str]) -> Iterator[tuple[Path, ...]]:
+    """Yield a temporary path for each out, file or folder; they take their places together, if the block succeeds.
+
+    The first is locked meanwhile: raises ValueError, with the holder's pid, where another process writes it. Of a
+    folder that is there, what goes by one of the patterns `own` is replaced, and what else it holds stays.
+    """
+    places = [Path(os.path.realpath(out)) for out in outs]
+    temporary = tuple(place.with_name(f".{place.name}.tmp") for place in places)
+    with locking.writing(outs[0]):
+        try:
+            for path, place in zip(temporary, places, strict=True):
+                _clear_up(path, place)
+            unpublished.update(temporary)
+            yield temporary
+            require_parent()
+            for path, place in zip(temporary, places, strict=True):
+                _take_place(path, place, own)
+        finally:
+            for path in temporary:
+                _remove(path)
+            unpublished.difference_update(temporary)
+
+
+def _clear_up(temporary: Path, place: Path) -> None:
+    """After one that was killed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove(temporary)
+    if _earlier(place).exists() and not place.exists():
+        _earlier(place).rename(place)
+    _remove(_earlier(place))
+
+
+def _take_place(new: Path, place: Path, own: Sequence[str]) -> None:
+    if not new.is_dir():
+        new.replace(place)
+        return
+    before = list(place.iterdir()) if place.is_dir() else []
+    ours = [path for path in before if any(fnmatch(path.name, pattern) for pattern in own)]
+    if len(ours) < len(before):
+        for path in ours:
+            _remove(path)
+        for path in new.iterdir():
+            path.rename(place / path.name)
+    else:
+        if before or place.exists():
+            place.rename(_earlier(place))
+        new.rename(place)
+        _remove(_earlier(place))
+
+
+def _earlier(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

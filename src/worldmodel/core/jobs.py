@@ -2,16 +2,15 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from threading import Thread
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 
+from worldmodel.core.parent import end_with
+
 VARIABLE = "WORLDMODEL_JOBS"  # of the environment: how many work at once changes no result
-PARENT_CHECK = 0.5  # seconds
 
 Result = TypeVar("Result")
 
@@ -46,22 +45,11 @@ def run_all(
         batch_size=1,
         pre_dispatch="all",
         initializer=end_with,
-        initargs=(os.getpid(),),
+        initargs=([os.getpid()],),
     )
     with _deaf_children():
         results = parallel(delayed(_called)(function, call, before) for call in calls)
     yield from results
-
-
-def end_with(parent: int) -> None:
-    """End this process, from now on, as soon as the one that started it is gone: nobody takes what it makes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_CHECK)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _called(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Result:

@@ -3,23 +3,33 @@
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = "lock"
+PATIENCE = 5.0  # seconds: an orphan needs a moment to see that it is one
+RETRY = 0.1  # seconds
 
 
 @contextmanager
 def holding(folder: Path, what: str) -> Iterator[None]:
     """Hold the folder. Raises ValueError, with the holder's pid, where another process holds it to do `what`."""
-    handle = _locked(folder / LOCK, what)
-    try:
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+    with _holding(folder / LOCK, folder, what):
         yield
-    finally:
-        os.close(handle)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Be the one that writes this out, a file or folder; the lock lies beside it. Raises ValueError as `holding`."""
+    place = Path(os.path.realpath(out))
+    lock = place.with_name(f".{place.name}.lock")
+    with _holding(lock, out, "write it"):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -45,7 +55,19 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def _locked(path: Path, what: str) -> int:
+@contextmanager
+def _holding(lock: Path, where: Path, what: str) -> Iterator[None]:
+    handle = _locked(lock, where, what)
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(path: Path, where: Path, what: str) -> int:
+    limit = time.monotonic() + PATIENCE
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,7 +78,10 @@ def _locked(path: Path, what: str) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise ValueError(_refusal(path, what)) from None
+            if time.monotonic() > limit:
+                raise ValueError(_refusal(path, where, what)) from None
+            time.sleep(RETRY)
+            continue
         if _is_still(handle, path):
             return handle
         os.close(handle)
@@ -69,6 +94,8 @@ def _is_still(handle: int, path: Path) -> bool:
     return False
 
 
-def _refusal(path: Path, what: str) -> str:
-    pid = path.read_text(encoding="utf-8").strip() or "unknown"
-    return f"{path.parent}: process {pid} is here to {what}; wait until it ends, or end it (kill {pid}), and run again"
+def _refusal(lock: Path, where: Path, what: str) -> str:
+    with suppress(FileNotFoundError):
+        pid = lock.read_text(encoding="utf-8").strip()
+        return f"{where}: process {pid} is here to {what}; wait until it ends, or end it (kill {pid}), and run again"
+    return f"{where}: another process was here to {what}; run again"

@@ -5,14 +5,16 @@ made from: hence hashes of our own at the start and at the end.
 """
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from worldmodel.core import params, run_records, versions
+from worldmodel.core import params, parent, run_records, versions
 from worldmodel.core.fingerprint import content_hashes, fingerprint, stage_code
 from worldmodel.core.yaml12 import leaves
 
@@ -58,11 +60,13 @@ class StageRun:
 
     @contextmanager
     def record(self, params_file: Path) -> Iterator[None]:
-        """Keep a record of the work, in runs/<run-id>/.
+        """Keep a record of the work, in runs/<run-id>/, as long as the process that asked for it is there.
 
         Raises ValueError where other library versions are installed than the project tracks, and at the end where code,
         inputs or params are no longer those that it began with.
         """
+        parent.end_with_parent()
+        _clean_up_when_ended()
         versions.require(self.libraries)
         about = {"run_id": self.run_id, "stage": self.stage, "depends_on": self.depends_on}
         with run_records.attempt(home() / RUNS / self.run_id, about):
@@ -92,6 +96,17 @@ def begin(stage: str, settings: Any, inputs: Mapping[str, Path | str], libraries
     run = StageRun(stage, settings, inputs, libraries)
     assert run.initial_hashes
     return run
+
+
+def _clean_up_when_ended() -> None:
+    """Let SIGTERM and SIGHUP end this process as an error does: what is half written goes."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def home() -> Path:

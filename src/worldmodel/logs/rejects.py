@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from worldmodel.core.atomic import replacing
 
+REJECTS = "rejects.csv"
 SHOWN_REJECTS = 20
 # Patterns of what differs between reasons of one kind, and their replacements.
 _DETAILS = (

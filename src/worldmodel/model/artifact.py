@@ -8,13 +8,13 @@ import safetensors.torch
 import yaml
 from safetensors import SafetensorError
 
-from worldmodel.core.atomic import replacing
 from worldmodel.core.params import Compute
 from worldmodel.core.yaml12 import NO_TEXT, read_yaml
 from worldmodel.model.shape import Shape
 from worldmodel.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.yaml"
+OWN = (WEIGHTS, MANIFEST)  # files of the folder
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,13 @@ class Trained:
 
 
 def write_trained(folder: Path, trained: Trained) -> None:
-    with replacing(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(safetensors.torch.save(trained.model.state_dict()))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(trained.model.state_dict()))
     write_manifest(folder / MANIFEST, trained.manifest)
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(yaml_text(manifest, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml_text(manifest, allow_unicode=True), encoding="utf-8")
 
 
 def yaml_text(values: dict[str, Any], sort_keys: bool = True, allow_unicode: bool = False) -> str:

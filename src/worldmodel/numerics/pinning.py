@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from worldmodel.core import parent  # noqa: F401  (notes who started this process, before anything takes time)
+
 BEYOND_AVX2 = ("X86_V4", "AVX512_ICL", "AVX512_SPR")  # as NumPy calls them
 MARK = "WORLDMODEL_PINNED"  # set together with the rest: a process that finds it began with all of them
 AVX2 = {

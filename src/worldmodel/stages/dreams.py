@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import torch
 
 from worldmodel.arrays.packing import labels_of, pack, sample_of
 from worldmodel.arrays.scaler import fit
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of
 from worldmodel.core import params
+from worldmodel.core.atomic import publishing
 from worldmodel.core.fingerprint import import_closure
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
@@ -34,6 +36,15 @@ DREAMERS = {"teacher": "the teacher", "simulator": "the simulator", "repeat": "r
 def dreams(logs: Path, out: Path, settings: params.DreamsStage, checkpoints: Checkpoints | None = None) -> None:
     """Write out/dreams.jsonl, empty where dreams.episodes is 0. Raises ValueError for bad logs or dreams."""
     device = setup.configure(settings.train)
+    with publishing(out, own=[FILE]) as (folder,):
+        found_out = _dream(logs, folder, settings, device, checkpoints)
+    if found_out:
+        print(describe(found_out))
+
+
+def _dream(
+    logs: Path, out: Path, settings: params.DreamsStage, device: torch.device, checkpoints: Checkpoints | None
+) -> Realism | None:
     observed, space = read_observed(logs, settings.prepare)
     train = observed["train"]
     dreamed = generate_dreams(
@@ -42,9 +53,7 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage, checkpoints: Che
     write_jsonl(out / FILE, dreamed)
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
-    found_out = _realism(train, dreamed, space, settings)
-    if found_out:
-        print(describe(found_out))
+    return _realism(train, dreamed, space, settings)
 
 
 def read_observed(logs: Path, intake: params.IngestParams) -> tuple[dict[Split, list[Episode]], ActionSpace]:

@@ -3,8 +3,6 @@
 The run-id is made of everything that the bundle depends on, and of no time and no host.
 """
 
-import re
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import click
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.client import ENCODER, PREDICTOR
 from worldmodel.core import params
-from worldmodel.core.atomic import replacing
+from worldmodel.core.atomic import publishing
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import StageRun, begin
@@ -21,7 +19,7 @@ from worldmodel.export.card import model_card
 from worldmodel.export.graph import encoder_graph, predictor_graph
 from worldmodel.model.artifact import MANIFEST, WEIGHTS, read_trained, write_manifest, yaml_text
 
-RUN_ID = re.compile(r"[0-9a-f]{12}")
+RUN_ID = "[0-9a-f]" * 12  # what else the folder holds is not ours
 LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
 
 
@@ -46,24 +44,18 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         "params.yaml": yaml_text(asdict(settings), sort_keys=False).encode(),
         "README.md": model_card(run.run_id, result, settings).encode(),
     }
-    _remove_earlier(out)
-    for name, content in files.items():
-        with replacing(bundle / name) as temporary:
-            temporary.write_bytes(content)
-    write_manifest(bundle / MANIFEST, result.manifest | {"run_id": run.run_id, "exported": run.depends_on})
+    with publishing(out, own=[RUN_ID]) as (folder,):
+        (folder / run.run_id).mkdir(parents=True)
+        for name, content in files.items():
+            (folder / run.run_id / name).write_bytes(content)
+        manifest = result.manifest | {"run_id": run.run_id, "exported": run.depends_on}
+        write_manifest(folder / run.run_id / MANIFEST, manifest)
     print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
     return bundle
 
 
 def _stage_run(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:
     return begin("export", settings, {"trained": trained, "normalizer": normalizer}, LIBRARIES)
-
-
-def _remove_earlier(out: Path) -> None:
-    """Bundles and nothing else: the folder may hold what is not ours."""
-    for earlier in out.glob("*"):
-        if RUN_ID.fullmatch(earlier.name):
-            shutil.rmtree(earlier)
 
 
 @click.command(help="Turn a trained model into a bundle with ONNX graphs.")

@@ -12,10 +12,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.arrays.packing import label_of, sample_of, write_packed
+from worldmodel.arrays.packing import OWN, label_of, sample_of, write_packed
 from worldmodel.arrays.scaler import Sample, Scaler, fit
 from worldmodel.core import params
-from worldmodel.core.atomic import replacing
+from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.typing import Floats
@@ -32,7 +32,7 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     Each episode is read once and then stays in one temporary file, since the scales go over it several times.
     """
     episodes = read_prepared(prepared)
-    with EpisodeStore.within(out) as store:
+    with publishing(out, normalizer, own=OWN) as (folder, scales), EpisodeStore.within(folder) as store:
         tables, train_tables, frames = list[StoredTable](), list[StoredTable](), 0
         for record in episodes:
             tables.append(store.put(episodes.load(record)))
@@ -41,10 +41,9 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
                 train_tables.append(tables[-1])
         one_hot = episodes.action_space.kind == "discrete"
         scaler = fit(StoredSamples(train_tables), settings.method, settings.min_std, one_hot)
-        with replacing(normalizer) as temporary:
-            temporary.write_text(scaler.to_json(), encoding="utf-8")
+        scales.write_text(scaler.to_json(), encoding="utf-8")
         labels = (label_of(record, record.split, record.frames) for record in episodes)
-        write_packed(out, StoredSamples(tables), frames, labels, episodes.action_space, scaler)
+        write_packed(folder, StoredSamples(tables), frames, labels, episodes.action_space, scaler)
     print(f"scales of {len(train_tables)} observed train episodes; packed {len(tables)} episodes, {frames} frames")
     if scaler.constant.any():
         print(constant_message(scaler.constant))

@@ -4,10 +4,12 @@ One rule: a row of the input becomes a frame of an episode or a line of rejects.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.params import IngestParams, Prepare, PrepareStage, load
 from worldmodel.core.stage_run import begin
@@ -15,10 +17,10 @@ from worldmodel.episodes.schema import Episode, Split
 from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
 from worldmodel.logs.files import Location, location, log_files
 from worldmodel.logs.reader import Logs, View, collect_logs
-from worldmodel.logs.rejects import by_reason, require_few_rejects, write_rejects
+from worldmodel.logs.rejects import REJECTS, by_reason, require_few_rejects, write_rejects
 from worldmodel.logs.split import assign
 from worldmodel.store.manifest import count
-from worldmodel.store.prepared import Prepared, write_prepared
+from worldmodel.store.prepared import OWN, Prepared, write_prepared
 
 LIBRARIES = ("lmdb", "msgspec", "numpy")
 SHOWN_AGENTS = 10
@@ -30,21 +32,25 @@ def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepar
     Memory need not hold the episodes: they are stored on disk until the last row has decided what all have in common.
     Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
     """
-    with EpisodeStore.within(out) as store:
+    with publishing(out, own=[*OWN, REJECTS]) as (folder,), EpisodeStore.within(folder) as store:
         result, splits = gather(logs, dreams, out, settings, store.add)
-        prepared = write_prepared(out, result.episodes, splits, result.action_space, settings.format)
-    print(summary(prepared, result))
-    return prepared
+        write_rejects(folder / REJECTS, result.rejects)
+        prepared = write_prepared(folder, result.episodes, splits, result.action_space, settings.format)
+        print(summary(prepared, result))
+    return replace(prepared, folder=out)
 
 
 def gather(
     logs: Location, dreams: Location | None, out: Path, intake: IngestParams, keep: Callable[[Episode], View]
 ) -> tuple[Logs[View], list[Split | None]]:
-    """What `keep` returns for each episode, and the splits; out/rejects.csv is written even if too many are bad."""
+    """What `keep` returns for each episode, and the splits; if too many rows are bad, out/rejects.csv lists them."""
     sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
     result = collect_logs(sources, intake.max_gap_s, keep)
-    write_rejects(out / "rejects.csv", result.rejects)
-    require_few_rejects(result, intake.max_rejected_share)
+    try:
+        require_few_rejects(result, intake.max_rejected_share)
+    except ValueError:
+        write_rejects(out / REJECTS, result.rejects)
+        raise
     return result, assign(result.episodes, intake)
 
 

@@ -19,12 +19,13 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of, graceful_shutdown
 from worldmodel.core import params, timing
+from worldmodel.core.atomic import publishing
 from worldmodel.core.fingerprint import fingerprint, sha256, stage_code
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import six_digits
 from worldmodel.core.versions import installed
-from worldmodel.model.artifact import Trained, write_trained
+from worldmodel.model.artifact import OWN, Trained, write_trained
 from worldmodel.model.calibration import calibrate
 from worldmodel.model.initialization import new_model
 from worldmodel.model.live_curves import write_curves
@@ -58,6 +59,22 @@ def train(
     Raises ValueError where inputs do not belong together, where there is no window, or no dream for rho.
     """
     device = setup.configure(settings)
+    with publishing(out, own=OWN) as (folder,):
+        trained, speed = _train(normalized, normalizer, plots, settings, device, checkpoints)
+        write_trained(folder, trained)
+    timing.record(clock, "train", fingerprint(trained.manifest)[:12], speed)
+    return trained.manifest
+
+
+def _train(
+    normalized: Path,
+    normalizer: Path,
+    plots: Path,
+    settings: params.Train,
+    device: torch.device,
+    checkpoints: Checkpoints | None,
+) -> tuple[Trained, dict[str, float]]:
+    """The trained model, and how fast it was trained."""
     data, scaler = read_packed(normalized), Scaler.read(normalizer)
     data.require_scales(scaler, normalizer)
 
@@ -81,9 +98,7 @@ def train(
         "versions": installed(LIBRARIES),
         "code": fingerprint(stage_code("train")),
     }
-    write_trained(out, Trained(model.cpu().eval(), manifest))
-    timing.record(clock, "train", fingerprint(manifest)[:12], run.speed(settings.batch_size))
-    return manifest
+    return Trained(model.cpu().eval(), manifest), run.speed(settings.batch_size)
 
 
 def training_and_val_windows(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:

@@ -15,7 +15,7 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core import params, timing
-from worldmodel.core.atomic import replacing
+from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import rounded
@@ -36,6 +36,7 @@ from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
+PLOTS = ("horizon.csv", "coverage.csv", "agents.csv", "episodes.csv", "realism.csv", "predicted.csv")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
 
 
@@ -67,18 +68,19 @@ def validate(
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
         "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }
-    with replacing(out) as temporary:
-        temporary.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     # Plots and the clock
     val = _windows(data, model, settings.horizon, "val")
     val_episodes = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
-    write_horizon(plots / "horizon.csv", scores)
-    write_coverage(plots / "coverage.csv", scores)
-    write_agents(plots / "agents.csv", by_agent)
-    write_episodes(plots / "episodes.csv", [*val_episodes, *by_episode])
-    write_realism(plots / "realism.csv", dreamlike)
-    write_predicted(plots / "predicted.csv", predictors, held_out, by_agent[0].worst)
+    with publishing(out, *(plots / name for name in PLOTS), own=[]) as (file, *curves):
+        file.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        horizon, coverage, agents, episodes, of_realism, predicted = curves
+        write_horizon(horizon, scores)
+        write_coverage(coverage, scores)
+        write_agents(agents, by_agent)
+        write_episodes(episodes, [*val_episodes, *by_episode])
+        write_realism(of_realism, dreamlike)
+        write_predicted(predicted, predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(summary(result, bundle))
     if dreamlike:

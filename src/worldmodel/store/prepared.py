@@ -21,11 +21,12 @@ from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.store.manifest import MANIFEST, Record, write_manifest
 from worldmodel.store.npz import npz_bytes, read_npz
-from worldmodel.store.shards import SUFFIX, Item, read_shard, write_shards
+from worldmodel.store.shards import Item, read_shard, write_shards
 
 Format = Literal["npz", "lmdb"]
 
 EPISODES = "episodes"
+OWN = (MANIFEST, EPISODES)  # of the folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def write_prepared(
     action_space: ActionSpace,
     form: Format = "npz",
 ) -> Prepared:
-    """Write the episodes that have a split, in place of what an earlier call wrote; the same bytes in every folder.
+    """Write the episodes that have a split into a new folder; the same bytes in every folder.
 
     Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
     """
@@ -78,7 +79,7 @@ def write_prepared(
         raise ValueError("no episode to write, expected one or more that have a split")
     records = _Records(episodes, splits, sorted(chosen, key=lambda index: _rank(episodes[index])))
     _require_distinct(records)
-    _remove_earlier(folder)
+    (folder / EPISODES).mkdir(parents=True)
     if form == "lmdb":
         observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
         files = _files((episodes[index] for index in observed_first), len(chosen), action_space)
@@ -147,15 +148,6 @@ def _require_distinct(records: _Records) -> None:
             f"{record.source} {record.identity} segment {record.segment}" for record in records if record.file == file
         ]
         raise ValueError(f"{', '.join(same)}: {count.max()} episodes would be {file}, expected distinct segments")
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Unlink rather than overwrite: the files may be links into a cache. What a killed process left goes as well."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for path in [*folder.glob(".*.tmp"), *(folder / EPISODES).glob("*")]:
-        if path.suffix in (".npz", SUFFIX, ".tmp"):
-            path.unlink()
-    (folder / EPISODES).mkdir(parents=True, exist_ok=True)
 
 
 def read_prepared(folder: Path) -> Prepared:
