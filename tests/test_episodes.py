@@ -89,13 +89,6 @@ def test_episodes_that_come_later_change_the_last_shard_alone(tmp_path, monkeypa
     assert {name for name in few if few[name] != many[name]} == {last}
 
 
-def test_what_is_written_again_leaves_nothing_of_before(tmp_path):
-    for form, size in (("npz", 5), ("lmdb", 3), ("npz", 2)):
-        write_prepared(tmp_path, make_episodes(size, 4), ["train"] * size, CONTINUOUS, form)
-        assert {path.suffix for path in (tmp_path / "episodes").iterdir()} == {f".{form}"}
-    assert len(list((tmp_path / "episodes").iterdir())) == 2
-
-
 def test_a_shard_that_is_missing_broken_or_lacks_an_episode_is_named(tmp_path):
     prepared = write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, "lmdb")
     with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):

@@ -76,14 +76,6 @@ def test_digests_are_those_of_the_files(tmp_path):
     assert read_packed(tmp_path).digests == {name: sha256(tmp_path / f"{name}.npy") for name in ARRAYS}
 
 
-def test_nothing_of_an_earlier_call_stays(tmp_path):
-    write(tmp_path / "a", some_episodes())
-    for folder in ("a", "b"):
-        write(tmp_path / folder, some_episodes(rewards=False))
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert read_packed(tmp_path / "a").packed.rewards is None
-
-
 def test_a_call_that_breaks_off_leaves_no_manifest(tmp_path):
     write(tmp_path, some_episodes())
     episodes = some_episodes()

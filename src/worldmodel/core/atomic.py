@@ -10,6 +10,8 @@ from pathlib import Path
 from worldmodel.core import locking
 from worldmodel.core.parent import require_parent, unpublished
 
+LEFT = ".*.tmp"  # what a process that was killed may leave
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -62,7 +64,7 @@ def _take_place(new: Path, place: Path, own: Sequence[str]) -> None:
         new.replace(place)
         return
     before = list(place.iterdir()) if place.is_dir() else []
-    ours = [path for path in before if any(fnmatch(path.name, pattern) for pattern in own)]
+    ours = [path for path in before if any(fnmatch(path.name, pattern) for pattern in (*own, LEFT))]
     if len(ours) < len(before):
         for path in ours:
             _remove(path)

@@ -79,7 +79,7 @@ def write_prepared(
         raise ValueError("no episode to write, expected one or more that have a split")
     records = _Records(episodes, splits, sorted(chosen, key=lambda index: _rank(episodes[index])))
     _require_distinct(records)
-    (folder / EPISODES).mkdir(parents=True)
+    (folder / EPISODES).mkdir(parents=True, exist_ok=True)
     if form == "lmdb":
         observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
         files = _files((episodes[index] for index in observed_first), len(chosen), action_space)
