@@ -38,6 +38,7 @@ READS = {
     "joblib",
     "lmdb",
     "onnxruntime",
+    "psutil",
     "pydantic",
     "ruamel",
     "safetensors",
