@@ -77,7 +77,6 @@ def test_digests_are_those_of_the_files(tmp_path):
 
 
 def test_a_call_that_breaks_off_leaves_no_manifest(tmp_path):
-    write(tmp_path, some_episodes())
     episodes = some_episodes()
 
     def broken():
