@@ -89,7 +89,7 @@ def test_a_line_of_100_mb_is_refused_and_the_rest_is_read(tmp_path):
             stream.write(b"a" * 10**6)
         stream.write(b'"}\n' + json.dumps(frame(3)).encode())
     logs = read(tmp_path)
-    assert reasons(logs) == ["log.jsonl:4: longer than 32 MiB"]
+    assert reasons(logs) == [f"log.jsonl:4: {module.TOO_LONG}"]
     assert [each for *_, each in times(logs)] == [[0, 1, 2], [3]]
 
 

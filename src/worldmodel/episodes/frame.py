@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from worldmodel.core.typing import Floats
 
 MAX_ACTIONS = 4096  # larger integers are more likely identifiers, and their one-hot vectors would exhaust memory
+MAX_NUMBERS = 1 << 20  # of a frame's features, or of its action
 MAX_TEXT = 256  # characters of a name
 MAX_DEPTH = 32  # of meta
 TEXT = f"non-empty text of at most {MAX_TEXT} characters, none of them a control character"
@@ -165,6 +166,8 @@ def _parse_timestamp(value: object) -> float:
 def _parse_vector(where: str, value: object) -> Floats:
     if type(value) is not list or not value:
         raise wrong(where, value, _EXPECTED[where])
+    if len(value) > MAX_NUMBERS:
+        raise wrong(where, value, f"at most {MAX_NUMBERS} numbers; make images and the like smaller first")
     for index, number in enumerate(value):
         if not is_number(number, -FLOAT32_MAX, FLOAT32_MAX):
             raise wrong(f"{where}[{index}]", number, "a finite float32 number")

@@ -12,6 +12,9 @@ from worldmodel.logs.files import LogFile, opened
 
 BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
+TOO_LONG = f"longer than {MAX_LINE_BYTES >> 20} MiB, expected a frame or an episode a line; split it"
+MAX_SKIPPED = 1 << 30  # bytes of one line
+ENDLESS = f"longer than {MAX_SKIPPED >> 20} MiB, expected a log of lines; nothing behind it is read"
 MAX_UNPACKED = 200  # times the size of a .gz; real logs reach 5 to 50
 ALWAYS_UNPACKED = 64 << 20  # bytes that any .gz may unpack to
 LINE_BREAK = ord("\n")
@@ -55,7 +58,7 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
             stream.seek(begin)
             chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream, end and end - begin)
             for data, read in _whole_lines(chunks, begin == 0):
-                block = Block(number, data, read, "" if data else f"longer than {MAX_LINE_BYTES >> 20} MiB")
+                block = Block(number, data, read, "" if data else TOO_LONG)
                 yield block
                 number += block.lines
     except _UnreadableError as error:
@@ -102,20 +105,26 @@ def _whole_lines(chunks: Iterable[tuple[bytes, int]], from_start: bool) -> Itera
 
     A byte order mark is left out where the pieces begin at the start of the file.
     """
-    rest, read, skipping = b"", 0, False
+    rest, read, skipped = b"", 0, 0
     for number, (chunk, read) in enumerate(chunks):
         if number == 0 and from_start:
             chunk = chunk.removeprefix(BOM)
-        if skipping:
+        if skipped:
+            skipped += len(chunk)
             _, line_break, chunk = chunk.partition(b"\n")
-            skipping = not line_break
+            if line_break:
+                skipped = 0
+                yield b"", read
+            elif skipped > MAX_SKIPPED:
+                raise _UnreadableError(ENDLESS)
         end = chunk.rfind(b"\n") + 1
         if end:
             yield b"".join((rest, memoryview(chunk)[:end])), read
             rest = b""
         rest += chunk[end:]
         if len(rest) > MAX_LINE_BYTES:
-            rest, skipping = b"", True
-            yield b"", read
-    if rest:
+            rest, skipped = b"", len(rest)
+    if skipped:
+        yield b"", read
+    elif rest:
         yield rest, read

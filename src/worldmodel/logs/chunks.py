@@ -3,14 +3,14 @@
 import hashlib
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import NamedTuple
 
 from worldmodel.core.jobs import workers
-from worldmodel.logs.blocks import MAX_LINE_BYTES, read_blocks
+from worldmodel.logs.blocks import MAX_LINE_BYTES, MAX_SKIPPED, read_blocks
 from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.logs.frame_batch import FrameBatch, Rows
 from worldmodel.logs.line_reader import LineReader
@@ -102,11 +102,13 @@ def chunks_of(file: LogFile) -> list[FileChunk]:
     bounds = [0]
     try:
         with opened(file) as stream:
-            for near in range(CHUNK_BYTES, file.size, CHUNK_BYTES):
+            near = CHUNK_BYTES
+            while near < file.size and near - bounds[-1] <= MAX_SKIPPED:  # reading the chunk goes no further either
                 stream.seek(near - 1)
                 whole = stream.readline(MAX_LINE_BYTES).endswith(b"\n")
-                if whole and bounds[-1] < stream.tell() < file.size:
+                if whole and stream.tell() < file.size:
                     bounds.append(stream.tell())
+                near = stream.tell() + CHUNK_BYTES
     except OSError:
         bounds = [0]  # reading the chunk will say what is wrong
     return [FileChunk(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
@@ -121,21 +123,29 @@ def parse(chunk: FileChunk, reader: LineReader) -> Iterator[ParsedBlock]:
         read = block.read
 
 
-def parse_all(chunks: Sequence[FileChunk]) -> Iterator[Iterable[ParsedBlock]]:
-    """Each chunk's blocks, in order; several processes share the work where there is much."""
+def parse_all(
+    chunks: Sequence[FileChunk], left_out: Container[LogFile]
+) -> Iterator[tuple[FileChunk, Iterable[ParsedBlock]]]:
+    """Each chunk and its blocks, in order; several processes share the work where there is much.
+
+    A file that is put into `left_out` meanwhile has no more chunks, or few.
+    """
     processes = workers()
     if processes == 1 or len(chunks) == 1 or sum(chunk.end - chunk.begin for chunk in chunks) < PARALLEL_BYTES:
         reader = LineReader()
-        yield from (parse(chunk, reader) for chunk in chunks)
+        yield from ((chunk, parse(chunk, reader)) for chunk in chunks if chunk.file not in left_out)
         return
-    waiting: deque[Future[list[ParsedBlock]]] = deque()
+    waiting: deque[tuple[FileChunk, Future[list[ParsedBlock]]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for chunk in chunks:
-            waiting.append(pool.submit(_parse_whole, chunk))
+            if chunk.file not in left_out:
+                waiting.append((chunk, pool.submit(_parse_whole, chunk)))
             if len(waiting) > AHEAD * processes:
-                yield waiting.popleft().result()
+                first, parsed = waiting.popleft()
+                yield first, parsed.result()
         while waiting:
-            yield waiting.popleft().result()
+            first, parsed = waiting.popleft()
+            yield first, parsed.result()
 
 
 def _parse_whole(chunk: FileChunk) -> list[ParsedBlock]:

@@ -39,6 +39,7 @@ class EpisodeAssembler:
     max_gap_s: float
     refused: list[Row] = field(default_factory=list)  # sorted by line once the file has ended
     _open: dict[str, "_EpisodeBuilder"] = field(default_factory=dict)  # by agent
+    _grown: dict[str, None] = field(default_factory=dict)  # agents whose builder may hold a frame
     _line: "_EpisodeBuilder | None" = None  # of an episode line
     _ended: list[FoundEpisode] = field(default_factory=list)
 
@@ -94,6 +95,7 @@ class EpisodeAssembler:
     def _keep(self, row: Row, builder: "_EpisodeBuilder") -> None:
         if row.position is None:
             self._open[str(row.agent_id)] = builder
+            self._grown[str(row.agent_id)] = None
         else:
             self._line = builder
 
@@ -104,7 +106,8 @@ class EpisodeAssembler:
         return builder.rest(ended)
 
     def _cut_all(self) -> None:
-        self._open = {agent: self._rest(builder) for agent, builder in self._open.items()}
+        self._open |= {agent: self._rest(self._open[agent]) for agent in self._grown}
+        self._grown = {}
         self._line = None if self._line is None else self._rest(self._line)
 
     def _end(self, builder: "_EpisodeBuilder | None") -> None:

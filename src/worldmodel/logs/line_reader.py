@@ -14,17 +14,18 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from worldmodel.core.typing import Floats, Ints
-from worldmodel.episodes.frame import FLOAT32_MAX, MAX_ACTIONS, META_KEYS, parse_agent, parse_meta
+from worldmodel.episodes.frame import FLOAT32_MAX, MAX_ACTIONS, MAX_NUMBERS, META_KEYS, parse_agent, parse_meta
 from worldmodel.episodes.schema import Kind
 from worldmodel.logs.blocks import Block
 from worldmodel.logs.frame_batch import FrameBatch, Label, Rows, Signature
 from worldmodel.logs.rows import MAX_DIGITS, decoded, parse_line
 
 CACHED_VALUES = 4096  # agents and metas that a reader remembers
+CACHED_BYTES = 1 << 14  # of a meta that it does
 SIMPLE = {str, int, float, bool, type(None)}
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
-Vector = Annotated[list[Number], Meta(min_length=1)]
+Vector = Annotated[list[Number], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
 class _Line(Struct, forbid_unknown_fields=True, gc=False):
@@ -88,7 +89,7 @@ class LineReader:
             if line.agent_id not in self._agents:
                 self._agents.add(parse_agent(line.agent_id))
             meta = _NO_META if line.meta is UNSET else self._meta(bytes(line.meta))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         fields = 3 + (line.action is not UNSET) + (line.reward is not UNSET) + (line.meta is not UNSET)
         colons = text.count(b":") - meta.colons - fields  # one more for each key that stands twice
@@ -97,15 +98,18 @@ class LineReader:
         return _Record(line, meta)
 
     def _meta(self, text: bytes) -> _Meta:
-        if text not in self._metas:
+        known = self._metas.get(text)
+        if known is None:
             values = _simple_meta(text)
             if values is None:
                 values = parse_meta(decoded(text))
                 label = Label.of(values)
             else:
                 label = self._label(values)
-            self._metas[text] = _Meta(values, label, text.count(b":"))
-        return self._metas[text]
+            known = _Meta(values, label, text.count(b":"))
+            if len(text) <= CACHED_BYTES:
+                self._metas[text] = known
+        return known
 
     def _label(self, meta: dict[str, Any]) -> Label:
         """Of a flat meta, whose understood keys alone decide whether it is valid."""

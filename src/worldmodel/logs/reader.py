@@ -27,7 +27,7 @@ from worldmodel.logs.files import Location, LogFile
 from worldmodel.logs.frame_batch import FrameBatch, Rows, Signature
 from worldmodel.logs.grouping import EpisodeAssembler
 from worldmodel.logs.rejects import Reject
-from worldmodel.logs.rows import Row
+from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
 
 View = TypeVar("View", bound=EpisodeView)
 
@@ -92,13 +92,17 @@ class _Pass(Generic[View]):
         chunks = [chunk for file in files for chunk in chunks_of(file)]
         total = sum(file.size for file in files)
         with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
-            parsed = zip(chunks, parse_all(chunks), strict=True)
-            for _, of_file in groupby(parsed, key=lambda pair: id(pair[0].file)):
-                self._read_file(of_file, bar)
+            left_out = set[LogFile]()
+            for _, of_file in groupby(parse_all(chunks, left_out), key=lambda pair: id(pair[0].file)):
+                left_out.update(self._read_file(of_file, bar))
         return self
 
-    def _read_file(self, chunks: Iterable[tuple[FileChunk, Iterable[ParsedBlock]]], bar: "tqdm[Never]") -> None:
-        assembler, lines = EpisodeAssembler(self.max_gap_s), 0
+    def _read_file(
+        self, chunks: Iterable[tuple[FileChunk, Iterable[ParsedBlock]]], bar: "tqdm[Never]"
+    ) -> Iterable[LogFile]:
+        """The file, if the rest of it is not worth reading."""
+        assembler, lines, earlier = EpisodeAssembler(self.max_gap_s), 0, self.rows
+        hopeless = list[LogFile]()
         episodes, begins = list[View](), array("q")  # position and line of each one's first frame
         for chunk, blocks in chunks:
             name, before = chunk.file.name, lines
@@ -108,10 +112,17 @@ class _Pass(Generic[View]):
                 lines += block.lines
                 self._take(assembler, episodes, begins)
                 bar.update(block.read)
+                if is_hopeless(len(assembler.refused), self.rows - earlier):
+                    self._add(assembler, [Row(lines + 1, HOPELESS)])
+                    hopeless = [chunk.file]
+                    break
+            if hopeless:
+                break
         assembler.end()
         self._take(assembler, episodes, begins)
         self.episodes += [episodes[index] for index in np.lexsort(np.array(begins).reshape(-1, 2).T)]
         self.rejects += [Reject(name, row.line, row.reason) for row in assembler.refused]
+        return hopeless
 
     def _take(self, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
         for found in assembler.take():
@@ -178,14 +189,16 @@ def _distinct(episodes: list[View]) -> list[View]:
 
     The earliest in time keeps its number, so that the order of files does not matter.
     """
-    taken: set[tuple[str, str, int]] = set()
+    following: dict[tuple[str, str, int], int] = {}  # a segment that is taken -> one behind it that may be free
     for index in sorted(_of_common_names(episodes), key=lambda index: episodes[index].begin):
-        episode, segment = episodes[index], episodes[index].segment
-        while (episode.source, episode.identity, segment) in taken:
-            segment += 1
-        taken.add((episode.source, episode.identity, segment))
-        if segment != episode.segment:
-            episodes[index] = episode.numbered(segment)
+        episode, passed = episodes[index], list[tuple[str, str, int]]()
+        place = episode.source, episode.identity, episode.segment
+        while place in following:
+            passed.append(place)
+            place = *place[:2], following[place]
+        following |= dict.fromkeys([*passed, place], place[2] + 1)
+        if passed:
+            episodes[index] = episode.numbered(place[2])
     return episodes
 
 

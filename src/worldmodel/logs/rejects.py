@@ -4,6 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -41,6 +42,7 @@ class ReadLogs(Protocol):
     def rows(self) -> int: ...
 
 
+@lru_cache(4096)
 def kind_of(reason: str) -> str:
     """The reason without details of its row."""
     for pattern, stand_in in _DETAILS:

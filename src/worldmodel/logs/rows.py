@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from worldmodel.episodes.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
 
 BOM = "\ufeff"
+MANY_BAD = 100_000  # rows
+HOPELESS = f"nothing is read from here on: of {MANY_BAD} rows and more, nine in ten are bad; is this a log?"
 MAX_DIGITS = 400  # of an integer; float64 ends at 309
 
 
@@ -36,6 +38,11 @@ def parse_line(number: int, line: bytes) -> list[Row]:
     if isinstance(value, dict) and "episode" in value:
         return _episode_rows(number, value)
     return [_frame_row(number, value)]
+
+
+def is_hopeless(bad: int, rows: int) -> bool:
+    """Whether so much is bad that going on would only fill memory with reasons."""
+    return bad > MANY_BAD and 10 * bad > 9 * rows
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,7 +104,13 @@ def _episode_rows(number: int, value: dict[str, Any]) -> list[Row]:
         return [Row(number, str(wrong("agent_id", agent, TEXT)))]
     if not isinstance(frames, list) or not frames:
         return [Row(number, str(wrong("episode", frames, "a non-empty list of frames")), agent_id=known)]
-    return [_inner_row(number, position, known, frame) for position, frame in enumerate(frames)]
+    rows, bad = list[Row](), 0
+    for position, frame in enumerate(frames):
+        rows.append(_inner_row(number, position, known, frame))
+        bad += rows[-1].frame is None
+        if is_hopeless(bad, position + 1):
+            return [*rows, Row(number, HOPELESS, agent_id=known, position=position + 1)]
+    return rows
 
 
 def _inner_row(number: int, position: int, agent: str, value: Any) -> Row:

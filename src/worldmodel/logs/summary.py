@@ -14,6 +14,7 @@ from worldmodel.logs.files import LogFile
 
 SHOWN_AGENTS = 8
 SHOWN_ACTIONS = 12
+SHOWN_COLUMNS = 1000
 LONG_STEP = 1.5  # a step is a gap beyond so many times its episode's median
 
 
@@ -42,12 +43,14 @@ class Ranges:
 
     def rows(self, name: str) -> list[list[str]]:
         """For each column: name, min, mean, max, and the share of steps that change nothing."""
-        names = [name] if len(self.low) == 1 else [f"{name} {index}" for index in range(len(self.low))]
-        means, shares = self.total / max(self.count, 1), self.unchanged / max(self.steps, 1)
-        return [
+        width, shown = len(self.low), slice(SHOWN_COLUMNS)
+        names = [name] if width == 1 else [f"{name} {index}" for index in range(width)[shown]]
+        means, shares = self.total[shown] / max(self.count, 1), self.unchanged[shown] / max(self.steps, 1)
+        rows = [
             [each, f"{low:.5g}", f"{mean:.5g}", f"{high:.5g}", "always" if low == high else f"{share:.1%}"]
-            for each, low, mean, high, share in zip(names, self.low, means, self.high, shares, strict=True)
+            for each, low, mean, high, share in zip(names, self.low, means, self.high, shares, strict=False)
         ]
+        return rows if width <= SHOWN_COLUMNS else [*rows, [f"... and {width - SHOWN_COLUMNS} more", *[""] * 4]]
 
 
 @dataclass
