@@ -4,7 +4,9 @@ from worldmodel.numerics.pinning import pin
 
 if __name__ == "__main__":
     pin()  # before NumPy is loaded
-    from worldmodel.core.errors import run
-    from worldmodel.stages.export import command
+    from worldmodel.core.errors import outer_edge, run
 
-    run(command)
+    with outer_edge():
+        from worldmodel.stages.export import command
+
+        run(command)

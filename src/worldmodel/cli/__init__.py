@@ -36,13 +36,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        try:
-            found: click.Command = import_module(COMMANDS[cmd_name][0]).command
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"`worldmodel {cmd_name}` needs {error.name}, which is not installed; install worldmodel with "
-                "its extra `pipeline`: pip install '.[pipeline]' in a checkout"
-            ) from None
+        found: click.Command = import_module(COMMANDS[cmd_name][0]).command
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

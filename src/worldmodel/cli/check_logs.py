@@ -1,7 +1,5 @@
 """Summarize logs, or list the rows that are wrong; nothing in their folder is changed."""
 
-import io
-import sys
 from pathlib import Path
 
 import click
@@ -38,8 +36,6 @@ def command(logs: Location, params_file: Path | None) -> None:
     Exit code 0 where every row is good, 1 where one is not or nothing can be read.
     """
     good, lines = check(logs, load(params_file or default_params(), PrepareStage).prepare.max_gap_s)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     print("\n".join(lines))
     if not good:
         raise SystemExit(1)

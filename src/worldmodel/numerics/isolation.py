@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 from joblib.externals.loky import ProcessPoolExecutor
 
 from worldmodel.core.parent import end_with
+from worldmodel.core.terminal import variables
 from worldmodel.numerics.pinning import AVX2, pinned
 from worldmodel.numerics.setup import TooLate
 
@@ -29,7 +30,7 @@ def portable(function: Callable[Parameters, Result]) -> Callable[Parameters, Res
                 return function(*args, **kwargs)
             except TooLate:
                 pass  # nothing was done yet
-        with ProcessPoolExecutor(1, env=AVX2, initializer=end_with, initargs=([os.getpid()],)) as pool:
+        with ProcessPoolExecutor(1, env=AVX2 | variables(), initializer=end_with, initargs=([os.getpid()],)) as pool:
             result: Result = pool.submit(call, *args, **kwargs).result()
             return result
 
