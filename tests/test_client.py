@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.export.graph import RawEncoder, RawPredictor
 
+GRAPHS = ("encoder.onnx", "predictor.onnx")
 SRC = Path(__file__).parents[1] / "src"
 
 
@@ -204,18 +206,26 @@ def without_metadata(path, *names):
     onnx.save(model, path)
 
 
+def bare(project, folder):
+    """The two graphs alone, as users copy them."""
+    folder.mkdir()
+    for name in GRAPHS:
+        shutil.copy(project.bundle / name, folder)
+    return folder
+
+
 def test_the_manifest_names_a_bundle_of_the_format_without_run_id_in_its_graphs(tmp_path, project):
-    bundle = shutil.copytree(project.bundle, tmp_path / "old")
-    for name in ("encoder.onnx", "predictor.onnx"):
+    bundle = bare(project, tmp_path / "old")
+    for name in GRAPHS:
         without_metadata(bundle / name, "run_id")
-    assert WorldModel.load(bundle).run_id == project.bundle.name
-    (bundle / "manifest.yaml").unlink()
     with pytest.raises(ValueError, match=r"old: no run_id in the graphs' metadata or in manifest\.yaml"):
         WorldModel.load(bundle)
+    (bundle / "manifest.yaml").write_text(f"a: 1\nrun_id: {project.bundle.name}\n")
+    assert WorldModel.load(bundle).run_id == project.bundle.name
 
 
 def test_graphs_of_two_bundles_are_refused(tmp_path, project, projects):
-    bundle, other = shutil.copytree(project.bundle, tmp_path / "mixed"), projects("gru").bundle
+    bundle, other = bare(project, tmp_path / "mixed"), projects("gru").bundle
     shutil.copy(other / "predictor.onnx", bundle)
     ids = f"encoder.onnx is of bundle {project.bundle.name}, predictor.onnx of bundle {other.name}"
     with pytest.raises(ValueError, match=ids):
@@ -225,24 +235,88 @@ def test_graphs_of_two_bundles_are_refused(tmp_path, project, projects):
         WorldModel.load(bundle)
 
 
-def test_a_graph_that_is_none_of_ours_is_refused(tmp_path, project):
-    bundle = shutil.copytree(project.bundle, tmp_path / "damaged")
-    encoder, whole = bundle / "encoder.onnx", (bundle / "encoder.onnx").read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"garbage" * 100):
-        encoder.write_bytes(content)
-        with pytest.raises(ValueError, match=r"encoder\.onnx: (no readable ONNX graph|inputs are)"):
-            WorldModel.load(bundle)
-    encoder.write_bytes((bundle / "predictor.onnx").read_bytes())
-    with pytest.raises(ValueError, match=r"encoder\.onnx: inputs are z, actions .*, expected `features`"):
+def of(name, change):
+    """Another content of a graph, made of what it holds; None takes it away."""
+
+    def spoil(bundle):
+        path = bundle / name
+        content = change(path.read_bytes())
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+
+    return name, spoil
+
+
+def swapped(name):
+    (other,) = set(GRAPHS) - {name}
+    return name, lambda bundle: shutil.copy(bundle / other, bundle / name)
+
+
+def instead(name, make):
+    def spoil(bundle):
+        (bundle / name).unlink()
+        make(bundle / name)
+
+    return name, spoil
+
+
+def with_weight(name, number, value):
+    """One number of the initializer with this number, or of the last one, replaced."""
+
+    def spoil(bundle):
+        model = onnx.load(bundle / name)
+        weights = [each for each in model.graph.initializer if each.data_type == onnx.TensorProto.FLOAT]
+        tensor = weights[number]
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array.ravel()[-1] = value
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        onnx.save(model, bundle / name)
+
+    return name, spoil
+
+
+SPOILS = [
+    *(
+        of(name, change)
+        for name in GRAPHS
+        for change in (
+            lambda _: b"",
+            lambda b: b[: len(b) // 2],
+            lambda b: b[:-1],
+            lambda _: b"garbage" * 100,
+            lambda _: b"\0" * 10**5,
+        )
+    ),
+    *(swapped(name) for name in GRAPHS),
+    *(instead(name, make) for name in GRAPHS for make in (Path.mkdir, os.mkfifo, lambda path: None)),
+    *((name, lambda bundle, name=name: without_metadata(bundle / name, "action_kind")) for name in GRAPHS),
+    *(with_weight(name, number, value) for name in GRAPHS for number in (0, -1, 5) for value in (np.nan, -np.inf)),
+]
+
+
+@pytest.mark.parametrize("kind", range(len(SPOILS)))
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_graph_that_was_not_exported_so_is_one_line_that_names_it(tmp_path, projects, kind, alone):
+    name, spoil = SPOILS[kind]
+    bundle = tmp_path / "damaged"
+    bare(projects("gru"), bundle) if alone else shutil.copytree(projects("gru").bundle, bundle)
+    spoil(bundle)
+    with pytest.raises(ValueError, match=rf"^\S*damaged(/{name}|: no {name}).{{1,600}}`dvc repro export`$"):
         WorldModel.load(bundle)
-    encoder.write_bytes(whole)
-    without_metadata(encoder, "action_kind")
-    with pytest.raises(ValueError, match=r"metadata run_id, expected `features` and `action_kind`"):
+
+
+def test_a_manifest_tells_a_weight_that_is_another_number(tmp_path, project):
+    bundle = shutil.copytree(project.bundle, tmp_path / "bundle")
+    with_weight("predictor.onnx", 0, 0.125)[1](bundle)
+    with pytest.raises(ValueError, match=r"predictor\.onnx: damaged, or of other work"):
         WorldModel.load(bundle)
-    (bundle / "predictor.onnx").unlink()
-    encoder.write_bytes(whole)
-    with pytest.raises(ValueError, match=r"predictor\.onnx: no readable ONNX graph"):
+    manifest = (bundle / "manifest.yaml").read_text()
+    (bundle / "manifest.yaml").write_text(manifest.replace("predictor.onnx:", "other.onnx:"))
+    with pytest.raises(ValueError, match=r"predictor\.onnx: damaged, or of other work"):
         WorldModel.load(bundle)
+    (bundle / "manifest.yaml").unlink()
+    assert WorldModel.load(bundle).run_id == project.bundle.name
 
 
 def test_no_bundle_is_an_error(tmp_path):

@@ -56,6 +56,16 @@ def test_the_run_id_is_the_fingerprint_of_what_the_manifest_says(variant):
     assert {name: manifest[name] for name in trained} == trained
 
 
+def change_manifest(folder, **changes):
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest | changes))
+
+
+def test_the_manifest_has_the_hash_of_every_other_file(variant):
+    files = yaml.safe_load((variant.bundle / "manifest.yaml").read_text())["files"]
+    assert files == {path.name: sha256(path) for path in variant.bundle.iterdir() if path.name != "manifest.yaml"}
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_run_id_depends_on_params_and_on_every_byte_of_the_weights(project, tmp_path):
     settings = export_stage(project.settings)
@@ -68,6 +78,7 @@ def test_the_run_id_depends_on_params_and_on_every_byte_of_the_weights(project, 
     weights = bytearray((copy.trained / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy.trained / "weights.safetensors").write_bytes(weights)
+    change_manifest(copy.trained, weights=sha256(copy.trained / "weights.safetensors"))
     assert run(copy, tmp_path / "out").name != ids[0]
 
 

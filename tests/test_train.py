@@ -200,6 +200,17 @@ def test_dreams_without_any_confidence_do_not_break_the_weights(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in project.read_trained().model.state_dict().values())
 
 
+def test_a_training_that_diverges_says_about_when_and_writes_nothing(tmp_path):
+    episodes = [
+        each if each.source == "observed" else replace(each, features=each.features * np.float32(1e25))
+        for each in observed_and_dreams()
+    ]
+    project = make_project(tmp_path, episodes, steps=60)
+    with pytest.raises(ValueError, match=r"^the training diverged between steps 0 and 3: .*; lower train\.lr, or"):
+        project.train()
+    assert not project.trained.exists()
+
+
 def test_other_scales_than_those_of_the_arrays_are_refused(tmp_path, data):
     project = make_project(tmp_path)
     shutil.copy(data.normalizer, project.normalizer)

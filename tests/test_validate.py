@@ -1,7 +1,10 @@
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,6 +267,31 @@ def test_arrays_in_other_units_than_the_bundles_are_refused(project, tmp_path):
     with pytest.raises(ValueError, match=r"normalizer\.json: other scales than those of the packed arrays"):
         found.validate()
     assert not found.metrics.exists()
+
+
+DAMAGES = [lambda path: None, Path.mkdir, os.mkfifo, lambda path: path.write_bytes(b"")]
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "predictor.onnx", "normalizer.json", "weights.safetensors"])
+def test_a_file_of_a_bundle_that_is_not_as_it_was_exported_is_named(project, projects, tmp_path, name):
+    other = projects("gru").bundle / name
+    found = beside(project, tmp_path)
+    path = found.bundle / name
+    whole = path.read_bytes()
+    contents = [whole[:-1], whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1]), other.read_bytes()]
+    for damage in [*DAMAGES, *(partial(Path.write_bytes, data=content) for content in contents)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        damage(path)
+        with pytest.raises(ValueError, match=rf"^\S*(/{name}|: no {name}).*`dvc repro export`$"):
+            found.validate()
+
+
+def test_a_bundle_without_its_card_or_manifest_is_refused(project, tmp_path):
+    found = beside(project, tmp_path)
+    for name, message in (("README.md", "README.md: no such file"), ("manifest.yaml", "manifest.yaml: no such file")):
+        (found.bundle / name).unlink()
+        with pytest.raises(ValueError, match=message):
+            found.validate()
 
 
 def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project, tmp_path, capsys, monkeypatch):

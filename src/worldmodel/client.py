@@ -5,6 +5,7 @@ z = model.encode(features, actions)        # what the agent saw and did
 future = model.predict(z, plan)            # future.features, future.std, future.reward
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +17,16 @@ import onnxruntime
 from numpy.typing import ArrayLike
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
+from worldmodel.core.integrity import require_file, require_same
+from worldmodel.core.onnx_weights import not_finite
 from worldmodel.core.typing import Floats
 
-ENCODER, PREDICTOR = "encoder.onnx", "predictor.onnx"
+ENCODER, PREDICTOR, MANIFEST = "encoder.onnx", "predictor.onnx", "manifest.yaml"
 INPUTS = {ENCODER: "features", PREDICTOR: "z"}
-UNREADABLE = (
-    onnx_errors.Fail,
-    onnx_errors.InvalidArgument,
-    onnx_errors.InvalidGraph,
-    onnx_errors.InvalidProtobuf,
-    onnx_errors.NoSuchFile,
-    onnx_errors.NotImplemented,
-    onnx_errors.RuntimeException,
-)
+AXES = {"features": 3, "actions": 3, "z": 2}
+OF_ONNX = (each for each in vars(onnx_errors).values() if isinstance(each, type) and issubclass(each, Exception))
+UNREADABLE: tuple[type[Exception], ...] = (RuntimeError, ValueError, *OF_ONNX)
+REMEDY = "make it with `dvc repro export`"
 
 
 class Future(NamedTuple):
@@ -60,15 +58,17 @@ class WorldModel:
     def load(cls, path: str | Path, threads: int = 1) -> Self:
         """Open a bundle, or the folder that holds just one; `threads` a call.
 
-        Raises ValueError where there is no bundle or more than one, and where its graphs cannot be read or belong to
-        different bundles.
+        Raises ValueError where there is no bundle or more than one, and where its graphs cannot be read, belong to
+        different bundles, or are not those that were exported: a manifest beside them has their hashes, and no weight
+        is NaN or infinite.
         """
         bundle = find_bundle(Path(path))
-        encoder, predictor = (_session(bundle / name, threads) for name in (ENCODER, PREDICTOR))
+        manifest = _manifest(bundle)
+        encoder, predictor = (_session(bundle / name, manifest, threads) for name in (ENCODER, PREDICTOR))
         _, history, features = _shapes(encoder)["features"]
         actions = _shapes(predictor).get("actions")
         return cls(
-            run_id=_run_id(bundle, encoder, predictor),
+            run_id=_run_id(bundle, manifest, encoder, predictor),
             history=history,
             horizon=predictor.get_outputs()[0].shape[1],
             feature_count=features,
@@ -162,22 +162,44 @@ def find_bundle(path: Path) -> Path:
     )
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def _manifest(bundle: Path) -> str:
+    """Empty where there is none: two graphs are enough."""
+    path = bundle / MANIFEST
+    return path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
+
+
+def _written(manifest: str, key: str) -> str | None:
+    """Text under a key, with the spaces before it."""
+    found = re.search(rf"^{re.escape(key)}: '?(\w+)'?$", manifest, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _session(path: Path, manifest: str, threads: int) -> onnxruntime.InferenceSession:
+    require_file(path, REMEDY)
+    content = path.read_bytes()
+    digest = _written(manifest, f"  {path.name}")
+    if digest or re.search("^files:", manifest, re.MULTILINE):
+        require_same(path, hashlib.sha256(content).hexdigest(), digest or "unknown", REMEDY)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        broken = not_finite(content)
     except UNREADABLE as error:
-        raise ValueError(f"{path}: no readable ONNX graph ({error}); make it with `dvc repro export`") from None
-    if INPUTS[path.name] not in _shapes(session) or "action_kind" not in _metadata(session):
+        raise ValueError(f"{path}: no readable ONNX graph ({' '.join(str(error).split())[:300]}); {REMEDY}") from None
+    if broken:
+        raise ValueError(f"{path}: {broken} holds NaN or infinity; {REMEDY}")
+    shapes = _shapes(session)
+    sound = INPUTS[path.name] in shapes and all(len(shape) == AXES.get(name) for name, shape in shapes.items())
+    if not sound or "action_kind" not in _metadata(session):
         raise ValueError(
             f"{path}: inputs are {', '.join(_shapes(session))} and metadata {', '.join(_metadata(session)) or 'none'}, "
-            f"expected `{INPUTS[path.name]}` and `action_kind`; make it with `dvc repro export`"
+            f"expected `{INPUTS[path.name]}` and `action_kind`; {REMEDY}"
         )
     return session
 
 
-def _run_id(bundle: Path, *sessions: onnxruntime.InferenceSession) -> str:
+def _run_id(bundle: Path, manifest: str, *sessions: onnxruntime.InferenceSession) -> str:
     """What the graphs say; the manifest, where they are of an earlier format that does not."""
     encoder, predictor = (_metadata(session).get("run_id") for session in sessions)
     if encoder != predictor:
@@ -185,12 +207,9 @@ def _run_id(bundle: Path, *sessions: onnxruntime.InferenceSession) -> str:
             f"{bundle}: {ENCODER} is of bundle {encoder or 'unknown'}, {PREDICTOR} of bundle {predictor or 'unknown'}; "
             "take both from one bundle"
         )
-    manifest = bundle / "manifest.yaml"
-    text = manifest.read_text(encoding="utf-8") if encoder is None and manifest.is_file() else ""
-    written = re.search(r"^run_id: '?(\w+)'?$", text, re.MULTILINE)
-    run_id = encoder or (written and written[1])
+    run_id = encoder or _written(manifest, "run_id")
     if not run_id:
-        raise ValueError(f"{bundle}: no run_id in the graphs' metadata or in {manifest.name}; run `dvc repro export`")
+        raise ValueError(f"{bundle}: no run_id in the graphs' metadata or in {MANIFEST}; run `dvc repro export`")
     return run_id
 
 

@@ -1,20 +1,26 @@
 """A trained model on disk: weights.safetensors and manifest.yaml, never a pickle."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import yaml
+from pydantic.dataclasses import dataclass as checked_dataclass
 from safetensors import SafetensorError
 
-from worldmodel.core.params import Compute
-from worldmodel.core.yaml12 import NO_TEXT, read_yaml
+from worldmodel.core.checked import CLOSED, Float, Sha256, Text, Whole, checked
+from worldmodel.core.integrity import require_file, require_sha256
+from worldmodel.core.params import Compute, Train
+from worldmodel.core.yaml12 import NO_TEXT, cut, read_yaml
 from worldmodel.model.shape import Shape
+from worldmodel.model.tensors import not_finite
 from worldmodel.model.world_model import WorldModel
 
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.yaml"
 OWN = (WEIGHTS, MANIFEST)  # files of the folder
+TRAIN, EXPORT = "run `dvc repro train`", "run `dvc repro export`"
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,51 @@ class Trained:
         return float(self.manifest["dreams_drawn"] / (arguments["steps"] * arguments["batch_size"]))
 
 
-def write_trained(folder: Path, trained: Trained) -> None:
+@checked_dataclass(frozen=True, config=CLOSED)
+class _Data:
+    arrays: dict[Text, Sha256]
+    normalizer: Sha256
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class _Selected:
+    step: Whole
+    val_mse: Float | None
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class _Manifest:
+    """Of a trained model; the keys that may be missing are a bundle's."""
+
+    action_kind: Literal["none", "discrete", "continuous"]
+    arguments: Train
+    bits: dict[Text, Any]
+    code: Sha256
+    data: _Data
+    dreams_drawn: Whole
+    selected: _Selected
+    shape: Shape
+    versions: dict[Text, Text]
+    weights: Sha256
+    windows: dict[Literal["observed", "dream", "val"], Whole]
+    exported: dict[Text, Any] | None = None
+    files: dict[Text, Sha256] | None = None
+    run_id: Text | None = None
+
+
+def write_trained(folder: Path, trained: Trained) -> dict[str, Any]:
+    """Returns the manifest with the hash of the weights. Raises ValueError, and writes nothing, where a weight is NaN
+    or infinite.
+    """
+    weights = trained.model.state_dict()
+    if broken := not_finite(weights):
+        raise ValueError(f"the training diverged: {broken} holds NaN or infinity; lower train.lr")
+    content = safetensors.torch.save(weights)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(trained.model.state_dict()))
-    write_manifest(folder / MANIFEST, trained.manifest)
+    (folder / WEIGHTS).write_bytes(content)
+    manifest = trained.manifest | {"weights": hashlib.sha256(content).hexdigest()}
+    write_manifest(folder / MANIFEST, manifest)
+    return manifest
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
@@ -56,29 +103,43 @@ for _pattern in NO_TEXT:
 
 def read_compute(folder: Path) -> Compute:
     """Threads and numerics that the model in this folder was trained with, on the CPU."""
-    arguments = _manifest(folder)["arguments"]
-    return Compute(arguments["history"], arguments["threads"], arguments["numerics"], "cpu")
+    arguments = _read_manifest(folder)[1].arguments
+    return Compute(arguments.history, arguments.threads, arguments.numerics, "cpu")
 
 
 def read_trained(folder: Path) -> Trained:
-    """Raises ValueError where the folder does not hold a trained model."""
-    manifest = _manifest(folder)
+    """Raises ValueError where the folder does not hold a trained model, or another one than was written."""
+    manifest, typed = _read_manifest(folder)
+    path, remedy = folder / WEIGHTS, EXPORT if typed.run_id else TRAIN
+    require_sha256(path, typed.weights, remedy)
     try:
-        model = WorldModel(Shape(**manifest["shape"]))
-        model.load_state_dict(safetensors.torch.load((folder / WEIGHTS).read_bytes()))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder / WEIGHTS}: not the weights of this model ({error}); run `dvc repro train`"
-        ) from None
+        model = WorldModel(typed.shape)
+        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{path}: not the weights of this model ({cut(str(error), 200)}); {remedy}") from None
+    if broken := not_finite(model.state_dict()):
+        raise ValueError(f"{path}: {broken} holds NaN or infinity; {remedy}")
     return Trained(model.eval(), manifest)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def require_bundle(folder: Path) -> None:
+    """Raises ValueError where a file of a bundle is missing, or is not the one that export wrote."""
+    files = _read_manifest(folder)[1].files
+    if files is None:
+        raise ValueError(f"{folder / MANIFEST}: not the manifest of a bundle, which names its files; {EXPORT}")
+    for name, digest in files.items():
+        require_sha256(folder / Path(name).name, digest, EXPORT)
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], _Manifest]:
+    """As it stands there, and typed."""
     path = folder / MANIFEST
+    require_file(path, TRAIN)
     try:
         manifest = read_yaml(path)
     except ValueError as error:
-        raise ValueError(f"{error}; make it with `dvc repro train`") from None
-    if not {"arguments", "shape", "dreams_drawn"} <= set(manifest):
-        raise ValueError(f"{path}: not the manifest of a trained model; make it with `dvc repro train`")
-    return manifest
+        raise ValueError(f"{error}; {TRAIN}") from None
+    try:
+        return manifest, checked(_Manifest, manifest)
+    except ValueError as error:
+        raise ValueError(f"{path}: not the manifest of a trained model ({error}); {TRAIN}") from None

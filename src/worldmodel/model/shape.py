@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from worldmodel.core.checked import Whole
+
 STATE_CLAMP = 1e6  # standardized units; a rollout that runs away stays there: squares and gradients remain finite
 
 
@@ -10,13 +12,13 @@ STATE_CLAMP = 1e6  # standardized units; a rollout that runs away stays there: s
 class Shape:
     """What fixes the size of every tensor."""
 
-    features: int
-    actions: int  # 0 without actions
+    features: Whole
+    actions: Whole  # 0 without actions
     rewards: bool
-    history: int  # frames
-    horizon: int  # frames
-    z_dim: int
-    hidden_dim: int
+    history: Whole  # frames
+    horizon: Whole  # frames
+    z_dim: Whole
+    hidden_dim: Whole
     encoder: Literal["gru", "mlp", "transformer"]
     context_spread: bool = False  # whether the encoder also says how sure it is of the context
 

@@ -1,5 +1,6 @@
 """A batch of windows as tensors on the device that computes."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,11 @@ def to_device(batch: Batch, device: torch.device) -> Tensors:
     columns = {name: getattr(batch, name) for name in Tensors._fields}
     moved: dict[str, Any] = {name: None if array is None else _moved(array, device) for name, array in columns.items()}
     return Tensors(**moved)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first that holds NaN or infinity."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
 def _moved(array: Floats, device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from worldmodel.checkpoints.checkpoint import State
 from worldmodel.model.selection import BestWeights
 from worldmodel.model.snapshot import restore, snapshot
+from worldmodel.model.tensors import not_finite
 from worldmodel.model.world_model import WorldModel
 
 
@@ -39,7 +40,15 @@ class TrainingState:
         return ", ".join([*means, f"{batch_size * self.step / self.seconds:.0f} samples/s"])
 
     def record_evaluation(self, now: BestWeights, series: Sequence[str]) -> None:
-        """Keep the better weights, log the mean losses; an error on val windows is logged where there are any."""
+        """Keep the better weights, log the mean losses; an error on val windows is logged where there are any.
+
+        Raises ValueError where a weight is NaN or infinite: no later step makes it a number again.
+        """
+        if broken := not_finite(now.weights):
+            raise ValueError(
+                f"the training diverged between steps {self.step - self.since} and {self.step}: {broken} holds NaN or "
+                "infinity; lower train.lr, or leave out what lies far beyond all else in the logs and dreams"
+            )
         self.best = self.best.or_better(now)
         self.losses += [(self.step, name, mean) for name, mean in zip(series, self.means(), strict=True)]
         self.losses += [(self.step, "val", now.error)] if now.error != math.inf else []

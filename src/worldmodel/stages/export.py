@@ -3,6 +3,7 @@
 The run-id is made of everything that the bundle depends on, and of no time and no host.
 """
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         (folder / run.run_id).mkdir(parents=True)
         for name, content in files.items():
             (folder / run.run_id / name).write_bytes(content)
-        manifest = result.manifest | {"run_id": run.run_id, "exported": run.depends_on}
-        write_manifest(folder / run.run_id / MANIFEST, manifest)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        about = {"run_id": run.run_id, "exported": run.depends_on, "files": digests}
+        write_manifest(folder / run.run_id / MANIFEST, result.manifest | about)
     print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
     return bundle
 

@@ -61,9 +61,9 @@ def train(
     device = setup.configure(settings)
     with publishing(out, own=OWN) as (folder,):
         trained, speed = _train(normalized, normalizer, plots, settings, device, checkpoints)
-        write_trained(folder, trained)
-    timing.record(clock, "train", fingerprint(trained.manifest)[:12], speed)
-    return trained.manifest
+        manifest = write_trained(folder, trained)
+    timing.record(clock, "train", fingerprint(manifest)[:12], speed)
+    return manifest
 
 
 def _train(

@@ -31,7 +31,7 @@ from worldmodel.evaluation.plots import (
     write_realism,
 )
 from worldmodel.evaluation.scoring import Predictors, score
-from worldmodel.model.artifact import read_compute, read_trained
+from worldmodel.model.artifact import read_compute, read_trained, require_bundle
 from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
@@ -49,6 +49,7 @@ def validate(
     Raises ValueError where the inputs do not belong together or no test episode is long enough.
     """
     bundle = find_bundle(bundles)
+    require_bundle(bundle)
     model = WorldModel.load(bundle)
     setup.configure(read_compute(bundle))
     trained, scaler, data = read_trained(bundle), Scaler.read(bundle / "normalizer.json"), read_packed(normalized)
