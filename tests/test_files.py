@@ -35,15 +35,17 @@ def test_empty_files_are_no_copies_of_each_other(tmp_path):
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     log(tmp_path, frame(0), name="a.jsonl")
     log(tmp_path, frame(1), name="b.jsonl")
-    whole = Path.open
+    whole = os.open
 
-    def refusing(self, *arguments, **options):
-        if self.name == "b.jsonl":
+    def refusing(path, *arguments):
+        if str(path).endswith("b.jsonl"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return whole(self, *arguments, **options)
+        return whole(path, *arguments)
 
-    monkeypatch.setattr(Path, "open", refusing)
-    assert reasons(read(tmp_path)) == ["b.jsonl:1: unreadable from here on: Permission denied"]
+    monkeypatch.setattr(os, "open", refusing)
+    assert reasons(read(tmp_path)) == [
+        "b.jsonl:1: cannot be read (Permission denied); change its rights, or move it away"
+    ]
 
 
 def test_links_to_files_are_followed_and_links_to_anything_else_are_refused(tmp_path):
@@ -86,11 +88,6 @@ def test_the_folder_itself_may_be_a_link_and_so_may_a_file_in_it(tmp_path):
     assert not read(tmp_path / "link").rejects
     (tmp_path / "real" / "again.jsonl").symlink_to("log.jsonl")
     assert reasons(read(tmp_path / "link")) == ["log.jsonl:1: the same lines as again.jsonl, expected each log once"]
-
-
-def test_a_pipe_is_no_log(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jsonl")
-    assert reasons(read(log(tmp_path, frame(0)))) == ["pipe.jsonl:1: no regular file, expected one"]
 
 
 def test_names_of_files_are_shown_on_one_line_of_utf8(tmp_path):

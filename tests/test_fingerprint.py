@@ -1,7 +1,9 @@
 import hashlib
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from worldmodel.core import fingerprint as fp
 
@@ -91,6 +93,27 @@ def test_what_lies_at_an_address_goes_by_its_checksum(inputs):
     assert hashes() == before
     (inputs / "logs" / "b.jsonl").write_text("something else")
     assert {name for name, digest in hashes().items() if digest != before[name]} == {"given/b.jsonl"}
+
+
+class Remembering(LocalFileSystem):
+    """One that keeps what it has listed, as those of buckets do."""
+
+    protocol = "remembering"
+
+    def ls(self, path, detail=False, **options):
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True, **options)
+        return self.dircache[path] if detail else [entry["name"] for entry in self.dircache[path]]
+
+    def invalidate_cache(self, path=None):
+        self.dircache.clear()
+
+
+def test_an_address_is_listed_anew_each_time(inputs):
+    fsspec.register_implementation("remembering", Remembering, clobber=True)
+    before = fp.content_hashes({"given": f"remembering://{inputs}/logs"})
+    (inputs / "logs" / "c.jsonl").write_text("new")
+    assert fp.content_hashes({"given": f"remembering://{inputs}/logs"}).keys() - before.keys() == {"given/c.jsonl"}
 
 
 def test_an_address_that_cannot_be_listed_is_named():

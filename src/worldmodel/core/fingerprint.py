@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 import worldmodel
+from worldmodel.core.regular import open_regular, walk
 
 MANY = 1000  # files of a folder
 
@@ -21,12 +22,14 @@ def fingerprint(parts: dict[str, Any]) -> str:
 
 
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_hashes(inputs: Mapping[str, Path | str]) -> dict[str, str]:
     """sha256 of each file, by the name of its input and its path in there; of what is not there, nothing.
+
+    Raises ValueError that names what is neither a regular file nor a link to one, nor a folder.
 
     The files of a folder of more than MANY have one for all. What lies elsewhere, at an address, goes by the checksum
     that is kept there.
@@ -38,13 +41,13 @@ def _content(given: str, place: Path | str) -> Iterator[tuple[str, str]]:
     if isinstance(place, str):
         yield from _elsewhere(given, place)
         return
-    if place.is_file():
-        yield given, sha256(place)
-    for folder, below, names in os.walk(place):
-        below.sort()
-        inside = Path(given, Path(folder).relative_to(place)).as_posix()
-        files = (Path(folder, name) for name in sorted(names))
-        hashes = ((f"{inside}/{file.name}", sha256(file)) for file in files if file.is_file())
+    if not place.is_dir():
+        if os.path.lexists(place):
+            yield given, sha256(place)
+        return
+    for folder, _, names in walk(place):
+        inside = Path(given, folder.relative_to(place)).as_posix()
+        hashes = ((f"{inside}/{name}", sha256(folder / name)) for name in names)
         if len(names) <= MANY:
             yield from hashes
         else:
@@ -58,6 +61,7 @@ def _elsewhere(given: str, address: str) -> Iterator[tuple[str, str]]:
     """Raises ValueError where it cannot be listed."""
     try:
         system, root = fsspec.url_to_fs(address)
+        system.invalidate_cache()  # what it remembers is from before the stage ran
         for path in system.find(root):
             yield f"{given}/{path.removeprefix(root).lstrip('/')}", f"{system.checksum(path):x}"
     except (OSError, ValueError, ImportError) as error:

@@ -63,6 +63,8 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
                 number += block.lines
     except _UnreadableError as error:
         yield Block(number, b"", read_error=str(error))
+    except ValueError as error:  # it is another one than when the folder was listed
+        yield Block(number, b"", read_error=str(error).removeprefix(f"{file.path}: "))
     except OSError as error:
         yield Block(number, b"", read_error=f"unreadable from here on: {error.strerror}")
 

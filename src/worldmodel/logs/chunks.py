@@ -84,7 +84,7 @@ def _length(file: LogFile) -> int:
         with opened(file) as stream:
             stream.seek(-min(4, file.size), os.SEEK_END)
             return int.from_bytes(stream.read(4), "little")
-    except OSError:
+    except (OSError, ValueError):
         return -1
 
 
@@ -109,7 +109,7 @@ def chunks_of(file: LogFile) -> list[FileChunk]:
                 if whole and stream.tell() < file.size:
                     bounds.append(stream.tell())
                 near = stream.tell() + CHUNK_BYTES
-    except OSError:
+    except (OSError, ValueError):
         bounds = [0]  # reading the chunk will say what is wrong
     return [FileChunk(file, begin, end) for begin, end in zip(bounds, [*bounds[1:], file.size], strict=True)]
 

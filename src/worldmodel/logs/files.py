@@ -4,7 +4,6 @@ A location is a path, or an address of a folder or file that fsspec reads, such 
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,13 @@ from typing import BinaryIO, cast
 
 import fsspec
 
+from worldmodel.core.regular import open_regular, problem, walk
+
 Location = Path | str
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+# Links to files are followed wherever they lead, as into a DVC cache. DVC follows no others, and they could go round.
+LINKED_FOLDER = "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
 
 
 def location(text: str) -> Location:
@@ -39,8 +42,8 @@ def log_files(folder: Location) -> list[LogFile]:
         return _remote_files(folder)
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    if folder.is_file():
-        return [LogFile(_shown(folder.name), folder, folder.stat().st_size)]
+    if not folder.is_dir():
+        return [_log_file(folder.name, folder, problem(folder))]
     return [file for _, file in sorted(_below(folder))]
 
 
@@ -65,28 +68,16 @@ def _remote_files(address: str) -> list[LogFile]:
 
 def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
     """Path within the folder, and log file."""
-    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
-        links = [name for name in folders if (Path(parent) / name).is_symlink()]
-        for name in [*links, *(name for name in names if name.endswith(SUFFIXES))]:
-            path = Path(parent) / name
-            within = path.relative_to(folder).as_posix()
-            read_error = _read_error(path)
-            yield within, LogFile(_shown(within), path, 0 if read_error else path.stat().st_size, read_error)
+    for parent, folders, names in walk(folder):
+        flaws = {name: LINKED_FOLDER for name in folders if (parent / name).is_symlink()}
+        flaws |= {name: problem(parent / name) for name in names if name.endswith(SUFFIXES)}
+        for name, flaw in flaws.items():
+            within = (parent / name).relative_to(folder).as_posix()
+            yield within, _log_file(within, parent / name, flaw)
 
 
-def _refuse_folder(error: OSError) -> None:
-    raise ValueError(f"{error.filename}: {error.strerror}; make this folder readable, or move it away")
-
-
-def _read_error(path: Path) -> str:
-    """Links to files are followed wherever they lead, as into a DVC cache; links to folders could go round for ever."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        return f"a link that leads to no file ({error.strerror}); put the file in its place"
-    if stat.S_ISDIR(mode):
-        return "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
-    return "" if stat.S_ISREG(mode) else "no regular file, expected one"
+def _log_file(name: str, path: Path, flaw: str) -> LogFile:
+    return LogFile(_shown(name), path, 0 if flaw else path.stat().st_size, flaw)
 
 
 def _shown(name: str) -> str:
@@ -98,4 +89,4 @@ def _shown(name: str) -> str:
 def opened(file: LogFile) -> BinaryIO:
     if isinstance(file.path, str):
         return cast(BinaryIO, fsspec.open(file.path, "rb").open())
-    return file.path.open("rb")
+    return open_regular(file.path)

@@ -1,0 +1,85 @@
+"""Files and folders that others made: regular files are opened, and what would keep a reader waiting is named."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BufferedReader
+from pathlib import Path
+
+HOLE = 1 << 30  # bytes in one piece that are on no disk: as much zeros to read as somebody likes to claim
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Raises OSError as open does, and ValueError where neither a regular file nor a link to one stands there."""
+    try:
+        _require(path, _kind(path.stat()))
+    except OSError as error:
+        if path.is_symlink():
+            _require(path, f"a link that leads to no file ({error.strerror}); put the file in its place")
+        raise
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        status = os.fstat(stream.fileno())  # another file may have taken its place
+        _require(path, _kind(status) or (_hole(stream.fileno(), status.st_size) if status.st_size > HOLE else ""))
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def read_text(path: Path) -> str:
+    """UTF-8. Raises as `open_regular`, and ValueError for other text."""
+    with open_regular(path) as stream:
+        return stream.read().decode("utf-8")
+
+
+def problem(path: Path) -> str:
+    """Why it cannot be read, and what to do; no text where it can."""
+    try:
+        open_regular(path).close()
+    except ValueError as error:
+        return str(error).removeprefix(f"{path}: ")
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); change its rights, or move it away"
+    return ""
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As os.walk, sorted; links to folders are named and not followed. Raises ValueError where one cannot be listed."""
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
+        folders.sort()
+        yield Path(parent), folders, sorted(names)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ValueError(f"{error.filename}: {error.strerror}; make this folder readable, or move it away")
+
+
+def _require(path: Path, flaw: str) -> None:
+    if flaw:
+        raise ValueError(f"{path}: {flaw}")
+
+
+def _kind(status: os.stat_result) -> str:
+    mode = stat.S_IFMT(status.st_mode)
+    return "" if mode == stat.S_IFREG else f"{KINDS.get(mode, 'no file')}, expected a regular file; move it away"
+
+
+def _hole(handle: int, size: int) -> str:
+    end = 0
+    while end < size:
+        begin, end = os.lseek(handle, end, os.SEEK_HOLE), size
+        with suppress(OSError):  # none follows
+            end = os.lseek(handle, begin, os.SEEK_DATA)
+        if end - begin > HOLE:
+            return f"{(end - begin) >> 20} MiB of it were never written; copy it again from where it came from"
+    os.lseek(handle, 0, os.SEEK_SET)
+    return ""
