@@ -1,6 +1,7 @@
 """`worldmodel train`: from logs to a bundle in one folder, without DVC."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -51,3 +52,19 @@ def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):
         run("--rho", 1, "--epochs", 1)
     with pytest.raises(ValueError, match=r"--rho: .*less than or equal to 1"):
         run("--rho", 1.5)
+
+
+def test_what_runs_is_what_is_checked_and_not_what_the_options_replace(run, tmp_path):
+    values = tiny_params()
+    values["dreams"]["episodes"], values["validate"]["horizon"] = 0, values["train"]["horizon"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"dreams\.episodes is 0 and train\.rho "):
+        run()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"with these options: train\.contrastive_weight is 0\.1"):
+        run("--rho", 0, "--contrastive-weight", 0.1, "--batch-size", 1)
+    assert run("--rho", 0, "--horizon", 2) / "worldmodel"
+    (tmp_path / "mine").mkdir()
+    episodes = make_episodes(8, 12, agents=3)
+    write_logs(tmp_path / "mine", [replace(each, source="dream", name=f"dream-{each.name}") for each in episodes])
+    assert json.loads((run("--dreams", tmp_path / "mine", "--rho", 0.5) / "metrics.json").read_text())

@@ -131,7 +131,7 @@ def test_a_graph_that_fails_leaves_the_old_bundle(project, tmp_path, monkeypatch
 
 @pytest.mark.usefixtures("quick")
 def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
-    changes = {"train": vars(project.settings), "export": {"opset": 19}}
+    changes = {"train": vars(project.settings), "export": {"opset": 19}, "validate": {"horizon": 4}}
     paths = {"trained": project.trained, "normalizer": project.normalizer, "out": tmp_path / "out"}
     assert stage("export", tmp_path, changes, **paths) == 0
     (bundle,) = (tmp_path / "out").iterdir()

@@ -1,7 +1,7 @@
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -141,8 +141,10 @@ def test_integers_are_whole_and_the_ends_of_their_range_belong_to_it():
     for leaf, (low, high) in REFUSED.items():
         if isinstance(high, int):
             assert mistakes(changed({leaf: 2.5})) == [f"{leaf}: found 2.5, expected a valid integer"]
-            assert checked(leaf, low + 1) == low + 1
-            assert checked(leaf, min(high - 1, 10**9)) == min(high - 1, 10**9)
+            least, most = low + 1, min(high - 1, 10**9)
+            others = {"train.rho": 0, "train.horizon": 1024, "validate.horizon": 1}  # which go with any of them
+            others.pop(leaf, None)
+            assert [checked(leaf, value, others) for value in (least, most)] == [least, most]
 
 
 def test_all_choices_are_taken_and_an_integer_serves_as_a_float():
@@ -358,3 +360,52 @@ def test_a_start_of_rho_that_nothing_would_read_or_everything_lacks_is_refused(f
     values["train"] |= fields
     with pytest.raises(ValueError, match=message):
         params.check(values, Path("params.yaml"))
+
+
+# what one key is while another is what it is -> both names and values, and what to do
+UNRELATED = [
+    (
+        {"validate.horizon": 16, "train.horizon": 8},
+        ["validate.horizon is 16", "train.horizon 8", "lower validate.horizon to 8, or raise train.horizon"],
+    ),
+    (
+        {"dreams.episodes": 0, "train.rho": 0.5},
+        ["dreams.episodes is 0", "train.rho 0.5", "raise dreams.episodes, or set train.rho to 0"],
+    ),
+    (
+        {"dreams.episodes": 0, "train.rho": 0.0, "train.rho_start": 0.2, "train.rho_schedule": "linear"},
+        ["dreams.episodes is 0", "train.rho_start 0.2", "raise dreams.episodes"],
+    ),
+    (
+        {"train.contrastive_weight": 0.1, "train.batch_size": 1},
+        ["train.contrastive_weight is 0.1", "train.batch_size 1", "raise train.batch_size"],
+    ),
+]
+
+
+def test_keys_that_cannot_work_together_stop_every_stage_with_both_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    for values, parts in UNRELATED:
+        path.write_text(yaml.safe_dump(changed(values)))
+        for stage in STAGES.values():
+            with pytest.raises(ValueError, match=r".") as caught:
+                params.load(path, stage)
+            (line,) = str(caught.value).splitlines()
+            assert line.startswith(f"{path}: {parts[0]}")
+            assert all(part in line for part in parts)
+        params.read(path)  # a command that overrides some looks at what it will run with
+
+
+def test_keys_that_work_together_are_taken():
+    for values in (
+        {"validate.horizon": 8, "train.horizon": 8},
+        {"dreams.episodes": 0, "train.rho": 0, "train.dream_weighting": "confidence"},
+        {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0.0, "train.rho_schedule": "cosine"},
+        {"train.rho": 0},  # the baseline of a sweep, whose dreams are there
+        {"train.contrastive_weight": 0.1, "train.batch_size": 2},
+        {"train.contrastive_weight": 0, "train.batch_size": 1},
+    ):
+        params.check(changed(values), FILE)
+    none = params.read(ROOT / "params.yaml")
+    without = replace(none, dreams=replace(none.dreams, episodes=0))
+    params.require_related(without, "dreams of a folder", dreams_given=True)

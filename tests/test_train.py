@@ -228,5 +228,5 @@ def test_the_clock_is_kept_apart_and_says_of_what(tmp_path, data):
 def test_the_stage_reads_params_and_arguments(tmp_path, data):
     paths = {"normalized": data.normalized, "normalizer": data.normalizer, "out": tmp_path / "train"}
     paths |= {"plots": tmp_path / "plots", "timing": tmp_path / "timing.json"}
-    assert stage("train", tmp_path, {"train": vars(make_train(steps=3))}, **paths) == 0
+    assert stage("train", tmp_path, {"train": vars(make_train(steps=3)), "validate": {"horizon": 4}}, **paths) == 0
     assert contents(tmp_path / "train") == contents(trained(tmp_path / "other", data, steps=3).trained)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from worldmodel.core.options import PATH
-from worldmodel.core.params import PrepareStage, load
+from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.episodes.temporary_store import EpisodeStore
@@ -35,7 +35,7 @@ def command(logs: Location, params_file: Path | None) -> None:
 
     Exit code 0 where every row is good, 1 where one is not or nothing can be read.
     """
-    good, lines = check(logs, load(params_file or default_params(), PrepareStage).prepare.max_gap_s)
+    good, lines = check(logs, read(params_file or default_params()).prepare.max_gap_s)
     print("\n".join(lines))
     if not good:
         raise SystemExit(1)

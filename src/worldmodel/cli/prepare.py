@@ -9,7 +9,7 @@ import click
 from worldmodel.cli.section_options import overridden, section_options
 from worldmodel.core.locking import writing
 from worldmodel.core.options import PATH
-from worldmodel.core.params import IngestParams, PrepareStage, load
+from worldmodel.core.params import IngestParams, read
 from worldmodel.core.project import default_params
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.reader import write_jsonl
@@ -46,7 +46,7 @@ def command(
     NPZ files, LMDB shards, or one canonical JSONL in which meta.split names the split. Options that are not given come
     from the prepare section of params.yaml.
     """
-    own = load(params_file or default_params(), PrepareStage).prepare
+    own = read(params_file or default_params()).prepare
     if form == "jsonl":
         with writing(out):
             mix(logs, dreams, out, overridden(own, options))

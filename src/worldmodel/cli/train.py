@@ -44,8 +44,12 @@ def command(
 
     What is not given stands in params.yaml; every key of its train section is an option here.
     """
-    whole = params.load(params_file or default_params(), params.Params)
-    settings = replace(whole, train=overridden(whole.train, given))
+    source = params_file or default_params()
+    whole = params.read(source)
+    trained = overridden(whole.train, given)
+    measured = replace(whole.validate, horizon=min(whole.validate.horizon, trained.horizon))
+    settings = replace(whole, train=trained, validate=measured)
+    params.require_related(settings, f"{source} with these options", dreams_given=dreamed is not None)
     with writing(out):
         _all_stages(logs, dreamed, out, settings, epochs)
 
@@ -62,9 +66,7 @@ def _all_stages(logs: Path, dreamed: Path | None, out: Path, settings: params.Pa
     timing, plots = out / "timing.json", out / "plots"
     train(out / "normalized", out / "normalizer.json", out / "train", plots, timing, settings.train)
     export(out / "train", out / "normalizer.json", out / "worldmodel", params.part(settings, params.ExportStage))
-    horizon = min(settings.validate.horizon, settings.train.horizon)
-    measured = replace(settings.validate, horizon=horizon)
-    validate(out / "worldmodel", out / "normalized", out / "metrics.json", plots, timing, measured)
+    validate(out / "worldmodel", out / "normalized", out / "metrics.json", plots, timing, settings.validate)
 
 
 def _schedule(settings: params.Train) -> RhoSchedule:

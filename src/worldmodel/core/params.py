@@ -208,14 +208,53 @@ def load(path: Path, stage: type[Stage]) -> Stage:
     return part(check(read_yaml(path), path), stage)
 
 
+def read(path: Path) -> Params:
+    """For a command that runs another combination: each key is checked, and not yet what they mean together."""
+    return _typed(read_yaml(path), path)
+
+
 def check(values: dict[str, Any], path: Path) -> Params:
-    """What the file `path` holds, typed. Raises ValueError with a line for each unknown, missing or wrong key."""
+    """What the file `path` holds, typed. Raises ValueError with a line for each unknown, missing or wrong key, or for
+    each pair of keys that cannot work together.
+    """
+    whole = _typed(values, path)
+    require_related(whole, str(path))
+    return whole
+
+
+def _typed(values: dict[str, Any], path: Path) -> Params:
     try:
         return TypeAdapter(Params).validate_python(values)
     except ValidationError as error:
         lines = [f"{path}: {mistake}" for mistake in islice(_mistakes(error), MISTAKES)]
         more = error.error_count() - len(lines)
         raise ValueError("\n".join([*lines, *([f"{path}: and {more} more"] if more else [])])) from None
+
+
+def require_related(whole: Params, where: str, dreams_given: bool = False) -> None:
+    """What a later stage would fail for, or pass over in silence.
+
+    `where` the params are from; `dreams_given`: there are dreams, whatever the dreams section says. Raises ValueError.
+    """
+    train, asked = whole.train, max(whole.train.rho, whole.train.rho_start or 0)
+    found = []
+    if whole.validate.horizon > train.horizon:
+        found.append(
+            f"validate.horizon is {whole.validate.horizon} and train.horizon {train.horizon}, beyond which the model "
+            f"predicts nothing; lower validate.horizon to {train.horizon}, or raise train.horizon"
+        )
+    if asked > 0 and not (whole.dreams.episodes or dreams_given):
+        found.append(
+            f"dreams.episodes is 0 and train.rho{'' if train.rho else '_start'} {asked:g}, a share of dreams that are "
+            "not there; raise dreams.episodes, or set train.rho to 0 (and train.rho_start to null or 0)"
+        )
+    if train.contrastive_weight > 0 and train.batch_size == 1:
+        found.append(
+            f"train.contrastive_weight is {train.contrastive_weight:g} and train.batch_size 1, which leaves no other "
+            "window to tell one from; raise train.batch_size, or set train.contrastive_weight to 0"
+        )
+    if found:
+        raise ValueError("\n".join(f"{where}: {mistake}" for mistake in found))
 
 
 def part(whole: Any, cls: type[Stage]) -> Stage:
