@@ -83,10 +83,66 @@ def test_git_tells_the_revision_and_what_was_changed_besides_results(tmp_path, m
     assert recorded()["changed"] == ["src/file"]
 
 
-def test_a_folder_without_a_record_is_named(tmp_path):
-    (tmp_path / records.METADATA).write_text("{}")
-    with pytest.raises(ValueError, match=r"metadata\.json: no record of a run .* remove the folder"):
-        records.read(tmp_path)
+def whole(folder):
+    """The text of a record."""
+    with records.attempt(folder, ABOUT):
+        pass
+    return (folder / records.METADATA).read_text()
+
+
+DAMAGES = {
+    "empty": lambda path, text: path.write_text(""),
+    "garbage": lambda path, text: path.write_bytes(os.urandom(2000)),
+    "torn": lambda path, text: path.write_text(text[: len(text) // 2]),
+    "no attempts": lambda path, text: path.write_text('{"run_id": "a", "stage": "train", "attempts": []}'),
+    "other types": lambda path, text: path.write_text(text.replace('"start": "2', '"start": "x')),
+    "a list": lambda path, text: path.write_text("[1, 2]"),
+    "deep": lambda path, text: path.write_text("[" * 10**5),
+    "a folder": lambda path, text: path.mkdir(),
+    "a pipe": lambda path, text: os.mkfifo(path),
+    "a loop": lambda path, text: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_set_aside_with_one_line_and_the_others_are_listed(tmp_path, damage, capsys):
+    text = whole(tmp_path / "bad")
+    whole(tmp_path / "good")
+    path = tmp_path / "bad" / records.METADATA
+    path.unlink()
+    DAMAGES[damage](path, text)
+
+    list_runs.command.main([str(tmp_path)], standalone_mode=False)
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    if damage != "a loop":  # it leads to no file
+        assert said.err.startswith(f"{path}: no record of a run (")
+        assert said.err.count("\n") == 1
+
+    whole(tmp_path / "bad")
+    assert [each["outcome"] for each in attempts(tmp_path / "bad")] == ["finished"]
+    said = capsys.readouterr().err
+    (aside,) = (tmp_path / "bad").glob("*.damaged")
+    assert said.startswith(f"{path}: no record of a run (")
+    assert said.endswith(f"; begun anew, the old one is {aside.name}\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("blocked", ["", "run"])
+def test_work_goes_on_where_it_cannot_be_recorded(tmp_path, blocked, capsys):
+    (tmp_path / "runs").mkdir()
+    place = tmp_path / "runs" / blocked
+    if place.is_dir():
+        place.rmdir()
+    place.write_text("a file where a folder should be")
+    done = []
+    with records.attempt(tmp_path / "runs" / "run", ABOUT):
+        done.append(True)
+    assert done
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tmp_path}/runs/run: this run is not recorded (")
+    assert said.count("\n") == 1
 
 
 def test_the_table_has_a_line_for_each_run_and_tells_the_killed_from_the_living(tmp_path, capsys):

@@ -1,4 +1,7 @@
 import json
+import os
+
+import pytest
 
 from worldmodel.core.timing import record
 
@@ -24,8 +27,33 @@ def test_numbers_have_six_digits_and_keys_are_sorted(tmp_path):
     assert text.index('"a"') < text.index('"z"')
 
 
-def test_a_torn_file_is_begun_anew(tmp_path):
+DAMAGES = {
+    "torn": lambda path: path.write_text('{"train": {'),
+    "binary": lambda path: path.write_bytes(b"\xff\0"),
+    "deep": lambda path: path.write_text("[" * 10**5),
+    "a list": lambda path: path.write_text("[]"),
+    "a part that is a number": lambda path: path.write_text('{"train": 3}'),
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_set_aside_with_one_line(tmp_path, damage, capsys):
     path = tmp_path / "timing.json"
-    path.write_text('{"train": {')
+    DAMAGES[damage](path)
     record(path, "inference", "bbb", {"latency_ms_p50": 2.0})
     assert json.loads(path.read_text()) == {"inference": {"of": "bbb", "latency_ms_p50": 2.0}}
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path}: not what a clock says (")
+    assert said.count("\n") == 1
+    assert len(list(tmp_path.glob("timing.json.*.damaged"))) == 1
+
+
+def test_where_it_cannot_be_written_a_line_says_so(tmp_path, capsys):
+    (tmp_path / "artifacts").write_text("a file where a folder should be")
+    record(tmp_path / "artifacts" / "timing.json", "train", "aaa", {})
+    assert capsys.readouterr().err.startswith(
+        f"{tmp_path}/artifacts/timing.json: what the clock says is not recorded ("
+    )

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,18 @@ HEADER = ("run-id", "stage", "attempts", "last began", "took", "host", "revision
 def command(folder: Path | None) -> None:
     """List what ran, when and where, and how it ended: a line for each run, the oldest first, from runs/ or FOLDER."""
     folder = folder or project_folder() / "runs"
-    found = [run_records.read(path.parent) for path in folder.glob(f"*/{run_records.METADATA}")]
+    found = list(_records(folder))
     rows = [_row(record) for record in sorted(found, key=lambda record: str(record["attempts"][-1]["start"]))]
     print(aligned(HEADER, rows) if rows else f"{folder}: nothing ran yet")
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    """What is no record is named on stderr."""
+    for path in sorted(folder.glob(f"*/{run_records.METADATA}")):
+        try:
+            yield run_records.read(path.parent)
+        except ValueError as error:
+            print(error, file=sys.stderr)
 
 
 def _row(record: dict[str, Any]) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def problem(path: Path) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror}); change its rights, or move it away"
     return ""
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Make room for a new one; the old one stays beside it, to be looked at."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.damaged")
+    path.rename(aside)
+    print(f"{path}: {why}; begun anew, the old one is {aside.name}", file=sys.stderr)
+
+
+@contextmanager
+def warned(what: str) -> Iterator[None]:
+    """Around what is good to have and nothing depends on: where it fails, a line on stderr says so."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        print(f"{what} ({error})", file=sys.stderr)
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -11,49 +11,106 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from worldmodel.core.atomic import replacing
 from worldmodel.core.locking import waiting
+from worldmodel.core.regular import read_text, set_aside, warned
 
 METADATA = "metadata.json"
 RESULTS = (":!artifacts", ":!dvc.lock")  # what stages write does not make the code that wrote it another one
 
 
+def _moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
+class Git(BaseModel):
+    revision: str | None  # None where there is no git, or no repository
+    changed: list[str]
+
+
+class Attempt(BaseModel, extra="allow"):
+    start: Moment
+    end: Moment | None
+    outcome: str | None
+    host: str
+    pid: int
+    git: Git
+
+
+class Record(BaseModel, extra="allow"):
+    run_id: str
+    stage: str
+    attempts: Annotated[list[Attempt], Field(min_length=1)]
+
+
 @contextmanager
 def attempt(folder: Path, about: dict[str, Any]) -> Iterator[None]:
-    """Note that work `about` which this folder is began and how it ended; what was killed stays without an end."""
-    number = _append(folder, about, _circumstances())
+    """Note that work `about` which this folder is began and how it ended; what was killed stays without an end.
+
+    Where no note can be made, a line on stderr says why, and the work goes on.
+    """
+    number, outcome = None, "finished"
+    with warned(f"{folder}: this run is not recorded"):
+        number = _append(folder, about, _circumstances())
     try:
         yield
     except BaseException as error:
-        with suppress(OSError):  # it is the error that matters
-            _end(folder, number, _outcome(error))
+        outcome = _outcome(error)
         raise
-    _end(folder, number, "finished")
+    finally:
+        with warned(f"{folder}: how this run ended is not recorded"):
+            if number is not None:
+                _end(folder, number, outcome)
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Raises ValueError where there is no record."""
     try:
-        found = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        return dict(found) | {"attempts": list(found["attempts"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _parsed(folder / METADATA)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{folder / METADATA}: no record of a run ({error}); remove the folder") from None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return Record.model_validate_json(read_text(path)).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(": ".join([*map(str, first["loc"]), first["msg"]])) from None
 
 
 def _append(folder: Path, about: dict[str, Any], circumstances: dict[str, Any]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with waiting(folder):
-        before = read(folder)["attempts"] if (folder / METADATA).exists() else []
+        before = _earlier(folder)
         _write(folder, about | {"attempts": [*before, circumstances]})
     return len(before)
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """Attempts so far; what is no record is set aside."""
+    if not os.path.lexists(folder / METADATA):
+        return []
+    try:
+        return list(_parsed(folder / METADATA)["attempts"])
+    except (OSError, ValueError) as error:
+        set_aside(folder / METADATA, f"no record of a run ({error})")
+        return []
 
 
 def _end(folder: Path, number: int, outcome: str) -> None:
     with waiting(folder):
         record = read(folder)
-        record["attempts"][number] |= {"end": _now(), "outcome": outcome}
+        for each in record["attempts"][number : number + 1]:
+            each |= {"end": _now(), "outcome": outcome}
         _write(folder, record)
 
 
