@@ -33,6 +33,7 @@ CHANGES = {
 }
 # imported, and yet no change of a result: they read or check what is given, show something, or say where work runs
 READS = {
+    "aiohttp",
     "click",
     "fsspec",
     "joblib",

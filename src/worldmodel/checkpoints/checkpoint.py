@@ -90,7 +90,7 @@ class Checkpoints:
             if name in here:
                 yield name, str(here[name]), here[name].read_bytes(), here[name].unlink
             if self.remote and name in there:
-                yield name, f"{self.remote.address}/{name}", self.remote.read(name), partial(self.remote.discard, name)
+                yield name, f"{self.remote.shown}/{name}", self.remote.read(name), partial(self.remote.discard, name)
 
     def part(self, name: str) -> "Checkpoints":
         """Those of one loop of several; `in_part` opens them, here or in a process of their own."""

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from worldmodel.core.addresses import public, reason
+
 VARIABLE = "WORLDMODEL_CHECKPOINTS"  # of the environment: where a result is computed changes nothing in it
 PATIENCE = 20.0  # seconds to wait for an answer; a machine about to be taken away has about 30
 KEPT = 2  # checkpoints, here as there
@@ -28,6 +30,7 @@ class RemoteCheckpoints:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.shown = public(address)
         self._sending: Future[None] | None = None
         self._failed = False
 
@@ -74,7 +77,7 @@ class RemoteCheckpoints:
             return _begun(work).result(PATIENCE if hurry else None)
         except Exception as error:  # each of fsspec's systems has some of its own
             raise ValueError(
-                f"{self.address}: {failure} ({_reason(error)}); "
+                f"{self.shown}: {failure} ({_reason(error, self.address)}); "
                 f"check address, keys and server, or unset {VARIABLE} to go on with this machine's checkpoints alone"
             ) from None
 
@@ -110,14 +113,14 @@ class RemoteCheckpoints:
         except Exception as error:  # as above; the training must not be lost for it
             if not self._failed:
                 print(
-                    f"warning: {self.address}: {name} could not be sent ({_reason(error)}); check address, keys and "
-                    f"server; this goes on with this machine's checkpoints, and sends each later one",
+                    f"warning: {self.shown}: {name} could not be sent ({_reason(error, self.address)}); check "
+                    "address, keys and server; this goes on with this machine's checkpoints, and sends each later one",
                     file=sys.stderr,
                 )
             self._failed = True
         else:
             if self._failed:
-                print(f"{self.address}: sent again, from {name} on", file=sys.stderr)
+                print(f"{self.shown}: sent again, from {name} on", file=sys.stderr)
             self._failed = False
 
     def _remove(self, names: list[str]) -> None:
@@ -131,7 +134,8 @@ def remote_of(stage: str, fingerprint: str) -> RemoteCheckpoints | None:
     """Where the environment says so. Raises ValueError where that is no address."""
     address = os.environ.get(VARIABLE)
     if address and "://" not in address:
-        raise ValueError(f"{VARIABLE}: found {address!r}, expected an address such as s3://bucket/prefix")
+        found = public(f"s3://{address}").removeprefix("s3://")
+        raise ValueError(f"{VARIABLE}: found {found!r}, expected an address such as s3://bucket/prefix")
     return RemoteCheckpoints(f"{address.rstrip('/')}/{stage}/{fingerprint}") if address else None
 
 
@@ -149,7 +153,5 @@ def _begun(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {PATIENCE:g} s"
-    return " ".join(str(error).split()) or type(error).__name__
+def _reason(error: Exception, address: str) -> str:
+    return f"no answer within {PATIENCE:g} s" if isinstance(error, TimeoutError) else reason(error, address)

@@ -17,6 +17,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.fs import get_cloud_fs
 
+from worldmodel.core.addresses import public
 from worldmodel.core.options import PATH
 from worldmodel.core.project import project_folder
 
@@ -46,9 +47,12 @@ class Place:
 def parse_place(url: str, endpoint: str | None) -> Place:
     found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/+(.*?))?/*", url)
     if not found:
-        raise ValueError(f"URL={url}: expected s3://bucket/path, such as s3://models/worldmodel")
-    if endpoint and not re.fullmatch(r"https?://[^/?#\s]+/?", endpoint):
-        raise ValueError(f"ENDPOINT={endpoint}: expected http://host:port or https://host, and nothing after it")
+        raise ValueError(f"URL={public(url)}: expected s3://bucket/path, such as s3://models/worldmodel")
+    if endpoint and not re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint):
+        raise ValueError(
+            f"ENDPOINT={public(endpoint)}: expected http://host:port or https://host, and nothing after it, nor keys "
+            "before the host"
+        )
     return Place(found[1], found[2] or "", endpoint.rstrip("/") if endpoint else None)
 
 

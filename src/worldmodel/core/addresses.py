@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -45,17 +44,6 @@ def _inside(text: str) -> Iterator[str]:
         for secret in (user, password or user):
             yield from (each for each in (secret, unquote(secret)) if len(each) >= SHORTEST)
     yield from (query for _, query in _QUERY.findall(text))
-
-
-@contextmanager
-def reaching(address: str, failure: str) -> Iterator[None]:
-    """Raises ValueError that says, in one line and without secrets, why a system behind fsspec does not answer."""
-    try:
-        yield
-    except Exception as error:  # each of fsspec's systems has some of its own
-        raise ValueError(
-            f"{public(address)}: {failure} ({reason(error, address)}); check address, keys and the rights to read it"
-        ) from None
 
 
 def reason(error: BaseException, address: str = "") -> str:

@@ -25,6 +25,7 @@ MOST = 20_000  # characters of a message
 RUNS = "runs"
 _NO_MEMORY = re.compile("out of memory|allocate memory")  # as PyTorch says it
 NO_MEMORY = "out of memory; lower train.batch_size, train.hidden_dim or WORLDMODEL_JOBS, or free some"
+CLIENTS = ("aiohttp", "botocore", "fsspec", "s3fs")  # whose errors are no OSError
 GONE = "a connection broke off (broken pipe); run it again"
 INSTALL = "install worldmodel with its extra `pipeline`: pip install '.[pipeline]' in a checkout"
 ENDED_FROM_OUTSIDE = (
@@ -100,6 +101,8 @@ def _told(error: BaseException, given: Sequence[str]) -> tuple[str, int]:
             return "an input is nested too deeply to be read; flatten it", 1
         case BrokenExecutor():
             return ENDED_FROM_OUTSIDE, 1
+        case _ if type(error).__module__.split(".")[0] in CLIENTS:
+            return f"a server answers otherwise than expected ({reason(error)}); check address, keys and network", 1
     where = _written(error, given)
     return f"this is a bug in worldmodel {_version()}: {type(error).__name__}: {reason(error)}; {where}", BUG
 

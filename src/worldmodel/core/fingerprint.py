@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 import worldmodel
+from worldmodel.core.elsewhere import copied, file_system, name_within, reaching
 from worldmodel.core.regular import open_regular, walk
 
 MANY = 1000  # files of a folder
@@ -59,15 +58,22 @@ def _content(given: str, place: Path | str) -> Iterator[tuple[str, str]]:
 
 def _elsewhere(given: str, address: str) -> Iterator[tuple[str, str]]:
     """Raises ValueError where it cannot be listed."""
-    try:
-        system, root = fsspec.url_to_fs(address)
-        system.invalidate_cache()  # what it remembers is from before the stage ran
+    with reaching(address):
+        system, root = file_system(address)
         for path in system.find(root):
-            yield f"{given}/{path.removeprefix(root).lstrip('/')}", f"{system.checksum(path):x}"
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(
-            f"{address}: cannot be listed ({error}); check the address and the rights to read it"
-        ) from None
+            yield f"{given}/{name_within(root, path)}", _checksum(system, path)
+
+
+def _checksum(system: Any, path: str) -> str:
+    """What the store says of the content, or else its hash: no address, which may change where the content does not."""
+    tag = system.info(path).get("ETag")
+    if tag:
+        return str(tag).strip('"')
+    copy = copied(system, path)
+    try:
+        return sha256(copy)
+    finally:
+        copy.unlink()
 
 
 def stage_code(stage: str) -> dict[str, str]:

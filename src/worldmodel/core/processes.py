@@ -18,7 +18,13 @@ def output(*command: str, folder: Path | None = None, fine: Collection[int] = (0
     """What it writes to stdout. Raises ValueError, with its stderr, where its exit code is none of `fine`."""
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", check=False
+            command,
+            cwd=folder,
+            env=environment() | {"PYTHONIOENCODING": "utf-8:backslashreplace"},
+            capture_output=True,
+            encoding="utf-8",
+            errors="backslashreplace",
+            check=False,
         )
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: not found; is it installed, and where PATH says?") from None

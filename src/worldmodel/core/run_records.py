@@ -15,11 +15,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from worldmodel.core.addresses import known_secrets, public, redacted
 from worldmodel.core.atomic import replacing
 from worldmodel.core.locking import waiting
 from worldmodel.core.regular import read_text, set_aside, warned
 
 METADATA = "metadata.json"
+MOST = 2000  # characters of why something failed
 RESULTS = (":!artifacts", ":!dvc.lock")  # what stages write does not make the code that wrote it another one
 
 
@@ -124,7 +126,8 @@ def _outcome(error: BaseException) -> str:
         return "stopped"
     if isinstance(error, SystemExit):
         return f"stopped, exit code {error.code}"
-    return f"failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    said = redacted(str(error)[:MOST], known_secrets(sys.argv)).splitlines()
+    return f"failed: {said[0] if said else type(error).__name__}"
 
 
 def _circumstances() -> dict[str, Any]:
@@ -134,7 +137,7 @@ def _circumstances() -> dict[str, Any]:
         "outcome": None,
         "host": platform.node(),
         "pid": os.getpid(),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": shlex.join([Path(sys.executable).name, *map(public, sys.argv)]),
         "git": {"revision": _git("rev-parse", "HEAD"), "changed": _changed()},
         "python": platform.python_version(),
         "packages": sorted({f"{each.name}=={each.version}" for each in metadata.distributions()}, key=str.lower),

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from worldmodel.core.addresses import reason
 from worldmodel.logs.files import LogFile, opened
 
 BLOCK_BYTES = 1 << 18
@@ -66,7 +67,7 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
     except ValueError as error:  # it is another one than when the folder was listed
         yield Block(number, b"", read_error=str(error).removeprefix(f"{file.path}: "))
     except OSError as error:
-        yield Block(number, b"", read_error=f"unreadable from here on: {error.strerror}")
+        yield Block(number, b"", read_error=f"unreadable from here on: {error.strerror or reason(error)}")
 
 
 def _refuse_pointer(stream: BinaryIO) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from typing import NamedTuple
 
+from worldmodel.core.addresses import public
 from worldmodel.core.jobs import workers
 from worldmodel.logs.blocks import MAX_LINE_BYTES, MAX_SKIPPED, read_blocks
 from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
@@ -54,7 +55,9 @@ def find_logs(folders: Sequence[Location]) -> list[LogFile]:
     for folder in folders:
         new = log_files(folder)
         if not new:
-            raise ValueError(f"{folder}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}")
+            raise ValueError(
+                f"{public(str(folder))}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}"
+            )
         files += new
     return _without_copies(files)
 

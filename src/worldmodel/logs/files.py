@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
+from worldmodel.core.addresses import public
+from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
 
 Location = Path | str
@@ -18,6 +20,7 @@ Location = Path | str
 SUFFIXES = (".jsonl", ".jsonl.gz")
 # Links to files are followed wherever they lead, as into a DVC cache. DVC follows no others, and they could go round.
 LINKED_FOLDER = "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
+MOST = 240  # characters of a name that is shown
 
 
 def location(text: str) -> Location:
@@ -48,22 +51,24 @@ def log_files(folder: Location) -> list[LogFile]:
 
 
 def _remote_files(address: str) -> list[LogFile]:
-    try:
-        system, root = fsspec.url_to_fs(address)
-        sizes = {path: entry["size"] for path, entry in system.find(root, detail=True).items()}
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(
-            f"{address}: cannot be listed ({error}); check the address and the rights to read it"
-        ) from None
-    if not sizes:
-        raise ValueError(f"{address}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    return [
-        LogFile(
-            _shown(path.removeprefix(root).strip("/") or path.rsplit("/", 1)[-1]), system.unstrip_protocol(path), size
-        )
-        for path, size in sorted(sizes.items())
-        if path.endswith(SUFFIXES)
-    ]
+    with reaching(address):
+        system, root = file_system(address)
+        found = sorted(system.find(root, detail=True).items())
+        if not found:
+            require_answer(system, root)
+        names = {path: _shown(name_within(root, path)) for path, _ in found}
+        logs = [(path, about.get("size")) for path, about in found if names[path].endswith(SUFFIXES)]
+        files = [_remote_file(system, path, names[path], size) for path, size in logs]
+    if not found:
+        raise ValueError(f"{public(address)}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
+    return files
+
+
+def _remote_file(system: Any, path: str, name: str, size: int | None) -> LogFile:
+    if size is not None:
+        return LogFile(name, system.unstrip_protocol(path), size)
+    copy = copied(system, path)
+    return LogFile(name, copy, copy.stat().st_size)
 
 
 def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
@@ -81,9 +86,10 @@ def _log_file(name: str, path: Path, flaw: str) -> LogFile:
 
 
 def _shown(name: str) -> str:
-    """The name as text that every terminal and CSV file can hold."""
+    """The name as text that every terminal and CSV file can hold; the middle of a very long one is left out."""
     readable = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return readable if readable.isprintable() else repr(readable)[1:-1]
+    shown = readable if readable.isprintable() else repr(readable)[1:-1]
+    return shown if len(shown) <= MOST else f"{shown[: MOST // 2]}...{shown[-MOST // 2 :]}"
 
 
 def opened(file: LogFile) -> BinaryIO:

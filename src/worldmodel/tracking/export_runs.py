@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from worldmodel.core.addresses import public, reason
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.options import PATH
 from worldmodel.core.project import project_folder
@@ -33,7 +34,7 @@ def to_mlflow(found: Sequence[Tracked], uri: str) -> int:
         client = MlflowClient(uri)
         known = client.get_experiment_by_name(EXPERIMENT)
     except MlflowException as error:
-        raise ValueError(f"{uri}: no MLflow store answers there ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{public(uri)}: no MLflow store answers there ({reason(error, uri)})") from None
     experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
     return sum(_put(client, experiment, each) for each in found)
 
@@ -112,4 +113,4 @@ def command(tracker: str, to: str | None, project: Path | None) -> None:
     else:
         place = to or str(runs / "tensorboard")
         written = to_tensorboard(found, Path(place))
-    print(f"{place}: {written} runs brought, {len(found) - written} were there already")
+    print(f"{public(place)}: {written} runs brought, {len(found) - written} were there already")

@@ -10,6 +10,7 @@ from typing import Any
 
 from worldmodel.ci.revisions import METRICS, TIMING
 from worldmodel.core import run_records
+from worldmodel.core.addresses import redacted
 from worldmodel.core.yaml12 import leaves, read_yaml
 
 Curve = list[tuple[int, float]]  # step (of training, or frame of the horizon), value
@@ -65,7 +66,7 @@ def _of_record(path: Path) -> Tracked:
     about, last = record["depends_on"], record["attempts"][-1]
     began, ended = (datetime.fromisoformat(text).timestamp() if text else 0.0 for text in (last["start"], last["end"]))
     outcome = {"finished": "finished", None: "killed"}.get(last["outcome"], "failed")
-    tags = {name: str(last[name]) for name in ("command", "host", "outcome", "python")}
+    tags = {name: redacted(str(last[name])) for name in ("command", "host", "outcome", "python")}
     tags |= {"attempts": str(len(record["attempts"])), "code": about["code"]}
     tags |= {"git.changed": str(len(last["git"]["changed"])), "git.revision": str(last["git"]["revision"])}
     tags |= {f"versions.{name}": version for name, version in about["versions"].items()}
