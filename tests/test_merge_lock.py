@@ -1,7 +1,9 @@
 """The merge driver of dvc.lock: on texts, under git, and under DVC."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,13 +73,43 @@ def test_a_lock_without_any_stage_left_can_be_merged_again(tmp_path):
     assert merged(tmp_path, empty, empty, lock(a=4)) == lock(a=4)
 
 
-@pytest.mark.parametrize(
-    "text", ["stages: 1\n", lock(a=1) + "<<<<<<< ours\n", lock(a=1).rstrip(), "datasets: []\n" + HEAD]
-)
-def test_what_it_does_not_understand_it_leaves_alone_and_says_so(tmp_path, text):
-    with pytest.raises(ValueError, match=r"ours: not a dvc.lock of schema 2.0 with stages alone; merge it by hand"):
-        merged(tmp_path, lock(a=1), text, lock(a=1))
-    assert (tmp_path / "ours").read_text() == text
+DAMAGES = {
+    "other": b"stages: 1\n",
+    "no stages": HEAD.splitlines()[0].encode(),
+    "markers": (lock(a=1) + "<<<<<<< ours\n").encode(),
+    "torn": lock(a=1).rstrip().encode(),
+    "datasets": ("datasets: []\n" + HEAD).encode(),
+    "twice": (lock(a=1) + entry("a", 2)).encode(),
+    "empty": b"",
+    "deep": b"[" * 10**5,
+    "binary": bytes(range(256)),
+    "latin-1": lock(a=1).encode() + "  caf\u00e9:\n".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_it_does_not_understand_it_leaves_alone_and_says_so(tmp_path, damage, side):
+    texts = dict.fromkeys(("base", "ours", "theirs"), lock(a=1).encode()) | {side: DAMAGES[damage]}
+    for name, content in texts.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path / side}: .*(merge it by hand|expected text)$"):
+        drive(*(tmp_path / name for name in texts))
+    assert {name: (tmp_path / name).read_bytes() for name in texts} == texts
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_no_lock_and_a_write_that_fails_leaves_ours_as_it_is(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "write_text", lambda *_, **__: Path("/dev/full").write_bytes(b"x"))
+        for name, text in {"base": lock(a=1), "ours": lock(a=2), "theirs": lock(a=1, b=1)}.items():
+            (tmp_path / name).write_bytes(text.encode())
+        with pytest.raises(OSError, match="No space left"):
+            drive(tmp_path / "base", tmp_path / "ours", tmp_path / "theirs")
+    assert (tmp_path / "ours").read_text() == lock(a=2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe: a named pipe"):
+        drive(tmp_path / "base", tmp_path / "ours", tmp_path / "pipe")
 
 
 @pytest.fixture(params=["", "with a space/sub"])

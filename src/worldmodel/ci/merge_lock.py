@@ -11,11 +11,14 @@ from pathlib import Path
 
 import click
 
+from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.core.processes import git
 from worldmodel.core.project import project_folder
+from worldmodel.core.regular import read_text
 
 HEAD = "schema: '2.0'\nstages:\n"
+EMPTY = HEAD.replace("stages:", "stages: {}")
 STAGE = re.compile(r"^  (\S.*):\n", re.MULTILINE)
 WHOLE = re.compile(re.escape(HEAD) + r"  \S.*:\n(?:(?:  .*)?\n)*")
 # Where the driver cannot run, git's own merge keeps both sides; a conflict it stays, so that somebody looks.
@@ -29,14 +32,14 @@ ATTRIBUTES = {"dvc.lock": "dvc-lock", "artifacts/metrics.json": "stage-output"}
 
 
 def parse(text: str, path: Path) -> dict[str, str]:
-    """Stage -> the text of its entry; an empty file, as git gives where there was none, has no stage."""
-    if text in ("", HEAD.replace("stages:", "stages: {}")):
+    """Stage -> the text of its entry."""
+    if text == EMPTY:
         return {}
-    if not WHOLE.fullmatch(text):
-        raise ValueError(f"{path}: not a dvc.lock of schema 2.0 with stages alone; merge it by hand")
-    starts = list(STAGE.finditer(text))
-    ends = [start.start() for start in starts[1:]] + [len(text)]
-    return {start[1]: text[start.start() : end] for start, end in zip(starts, ends, strict=True)}
+    names = STAGE.findall(text)
+    if not WHOLE.fullmatch(text) or len(set(names)) < len(names):
+        raise ValueError(f"{path}: not a dvc.lock of schema 2.0 with stages alone, each once; merge it by hand")
+    starts = [found.start() for found in STAGE.finditer(text)]
+    return {name: text[begin:end] for name, begin, end in zip(names, starts, [*starts[1:], len(text)], strict=True)}
 
 
 def merge(base: dict[str, str], ours: dict[str, str], theirs: dict[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -52,12 +55,15 @@ def merge(base: dict[str, str], ours: dict[str, str], theirs: dict[str, str]) ->
 
 
 def write(path: Path, stages: dict[str, str]) -> None:
-    path.write_text(HEAD + "".join(stages.values()) if stages else HEAD.replace("stages:", "stages: {}"), "utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(HEAD + "".join(stages.values()) if stages else EMPTY, encoding="utf-8")
 
 
 def drive(base: Path, ours: Path, theirs: Path) -> None:
-    """Merge into the file of ours, as git expects it."""
-    merged, dropped = merge(*(parse(path.read_text(encoding="utf-8"), path) for path in (base, ours, theirs)))
+    """Merge into the file of ours, as git expects it; git gives an empty base where both branches made the file."""
+    texts = {path: read_text(path) for path in (base, ours, theirs)}
+    texts[base] = texts[base] or EMPTY
+    merged, dropped = merge(*(parse(text, path) for path, text in texts.items()))
     write(ours, merged)
     if dropped:
         print(f"dvc.lock: both branches changed {', '.join(dropped)}; run `dvc repro` and commit", file=sys.stderr)

@@ -1,11 +1,11 @@
 """Files and folders that others made: regular files are opened, and what would keep a reader waiting is named."""
 
+import io
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
 from pathlib import Path
 
 HOLE = 1 << 30  # bytes in one piece that are on no disk: as much zeros to read as somebody likes to claim
@@ -18,7 +18,7 @@ KINDS = {
 }
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path) -> io.BufferedReader:
     """Raises OSError as open does, and ValueError where neither a regular file nor a link to one stands there."""
     try:
         _require(path, _kind(path.stat()))
@@ -38,8 +38,11 @@ def open_regular(path: Path) -> BufferedReader:
 
 def read_text(path: Path) -> str:
     """UTF-8. Raises as `open_regular`, and ValueError for other text."""
-    with open_regular(path) as stream:
-        return stream.read().decode("utf-8")
+    try:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as stream:
+            return stream.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}, expected text") from None
 
 
 def problem(path: Path) -> str:
