@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from factories import make_dreams, make_episodes, make_intake, space_of, write_logs
-from worldmodel.dreams.simulating import load, simulate_dreams
+from worldmodel.dreams.simulating import load, simulate_dreams, simulator_files
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.split import assign
 
@@ -126,17 +126,61 @@ def test_a_start_cannot_be_changed(simulate):
     assert FrozenInstanceError.__name__ in refusal(simulate, replace)
 
 
-def test_a_module_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_a_module_that_is_no_file_of_the_project_is_refused(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "far_away.py").write_text("def run(start, rng): ...")
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.syspath_prepend(elsewhere)
+    for name in ("gone_away", "far_away", "json", "numpy.linalg"):
+        with pytest.raises(ValueError, match=rf"^dreams\.simulator {name}:run: found neither ") as caught:
+            load(f"{name}:run")
+        assert str(caught.value).endswith("expected a file of the project, which may import what is installed")
+    (tmp_path / "project" / "far_away.py").write_text("def run(start, rng): ...")
+    with pytest.raises(
+        ValueError, match=r"far_away came from .*elsewhere/far_away\.py, expected it from .*project; take"
+    ):
+        load("far_away:run")
+
+
+@pytest.mark.parametrize("place", ["project", "elsewhere"])
+def test_what_it_imports_without_being_hashed_is_refused(tmp_path, monkeypatch, simulate, place):
+    folder = tmp_path / place if place == "elsewhere" else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / f"helper_{place}.py").write_text("step = 1")
+    if place == "elsewhere":
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.syspath_prepend(folder)
+    found = refusal(
+        simulate,
+        REPLAY.replace("    drift =", f"    __import__('importlib').import_module('helper_{place}')\n    drift =", 1),
+    )
+    assert f"it imported {folder}/helper_{place}.py, where an edit would rerun nothing; put it into" in found
+
+
+def test_a_package_its_neighbours_and_the_packages_around_it_count(tmp_path, monkeypatch):
+    sources = {
+        "around_me/__init__.py": "import beside_me",
+        "around_me/mine/__init__.py": "from .parts import step\nfrom ..physics import gravity\n\ndef run(*_): ...",
+        "around_me/mine/parts.py": "step = 1",
+        "around_me/mine/unused.py": "",
+        "around_me/physics.py": "gravity = 9.81",
+        "beside_me.py": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"^dreams\.simulator gone_away:run: cannot import gone_away from ") as caught:
-        load("gone_away:run")
-    assert str(caught.value).endswith("what is installed: ModuleNotFoundError: No module named 'gone_away'")
+    monkeypatch.setattr("sys.path", list(sys.path))
+    assert load("around_me.mine:run").__name__ == "run"
+    files = {path.as_posix() for path in simulator_files("around_me.mine:run")}
+    assert files == sources.keys() - {"around_me/mine/unused.py"}
 
 
 NO_FUNCTION = "expected a function of (start, rng)"
 FAULTS = [  # what stands in the module; how the refusal goes on after the simulator's name, and ends
     ("import no_such_library", ": cannot import mine from ", "No module named 'no_such_library' (at mine.py:5)"),
-    ("def run(:", ": cannot import mine from ", "SyntaxError: invalid syntax (mine.py, line 5)"),
     ("raise SystemExit('install it')", ": cannot import mine from ", "SystemExit: install it (at mine.py:5)"),
     ("other = 1", ": found no run in mine, ", NO_FUNCTION),
     ("run = 3", ": found int, ", NO_FUNCTION),
@@ -161,6 +205,12 @@ def test_what_is_wrong_with_a_simulator_is_said_with_its_line(simulate):
         found = refusal(simulate, body)
         assert found.startswith(f"dreams.simulator mine:run{begin}")
         assert found.endswith(end)
+
+
+def test_a_file_that_is_no_python_is_named_with_its_line(simulate):
+    assert refusal(simulate, "def run(:") == "mine.py:5: invalid syntax"
+    assert refusal(simulate, "run = " + "-" * 10**5 + "1").startswith("mine.py: cannot be read as Python (")
+    assert refusal(simulate, "run = '\0'").startswith("mine.py")
 
 
 def test_the_number_of_the_dream_that_failed_is_named(simulate):

@@ -4,7 +4,8 @@ import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import worldmodel
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching
 from worldmodel.core.regular import open_regular, walk
 
+SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)  # of a module's file
 MANY = 1000  # files of a folder
 
 
@@ -84,19 +86,40 @@ def stage_code(stage: str) -> dict[str, str]:
 
 
 def import_closure(entry: Path, roots: Sequence[Path]) -> list[Path]:
-    """`entry` and every file below `roots`, the folders that modules are looked for in, that its imports reach."""
-    reached, waiting = set[Path](), [entry]
+    """`entry` and every file below `roots`, the folders that modules are looked for in, that its imports reach.
+
+    Raises ValueError where one of them is no Python.
+    """
+    return _closure([entry], roots)
+
+
+def module_closure(name: str, roots: Sequence[Path]) -> list[Path]:
+    """The same of a module, beginning with the packages that it lies in; nothing where the first root has none."""
+    begin, entry = list(_files(roots[:1], [name])), roots[0].joinpath(*name.split("."))
+    there = any(entry in (path.with_suffix(""), path.parent) for path in begin)
+    return _closure(begin, roots) if there else []
+
+
+def _closure(begin: Iterable[Path], roots: Sequence[Path]) -> list[Path]:
+    reached, waiting = set[Path](), list(begin)
     while waiting:
         path = waiting.pop()
         if path not in reached:
             reached.add(path)
-            waiting.extend(_imported(path, roots))
+            waiting.extend(_imported(path, roots) if path.suffix == ".py" else ())
     return sorted(reached)
 
 
 def _imported(path: Path, roots: Sequence[Path]) -> Iterator[Path]:
     """Files of the modules that a file names: `from a import b` may mean a and a.b, `from . import b` its neighbour."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    try:
+        with open_regular(path) as file:
+            tree = ast.parse(file.read(), str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path}:{error.lineno}: {error.msg}") from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as Python ({error or type(error).__name__})") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from _files(roots, [alias.name for alias in node.names])
         elif isinstance(node, ast.ImportFrom):
@@ -109,4 +132,5 @@ def _files(roots: Sequence[Path], names: Sequence[str]) -> Iterator[Path]:
     for name in names:
         parts = name.split(".")
         for module in (root.joinpath(*parts[:depth]) for root in roots for depth in range(1, len(parts) + 1)):
-            yield from (path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file())
+            named = (module.with_name(f"{module.name}{suffix}") for suffix in SUFFIXES)
+            yield from (path for path in (*named, module / "__init__.py") if path.is_file())

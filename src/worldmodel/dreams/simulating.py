@@ -1,6 +1,7 @@
 """Dreams from a simulator of the user's: a function that continues a real start, under other physics or other actions.
 
-dreams.simulator names it as module:function; the module is found from the folder that the pipeline runs in. The
+dreams.simulator names it as module:function; the module is a file of the folder that the pipeline runs in, and so is
+what it imports, unless it is installed: an edit of any of them makes other dreams. The
 function is a Simulator: it gets a Start and a random generator of the dream's own, and returns a Trajectory. The same
 start and generator must give the same trajectory, whatever was dreamed before.
 """
@@ -8,9 +9,10 @@ start and generator must give the same trajectory, whatever was dreamed before.
 import importlib
 import os
 import site
+import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worldmodel.core.fingerprint import module_closure
 from worldmodel.core.params import Dreams
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.trajectory import Start, Trajectory, arrays_of
@@ -26,6 +29,12 @@ from worldmodel.trajectory import Start, Trajectory, arrays_of
 Result = TypeVar("Result")
 
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+PACKAGE = str(Path(__file__).parents[1])
+NOT_TRACKED = (
+    *LIBRARIES,
+    site.getusersitepackages(),
+    PACKAGE,
+)  # by file: versions and code of the stage stand for them
 
 
 class Simulator(Protocol):
@@ -38,27 +47,66 @@ def simulate_dreams(train: Sequence[Episode], action_space: ActionSpace, dreams:
     Raises ValueError where no episode is longer than the history, and where the simulator cannot be imported, fails or
     returns what is no trajectory: with its name, the dream's number, what was found and what was expected.
     """
+    known = set(sys.modules)
     simulator = load(dreams.simulator)
     firsts = _firsts(train, history, dreams.length)
-    return [
+    dreamed = [
         _dream(simulator, number, train, firsts, action_space, dreams, history)
         for number in tqdm(range(dreams.episodes), desc="simulator", unit="dream", mininterval=1.0)
     ]
+    _require_hashed(dreams.simulator, known)
+    return dreamed
+
+
+def simulator_files(name: str) -> list[Path]:
+    """The file of the function, the packages that it lies in, and every file of the project that they import.
+
+    Raises ValueError where the project has no such file, or where one is no Python.
+    """
+    module = name.split(":")[0]
+    path = Path(*module.split("."))
+    files = module_closure(module, [Path(), path.parent, Path("src")])
+    if not files:
+        raise ValueError(
+            f"dreams.simulator {name}: found neither {path}.py nor {path}/__init__.py in {Path.cwd()}; expected a file "
+            "of the project, which may import what is installed"
+        )
+    return files
 
 
 def load(name: str) -> Simulator:
     """The function that module:function names. Raises ValueError where there is none."""
-    module, function = name.split(":")
+    (module, function), files = name.split(":"), simulator_files(name)
     site.addsitedir(str(Path.cwd()))
     who = f"dreams.simulator {name}"
     problem = f"{who}: cannot import {module} from {Path.cwd()} or what is installed"
     imported = _guarded(problem, lambda: importlib.import_module(module))
+    place = Path(getattr(imported, "__file__", None) or "no file")
+    if place.resolve() not in {path.resolve() for path in files}:
+        raise ValueError(
+            f"{who}: {module} came from {place}, expected it from {Path.cwd()}; take the other one off PYTHONPATH, or "
+            "rename yours"
+        )
     if not hasattr(imported, function):
         raise ValueError(f"{who}: found no {function} in {module}, expected a function of (start, rng)")
     found: Simulator = getattr(imported, function)
     if not callable(found):
         raise ValueError(f"{who}: found {type(found).__name__}, expected a function of (start, rng)")
     return found
+
+
+def _require_hashed(name: str, known: Collection[str]) -> None:
+    """Raise ValueError where something was imported that neither is installed nor counts as the simulator's code."""
+    project, added = Path.cwd().resolve(), os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    foreign = [Path(folder).resolve() for folder in added if folder]
+    own = {path.resolve() for path in simulator_files(name)}
+    new = (getattr(module, "__file__", None) for module in map(sys.modules.get, sys.modules.keys() - known))
+    for path in sorted(Path(file).resolve() for file in new if file and not file.startswith(NOT_TRACKED)):
+        if path not in own and any(path.is_relative_to(folder) for folder in (project, *foreign)):
+            raise ValueError(
+                f"dreams.simulator {name}: it imported {path}, where an edit would rerun nothing; put it into the "
+                "project's folder and import it by its name, or install it"
+            )
 
 
 def dream_times(source: Episode, begin: int, history: int, after: int) -> NDArray[np.float64]:

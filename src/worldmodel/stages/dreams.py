@@ -15,11 +15,11 @@ from worldmodel.arrays.scaler import fit
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
-from worldmodel.core.fingerprint import import_closure
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.dreams.dreamer import generate_dreams
 from worldmodel.dreams.realism import Realism, describe, realism
+from worldmodel.dreams.simulating import simulator_files
 from worldmodel.episodes.schema import ActionSpace, Episode, Split
 from worldmodel.logs.reader import read_logs, write_jsonl
 from worldmodel.logs.rejects import require_few_rejects
@@ -80,11 +80,9 @@ def _realism(
 
 
 def _simulator(settings: params.Dreams) -> dict[str, Path]:
-    """The file of the user's function, where it is used and lies in the project's folder, and what that imports."""
-    entry = Path(*settings.simulator.split(":")[0].split(".")).with_suffix(".py")
-    if settings.source != "simulator" or not entry.is_file():
-        return {}
-    return {path.as_posix(): path for path in import_closure(entry, [Path(), entry.parent])}
+    """The files of the user's function, where it is used."""
+    files = simulator_files(settings.simulator) if settings.source == "simulator" else []
+    return {path.as_posix(): path for path in files}
 
 
 @click.command(help="Let a teacher or a simulator dream from the train split, or repeat it.")
