@@ -13,28 +13,32 @@ $(foreach name,BASE URL ENDPOINT OUT TO,$(eval override $(name) := $$(value $(na
 SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
+.PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
 .PHONY: bench-memory rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins
 .PHONY: remote merge-driver clean
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "%-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: $(VENV)/pipeline  ## run what changed of the pipeline, show metrics and the bundle
+repro: files  ## run what changed of the pipeline, show metrics and the bundle
 	dvc repro
 	dvc metrics show artifacts/metrics.json
 	@echo "bundle: $$(ls -d artifacts/worldmodel/*/)"
 
-data: $(VENV)/pipeline  ## dreams, prepare, normalize
+# DVC waits for ever where it comes upon a named pipe or a device.
+files: $(VENV)/pipeline
+	@worldmodel check-files
+
+data: files  ## dreams, prepare, normalize
 	dvc repro normalize
 
-train: $(VENV)/pipeline  ## the pipeline up to the trained model
+train: files  ## the pipeline up to the trained model
 	dvc repro train
 
-export: $(VENV)/pipeline  ## the pipeline up to the ONNX bundle
+export: files  ## the pipeline up to the ONNX bundle
 	dvc repro export
 
-validate: $(VENV)/pipeline  ## the pipeline up to the metrics
+validate: files  ## the pipeline up to the metrics
 	dvc repro validate
 
 report: $(VENV)/pipeline  ## one HTML page about the trained model, runs/report.html (OUT=file), from what is here
@@ -82,7 +86,7 @@ export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO
 export-tensorboard: $(TRACKERS)/ready  ## runs and results into runs/tensorboard, or TO=another folder
 	$(TRACKERS)/bin/worldmodel track tensorboard $${TO:+--to "$$TO"}
 
-bench: $(VENV)/pipeline  ## how fast training is, beside a bare loop, a plain network and a matrix product
+bench: files  ## how fast training is, beside a bare loop, a plain network and a matrix product
 	dvc repro normalize
 	python -m research.bench
 

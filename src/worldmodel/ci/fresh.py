@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from worldmodel.ci.check_files import require_files
 from worldmodel.core.processes import output
 from worldmodel.core.project import project_folder
 from worldmodel.core.yaml12 import parse_dvc
@@ -17,6 +18,7 @@ NOT_HERE = ("deleted", "not in cache")  # what data look like that were not pull
 
 def stale() -> dict[str, list[str]]:
     """Stage -> what has changed since dvc.lock was written. Raises ValueError where DVC cannot tell."""
+    require_files()
     changes = json.loads(output("dvc", "status", "--json"))
     stages, path = parse_dvc(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"], Path("dvc.lock")
     lock = parse_dvc(path.read_text(encoding="utf-8")).get("stages", {}) if path.is_file() else {}

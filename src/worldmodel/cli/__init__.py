@@ -18,6 +18,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "runs": ("worldmodel.cli.runs", "List what ran, when and where, and how it ended."),
     "sweep": ("worldmodel.sweeps.sweep", "Run every combination of some params, best first."),
     "reproduce": ("worldmodel.ci.reproduce", "Run HEAD from nothing and compare all md5 with the committed."),
+    "check-files": ("worldmodel.ci.check_files", "Fail where a file is one that DVC waits at for ever."),
     "fresh": ("worldmodel.ci.fresh", "Fail where dvc.lock does not belong to the files here."),
     "gate": ("worldmodel.ci.gates", "Fail where a metric is worse than gates.yaml lets it be."),
     "pr-report": ("worldmodel.ci.pr_report", "Say what changes against the merge base, as Markdown."),
