@@ -3,7 +3,6 @@
 The teacher is fitted again from the logs: the same params and seed give the same bits as in the stage `dreams`.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from worldmodel.arrays.packing import pack, sample_of
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.core import params
 from worldmodel.core.fingerprint import fingerprint
-from worldmodel.core.tables import write_csv
+from worldmodel.core.tables import read_csv, write_csv
 from worldmodel.dreams.dreamer import fit_on_logs
 from worldmodel.dreams.teacher import Teacher
 from worldmodel.episodes.schema import Split
@@ -36,7 +35,7 @@ def teachers_errors(runs: Sequence[Run], logs: Path, cache: Path, code: str) -> 
     for count, key in enumerate(missing, start=1):  # one by one: a teacher's members are fitted side by side
         measure(values[key], logs, paths[key])
         print(f"teachers fitted again: {count} of {len(missing)}", flush=True)
-    return {key: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for key, path in paths.items()}
+    return {key: read_csv(path.read_text(encoding="utf-8")) for key, path in paths.items()}
 
 
 def _fingerprint(values: Mapping[str, Any], code: str) -> str:

@@ -113,7 +113,7 @@ def test_who_cannot_see_it_finds_their_way(project, here):
 
 def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):
     lay_out(project, here)
-    renamed = {"agent-0": EVIL, "observed-6": f"{EVIL}6", "dream-0": f"{EVIL}d"}
+    renamed = {"agent-0": EVIL, "observed-6": f"{EVIL}6", "dream-0": f"{EVIL}d", "train": EVIL, "drawn": EVIL}
 
     def rename(body):
         for episode in body["episodes"]:
@@ -124,10 +124,23 @@ def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([[renamed.get(cell, cell) for cell in row] for row in rows])
-    monkeypatch.setattr(collect, "stale", lambda: {EVIL: ["a reason"]})
+    params = yaml.safe_load((here / "params.yaml").read_text(encoding="utf-8"))
+    (here / "params.yaml").write_text(yaml.safe_dump(params | {EVIL: {"a": EVIL}}), encoding="utf-8")
+    bundle = next((here / BUNDLES).iterdir())
+    with run_records.attempt(here / "runs" / bundle.name, {"run_id": bundle.name, "stage": "export"}):
+        pass
+    secret = f"export --logs http://user:pass@host {EVIL}"
+    edit_json(
+        here / "runs" / bundle.name / "metadata.json",
+        lambda body: body["attempts"][-1].update(
+            host=EVIL, command=secret, python=EVIL, git={"revision": EVIL, "changed": []}
+        ),
+    )
+    monkeypatch.setattr(collect, "stale", lambda: {EVIL: [EVIL]})
     tree = page()
     assert not list(tree.iter("script"))
-    for anchor in (None, "data", "agents", "worst", "latent"):
+    assert "user:pass" not in text_of(tree)
+    for anchor in (None, "data", "agents", "worst", "latent", "training", "params", "provenance"):
         assert " ".join(EVIL.split()) in text_of(tree, anchor)
 
 

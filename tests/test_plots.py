@@ -2,7 +2,10 @@ import csv
 from dataclasses import replace
 
 import numpy as np
+import pytest
+import yaml
 
+from scratch import Scratch
 from test_metrics import LABELS, UNEVEN, agents, scores
 from test_scoring import predictors  # noqa: F401
 from worldmodel.dreams.realism import Realism
@@ -37,6 +40,26 @@ def test_agents_have_one_row_each_worst_first(tmp_path):
     ]
     floors = ["model", "ridge", "hold-last"]
     assert list(found[0]) == ["agent", "episodes", *floors, "worst_episode", "worst_episode_model"]
+
+
+@pytest.mark.dvc
+def test_a_name_from_a_log_is_text_in_the_page_that_dvc_draws(tmp_path):
+    evil = "</script><script>alert(1)</script><DVC_METRIC_DATA>"
+    named = [replace(row, agent_id=f"={evil}", worst=replace(row.worst, name=evil)) for row in agents(UNEVEN)]
+    Scratch(tmp_path / "project")
+    plots = tmp_path / "project/artifacts/plots"
+    curves.write_agents(plots / "agents.csv", named)
+    curves.write_episodes(plots / "episodes.csv", [row.worst for row in named])
+    place = Scratch.at(tmp_path / "project")
+    place.write(
+        "dvc.yaml", yaml.safe_dump({"plots": [{f"artifacts/plots/{name}.csv": {}} for name in ("agents", "episodes")]})
+    )
+    place.run("dvc", "plots", "show", "--out", "page")
+    page = place.read("page/index.html")
+    assert "&lt;/script>" in page
+    assert "<script>alert" not in page
+    assert "<DVC_METRIC_DATA>" not in page
+    assert rows(plots / "agents.csv")[0]["agent"].startswith("'=")
 
 
 def test_coverage_has_every_frame_beside_what_was_asked_for(tmp_path):

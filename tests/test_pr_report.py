@@ -2,10 +2,12 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from scratch import Scratch, two_commits
+from worldmodel.ci.gates import Verdict
 from worldmodel.ci.pr_report import NONE, change, curves, rendered
 
 pytestmark = pytest.mark.dvc
@@ -115,6 +117,28 @@ def test_long_lists_are_cut_and_what_a_branch_has_put_there_breaks_no_table_and_
     assert "(`a`, `b`, `c`, `d`, `e`, `f`)" in text
     assert "| `train` | reran | `train.rho`, `src/0.py`, `src/1.py`, `src/2.py`, `src/3.py` and 5 more |" in text
     assert r"| `a\|'b c` | reran |  |" in text
+
+
+def test_no_name_of_a_branch_is_markdown_a_mention_or_a_picture():
+    for name in ("<img src=x>", "@team", "[a](http://x)", "x\x1b[2J\u202e", "::error::x", "``", "", " ", "y" * 10**5):
+        state = replace(NONE, metrics={name: 1.0}, params={name: name})
+        text = rendered(
+            base=name or "x",
+            commit=name or "x",
+            now=state,
+            before=replace(state, params={name: "x"}),
+            metrics={name: "="},
+            changed={name: "="},
+            params=[name],
+            stages=[(name, "reran", [name])],
+            verdicts=[Verdict(name, None, "at most 1", holds=False)],
+            stale={name: []},
+            run_ids=[name],
+        )
+        prose = re.sub("`[^`\n]*`", "", text)
+        assert not re.search(r"[<>@\[\x1b\u202e]|::|y{9}", prose.replace("→", "")), prose
+        assert text.isprintable() or not re.search("[\x00-\x09\x0b-\x1f\u202e]", text)
+        assert len(text) < 10_000
 
 
 def test_without_curves_there_is_no_picture():

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from lines import frame, log, named, read
+from worldmodel.core.tables import read_csv
 from worldmodel.logs.rejects import by_reason, kind_of, require_few_rejects, write_rejects
 
 
@@ -29,6 +30,15 @@ def test_rejects_are_written_as_csv(tmp_path):
     assert (tmp_path / "rejects.csv").read_bytes() == (
         b'file,line,reason\nlog.jsonl,2,"features[0]: found null, expected a finite float32 number"\n'
     )
+
+
+def test_a_file_of_any_name_is_a_cell_and_still_says_what_was_found(tmp_path):
+    name = "=<script>.jsonl"
+    write_rejects(tmp_path / "rejects.csv", read(log(tmp_path, frame(0), {"<b>": 1, **frame(1)}, name=name)).rejects)
+    (row,) = read_csv((tmp_path / "rejects.csv").read_text())
+    assert row == {"file": name, "line": "2", "reason": row["reason"]}
+    assert row["reason"].startswith('"<b>": unknown field')
+    assert "\n'=&lt;script>.jsonl,2," in (tmp_path / "rejects.csv").read_text()
 
 
 def test_rejects_are_counted_by_reason_whatever_they_found_and_where(tmp_path):

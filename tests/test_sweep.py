@@ -232,7 +232,7 @@ def test_a_sweep_reports_means_and_failures_and_dvc_lists_its_runs(project):
     assert done.returncode == 1, err
     assert "| 1 | train.rho=0 | 2 of 2 | 1.0500 | 0.0707 | 1.0000 to 1.1000 | - | 1.0500 |" in out
     for seed in (0, 1):
-        assert f"| failed | train.rho=0.9 train.seed={seed} | error: rho is 0.9 \\| too much |" in out
+        assert f"| failed | train.rho=0.9 train.seed={seed} | `error: rho is 0.9 \\| too much` |" in out
     assert "4 runs: 2 finished, 2 failed, 0 not run yet." in out
     assert project.read("runs/found/table.md") in out
     assert len(project.read("runs/found/runs.csv").splitlines()) == 5

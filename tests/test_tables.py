@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodel.core.tables import rounded, six_digits, write_csv
+from worldmodel.core.tables import aligned, read_csv, rounded, six_digits, write_csv
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -54,3 +54,30 @@ def test_a_table_that_breaks_off_leaves_the_old_one(tmp_path):
     with pytest.raises(OSError, match="no more"):
         write_csv(path, ("a",), broken())
     assert path.read_text() == "a\n1\n"
+
+
+def test_names_that_others_chose_are_no_formulas_and_no_tags_and_come_back(tmp_path):
+    names = [
+        "=cmd|' /C calc'!A0",
+        "@SUM(1)",
+        "+1-1",
+        "-x",
+        "</script><img>",
+        "&lt;",
+        "a, b;=1",
+        "\ud800",
+        "-0.5",
+        "agent-1",
+    ]
+    write_csv(tmp_path / "table.csv", ("=name", "value"), [(name, -0.5) for name in names])
+    text = (tmp_path / "table.csv").read_text()
+    assert "<" not in text
+    assert text.splitlines()[:3] == ["'=name,value", "'=cmd|' /C calc'!A0,-0.5", "'@SUM(1),-0.5"]
+    found = [row["=name"] for row in read_csv(text.replace("'=name", "=name"))]
+    assert found == [name.replace("\ud800", "\\ud800") for name in names]
+    with pytest.raises(ValueError, match="not CSV: "):
+        read_csv('a\n"')
+
+
+def test_a_cell_that_is_printed_drives_no_terminal_and_stays_on_its_line():
+    assert aligned(["run"], [["\x1b[2J\n::error::x\u202e"]]) == "run\n\\x1b[2J\\n::error::x\\u202e"

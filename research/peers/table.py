@@ -18,6 +18,7 @@ from worldmodel.core import params
 from worldmodel.core.errors import run
 from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.core.options import PATH, params_option
+from worldmodel.core.text import markdown_cell
 from worldmodel.numerics import setup
 from worldmodel.sweeps.results import markdown_table
 
@@ -93,7 +94,7 @@ def fill_case(cache: ResultCache, models: Sequence[str], case: Case) -> None:
         cache.put(case, name, row)
         values = [row[split].get(mark) for split, mark in map(str.split, SHOWN)]
         cells = ["" if value is None else f"{value:.4f}" for value in values]
-        case_name = f"{case.kind}, {case.size or 'all'}, {name}"
+        case_name = f"{markdown_cell(case.kind)}, {case.size or 'all'}, {name}"
         print(f"| {case_name} | {' | '.join(cells)} | {row['seconds']:.0f} | {row['updates']} |", flush=True)
 
 
@@ -107,7 +108,7 @@ def markdown(results: Results, seconds: float | None) -> str:
 def _line(case: Case, rows: Mapping[str, Row]) -> tuple[str, ...]:
     lowest = min((_error(row) for row in rows.values()), default=None)
     cells = [_cell(rows.get(name), lowest) for name in COLUMNS]
-    return (case.kind, str(case.size or "all"), *cells, _against(rows))
+    return (markdown_cell(case.kind), str(case.size or "all"), *cells, _against(rows))
 
 
 def _cell(row: Row | None, lowest: float | None) -> str:

@@ -11,6 +11,7 @@ import click
 from worldmodel.ci.check_files import require_files
 from worldmodel.core.processes import output
 from worldmodel.core.project import project_folder
+from worldmodel.core.text import escaped
 from worldmodel.core.yaml12 import parse_dvc
 
 NOT_HERE = ("deleted", "not in cache")  # what data look like that were not pulled
@@ -66,7 +67,7 @@ def command() -> None:
     with chdir(project_folder()):
         found = stale()
     if found:
-        lines = [f"  {name}: {', '.join(reasons)}" for name, reasons in found.items()]
+        lines = [escaped(f"  {name}: {', '.join(reasons)}") for name, reasons in found.items()]
         told = "\n".join(["dvc.lock does not belong to these files; changed since it was written:", *lines])
         raise ValueError(f"{told}\nrun `dvc repro` and commit dvc.lock with what it changed")
     print("dvc.lock belongs to these files")

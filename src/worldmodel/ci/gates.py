@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from worldmodel.ci.revisions import METRICS, merge_base, state
 from worldmodel.core.project import project_folder
+from worldmodel.core.text import escaped
 from worldmodel.core.yaml12 import cut, read_yaml
 
 GATES = Path("gates.yaml")
@@ -104,7 +105,9 @@ def command(base: str) -> None:
     verdicts = judge(gates, now, before)
     for each in verdicts:
         found = "none" if each.found is None else f"{each.found:.6g}"
-        print(f"{'holds ' if each.holds else 'BROKEN'}  {each.metric}: found {found}, expected {each.expected}")
-    broken = ", ".join(each.metric for each in verdicts if not each.holds)
+        print(
+            f"{'holds ' if each.holds else 'BROKEN'}  {escaped(each.metric)}: found {found}, expected {each.expected}"
+        )
+    broken = ", ".join(escaped(each.metric) for each in verdicts if not each.holds)
     if broken:
         raise ValueError(f"gates broken: {broken}; better the metrics, or change gates.yaml and say why")

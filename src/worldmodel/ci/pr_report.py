@@ -20,6 +20,7 @@ from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.core.processes import output
 from worldmodel.core.project import project_folder
+from worldmodel.core.text import in_markdown_code
 
 HEADLINE = "mse.mean"
 NONE = State({}, {}, {}, {}, None)
@@ -113,11 +114,11 @@ def curves(now: State, base: State) -> dict[str, Mapping[int, float]]:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, Markup) else re.sub(r"\s", " ", str(value)).replace("`", "'").replace("|", r"\|")
+    return value if isinstance(value, Markup) else in_markdown_code(str(value))
 
 
 def _code(value: Any) -> str:
-    return "-" if isinstance(value, Undefined) else Markup(f"`{_plain(value)}`")
+    return "-" if isinstance(value, Undefined) else Markup(f"`{_plain(value) or ' '}`")
 
 
 def _number(value: Any) -> str:
@@ -142,4 +143,4 @@ def command(base: str, out: Path | None) -> None:
         print(text, end="")
         return
     with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

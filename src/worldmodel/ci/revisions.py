@@ -1,6 +1,5 @@
 """The project in two states, the working tree and a commit, as far as git alone knows them."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worldmodel.core.processes import git
+from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import leaves, parse, parse_dvc
 
 METRICS, PARAMS, LOCK = "artifacts/metrics.json", "params.yaml", "dvc.lock"
@@ -85,6 +85,6 @@ def _read(path: str, revision: str | None, parser: Callable[[str], Parsed]) -> P
 
 def _series(text: str) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
-    for row in csv.DictReader(text.splitlines()):
+    for row in read_csv(text):
         found.setdefault(row["series"], {})[int(row["frame"])] = float(row["mse"])
     return found

@@ -8,6 +8,7 @@ from worldmodel.core.options import PATH
 from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
+from worldmodel.core.text import escaped
 from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.chunks import find_logs
 from worldmodel.logs.files import Location, location
@@ -36,6 +37,6 @@ def command(logs: Location, params_file: Path | None) -> None:
     Exit code 0 where every row is good, 1 where one is not or nothing can be read.
     """
     good, lines = check(logs, read(params_file or default_params()).prepare.max_gap_s)
-    print("\n".join(lines))
+    print("\n".join(map(escaped, lines)))
     if not good:
         raise SystemExit(1)

@@ -1,6 +1,5 @@
 """Refused rows: by file, line and reason, and counted by reason."""
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from worldmodel.core.atomic import replacing
+from worldmodel.core.tables import write_csv
 
 REJECTS = "rejects.csv"
 SHOWN_REJECTS = 20
@@ -80,7 +79,4 @@ def require_few_rejects(logs: ReadLogs, max_rejected_share: float) -> None:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(Reject._fields)
-        table.writerows(rejects)
+    write_csv(path, Reject._fields, rejects)

@@ -11,6 +11,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader, UndefinedErro
 from matplotlib import style
 
 from worldmodel.arrays.scaler import Scaler
+from worldmodel.core.addresses import redacted
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.numerics.isolation import portable
@@ -40,7 +41,7 @@ def page() -> str:
     templates = Environment(
         loader=PackageLoader("worldmodel.report"), autoescape=True, undefined=ChainableUndefined, trim_blocks=True
     )
-    templates.filters |= {each.__name__: each for each in FILTERS}
+    templates.filters |= {each.__name__: each for each in (*FILTERS, redacted)}
     try:
         data = collect()
         with style.context(STYLE, after_reset=True):
@@ -64,5 +65,5 @@ def command(out: Path) -> None:
     """Make one self-contained HTML page about the trained model, from what the pipeline left."""
     text = page()
     with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(f"{out}: {len(text.encode()) / 1e3:.0f} kB")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")

@@ -24,6 +24,7 @@ DASHES = {"ridge": (0, (5, 2.5)), "hold": (0, (1, 1.5)), "dream": (0, (4, 2))}
 STYLE = {  # whatever matplotlibrc says
     "svg.fonttype": "none",
     "svg.hashsalt": "worldmodel",
+    "text.parse_math": False,
     "path.simplify": False,
     "lines.solid_capstyle": "butt",
     "axes.grid": True,

@@ -1,6 +1,5 @@
 """All that the page shows: what the pipeline left in the folder that this runs in, and what is computed from it."""
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from worldmodel.core import run_records
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.processes import git
 from worldmodel.core.run_records import METADATA
+from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import read_yaml
 from worldmodel.report import dreamed, latents, scored
 from worldmodel.report.dreamed import Dreamed
@@ -87,7 +87,7 @@ def collect() -> ReportData:
         params=now.params,
         stages=now.stages,
         timing=_read(timing, json.loads) if timing.is_file() else {},
-        plots={path.stem: _read(path, _rows) for path in sorted(PLOTS.glob("*.csv"))},
+        plots={path.stem: _read(path, read_csv) for path in sorted(PLOTS.glob("*.csv"))},
         bundle=bundle,
         manifest=manifest,
         trained=fingerprint(trained)[:12] if trained else None,
@@ -125,9 +125,5 @@ def _answer(ask: Callable[[], Parsed]) -> Parsed | None:
 def _read(path: Path, parser: Callable[[str], Parsed]) -> Parsed:
     try:
         return parser(path.read_text(encoding="utf-8"))
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: cannot be read: {error}; restore or rerun it") from None
-
-
-def _rows(text: str) -> Rows:
-    return list(csv.DictReader(text.splitlines(), strict=True))

@@ -3,7 +3,6 @@
 Dimension key: W windows, K horizon, N episodes.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from worldmodel.arrays.packing import PackedData
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.client import WorldModel
+from worldmodel.core.tables import read_csv
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.typing import Doubles
 from worldmodel.evaluation import metrics, plots
@@ -60,7 +60,7 @@ class Scored:
         with temporary_folder() as folder:
             path = folder / "predicted.csv"
             plots.write_predicted(path, self.predictors, self.held_out, episode)
-            return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            return read_csv(path.read_text(encoding="utf-8"))
 
 
 def score_bundle(bundle: Path, data: PackedData, horizon: int | None) -> Scored | None:

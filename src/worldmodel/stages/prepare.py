@@ -13,6 +13,7 @@ from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.params import IngestParams, Prepare, PrepareStage, load
 from worldmodel.core.stage_run import begin
+from worldmodel.core.text import escaped
 from worldmodel.episodes.schema import Episode, Split
 from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
 from worldmodel.logs.files import Location, location, log_files
@@ -66,7 +67,8 @@ def summary(prepared: Prepared, result: Logs[StoredEpisode]) -> str:
     if len(agents) > SHOWN_AGENTS:
         lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
     left_out = len(result.episodes) - len(prepared)
-    return "\n".join([*lines, f"left out by train_episodes: {left_out} episodes", *_rejected(result)])
+    lines += [f"left out by train_episodes: {left_out} episodes", *_rejected(result)]
+    return "\n".join(map(escaped, lines))
 
 
 def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:

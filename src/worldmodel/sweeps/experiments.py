@@ -1,6 +1,5 @@
 """Experiments of DVC, as git keeps them: a commit each, with params and results, below refs/exps."""
 
-import csv
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -8,6 +7,7 @@ from typing import Any
 
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.processes import git
+from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import parse, parse_dvc
 from worldmodel.sweeps.grid import PARAMS, Run
 
@@ -54,7 +54,7 @@ def _params(commit: str) -> Any:
 
 def episodes_of(commit: str) -> list[dict[str, str]]:
     """Rows of the experiment's episodes.csv. Raises ValueError where it has none."""
-    return list(csv.DictReader(git("show", f"{commit}:./{EPISODES}").splitlines()))
+    return read_csv(git("show", f"{commit}:./{EPISODES}"))
 
 
 def metrics_of(commit: str) -> dict[str, Any]:

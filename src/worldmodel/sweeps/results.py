@@ -9,6 +9,7 @@ from statistics import stdev
 import numpy as np
 
 from worldmodel.core.tables import write_csv
+from worldmodel.core.text import markdown_cell
 from worldmodel.core.typing import Doubles
 from worldmodel.evaluation.intervals import Change, change, mean_error
 from worldmodel.sweeps.grid import Run, arm_of, seeds_of
@@ -66,7 +67,7 @@ def percent(value: Change | None) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first row is the header."""
+    """The first row is the header. Text of others goes through `markdown_cell` before."""
     return [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
 
 
@@ -122,7 +123,7 @@ def _cells(place: int, line: Line, requested: int) -> tuple[str, ...]:
     low, high = line.interval
     return (
         str(place),
-        line.arm,
+        markdown_cell(line.arm),
         f"{len(line.errors)} of {requested}",
         number(line.val),
         number(line.spread),
@@ -133,8 +134,8 @@ def _cells(place: int, line: Line, requested: int) -> tuple[str, ...]:
 
 
 def _failure(run: Run, why: str) -> tuple[str, ...]:
-    text = " ".join(why.split()).replace("|", "\\|")
-    return ("failed", " ".join(f"{key}={value}" for key, value in run.overrides.items()), text, *("",) * 5)
+    params = " ".join(f"{key}={value}" for key, value in run.overrides.items())
+    return "failed", markdown_cell(params), markdown_cell(" ".join(why.split())), *("",) * 5
 
 
 def write_runs(path: Path, runs: Sequence[Run], rows: Mapping[str, Rows], failed: Mapping[str, str]) -> None:

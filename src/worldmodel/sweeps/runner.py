@@ -19,6 +19,7 @@ from subprocess import DEVNULL, STDOUT
 from typing import IO
 
 from worldmodel.core.processes import environment, git, output
+from worldmodel.core.text import escaped
 from worldmodel.sweeps.experiments import finished
 from worldmodel.sweeps.grid import Run
 
@@ -64,7 +65,7 @@ class Runner:
                         have_dreams.add(run.dreams)
                         if why := future.result():
                             self.failed[run.name] = why
-                            print(f"{run.name} failed: {why} ({CLONES / run.name}.log)", flush=True)
+                            print(f"{run.name} failed: {escaped(why)} ({CLONES / run.name}.log)", flush=True)
                         self._tell(len(before), len(waiting) + len(under_way), time.monotonic() - begun)
             except BaseException:
                 self._stop()

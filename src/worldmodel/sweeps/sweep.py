@@ -53,7 +53,7 @@ def write(out: Path, runs: Sequence[Run], commits: Mapping[str, str], failed: Ma
     lines = results.ranked(runs, rows)
     text = results.markdown(lines, runs, failed)
     with replacing(out / "table.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     results.write_runs(out / "runs.csv", runs, rows, failed)
     if lines:
         figure.draw(out / "errors.png", lines)

@@ -1,6 +1,5 @@
 """What runs/ and artifacts/ hold, as trackers want it: params, metrics, curves and tags of each run-id."""
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from worldmodel.ci.revisions import METRICS, TIMING
 from worldmodel.core import run_records
 from worldmodel.core.addresses import redacted
+from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import leaves, read_yaml
 
 Curve = list[tuple[int, float]]  # step (of training, or frame of the horizon), value
@@ -97,7 +97,6 @@ def _curves(plots: Path) -> dict[str, Curve]:
     for name, (x, y) in CURVES.items():
         path = plots / f"{name}.csv"
         if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    found.setdefault(f"{name}/{row['series']}", []).append((int(row[x]), float(row[y])))
+            for row in read_csv(path.read_text(encoding="utf-8")):
+                found.setdefault(f"{name}/{row['series']}", []).append((int(row[x]), float(row[y])))
     return found
