@@ -22,6 +22,7 @@ from worldmodel.checkpoints.checkpoint import Checkpoints
 from worldmodel.core.jobs import run_all, workers
 from worldmodel.core.params import Dreams, Normalize
 from worldmodel.core.typing import Floats, Ints
+from worldmodel.dreams.footprint import require_for_dreams
 from worldmodel.dreams.repeating import repeat_dreams
 from worldmodel.dreams.simulating import dream_times, simulate_dreams, start_identity
 from worldmodel.dreams.starts import CHUNK, StartSampler
@@ -49,6 +50,10 @@ def generate_dreams(
     """
     if not dreams.episodes:
         return []
+    if train:
+        rewards, width = train[0].rewards is not None, train[0].features.shape[1]
+        shape = _member_shape(width, action_space.size, rewards, dreams, history)
+        require_for_dreams(shape, dreams, sum(episode.length for episode in train), device)
     if dreams.source == "simulator":
         return simulate_dreams(train, action_space, dreams, history)
     if dreams.source == "repeat":
@@ -69,7 +74,8 @@ def fit_on_logs(
 ) -> tuple[Teacher, Packed, Scaler]:
     """The teacher of these train episodes, the episodes in standardized units, and their scales."""
     packed, scaler = pack_logs(train, action_space, normalize)
-    shape = _member_shape(packed, dreams, history)
+    width, actions = packed.features.shape[1], packed.actions.shape[1]
+    shape = _member_shape(width, actions, packed.rewards is not None, dreams, history)
     teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 
@@ -91,11 +97,11 @@ def starts_of(packed: Packed, dreams: Dreams, history: int) -> StartSampler:
     return StartSampler(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
 
 
-def _member_shape(packed: Packed, dreams: Dreams, history: int) -> Shape:
+def _member_shape(features: int, actions: int, rewards: bool, dreams: Dreams, history: int) -> Shape:
     return Shape(
-        features=packed.features.shape[1],
-        actions=packed.actions.shape[1],
-        rewards=packed.rewards is not None,
+        features=features,
+        actions=actions,
+        rewards=rewards,
         history=history,
         horizon=dreams.teacher.horizon,
         z_dim=dreams.teacher.z_dim,

@@ -25,6 +25,7 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import six_digits
 from worldmodel.core.versions import installed
+from worldmodel.model import footprint
 from worldmodel.model.artifact import OWN, Trained, write_trained
 from worldmodel.model.calibration import calibrate
 from worldmodel.model.initialization import new_model
@@ -79,6 +80,7 @@ def _train(
     data.require_scales(scaler, normalizer)
 
     mixture, held_out = training_and_val_windows(data.packed, settings)
+    footprint.require_for_training(_shape(data.packed, settings), settings, len(held_out), device)
 
     # From ridge to the selected, calibrated weights
     model = initial_model(data.packed, settings, device)
@@ -118,7 +120,13 @@ def _held_out(packed: Packed, settings: params.Train) -> Windows:
 
 def initial_model(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
     """The model that training starts from: seeded, and as good as the linear model."""
-    shape = Shape(
+    held_out = subsample(_held_out(packed, settings))
+    shape = _shape(packed, settings)
+    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=held_out)
+
+
+def _shape(packed: Packed, settings: params.Train) -> Shape:
+    return Shape(
         features=packed.features.shape[1],
         actions=packed.actions.shape[1],
         rewards=packed.rewards is not None,
@@ -129,8 +137,6 @@ def initial_model(packed: Packed, settings: params.Train, device: torch.device) 
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
     )
-    held_out = subsample(_held_out(packed, settings))
-    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=held_out)
 
 
 def objective(settings: params.Train, t: int) -> Objective:

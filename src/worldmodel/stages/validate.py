@@ -31,6 +31,7 @@ from worldmodel.evaluation.plots import (
     write_realism,
 )
 from worldmodel.evaluation.scoring import Predictors, score
+from worldmodel.model import footprint
 from worldmodel.model.artifact import read_compute, read_trained, require_bundle
 from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
@@ -55,6 +56,7 @@ def validate(
     trained, scaler, data = read_trained(bundle), Scaler.read(bundle / "normalizer.json"), read_packed(normalized)
     data.require_scales(scaler, bundle / "normalizer.json")
     held_out = _test_windows(data, model, settings.horizon)
+    footprint.require_for_validation(trained.model.shape, settings, len(held_out))
 
     # Errors of model and baselines on held-out windows
     predictors = Predictors(model, scaler, linear_baseline(data.packed))
