@@ -2,16 +2,21 @@
 PYTHON   ?= python3
 VENV     ?= .venv
 TRACKERS := .venv-trackers
+MAKE_VENV = set -f; test -x "$$VENV/bin/python" || $$PYTHON -m venv "$$VENV"
 PIP      := bin/pip install --quiet --disable-pip-version-check
-LOGS     := data/worldmodel/offline
+LOGS     ?= data/worldmodel/offline
 BASE     ?= origin/main
 JOBS     ?= 1
-export BASE URL ENDPOINT OUT TO
+TEXTS    := PYTHON VENV LOGS BASE JOBS SIZE S KEYS URL ENDPOINT OUT TO
+export $(TEXTS)
 # What a user or a branch's name puts there is text: make looks into it as little as the shell does.
-$(foreach name,BASE URL ENDPOINT OUT TO,$(eval override $(name) := $$(value $(name))))
+$(foreach name,$(TEXTS),$(eval override $(name) := $$(value $(name))))
+ifneq ($(words $(VENV))$(findstring ;,$(VENV))$(findstring :,$(VENV)),1)
+$(error VENV=$(VENV): expected one path without blanks, colons and semicolons)
+endif
 # Named, so that make 3.81, which macOS has, looks for simple commands along this PATH as well.
 SHELL := bash
-export PATH := $(abspath $(VENV))/bin:$(PATH)
+export PATH := $(abspath $(VENV))/bin:$(value PATH)
 
 .PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
 .PHONY: bench-memory rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins
@@ -63,7 +68,7 @@ check: $(VENV)/dev  ## lint, format, types, generated code
 	scripts/generate_proto.sh --check
 
 check-logs: $(VENV)/pipeline  ## what logs hold, or which rows are wrong: make check-logs LOGS=path
-	@worldmodel check-logs "$(LOGS)"
+	@worldmodel check-logs -- "$$LOGS"
 
 smoke: $(VENV)/pipeline  ## all six stages with ten training steps, in a temporary copy
 	scripts/smoke.sh
@@ -78,7 +83,7 @@ pr-report: $(VENV)/pipeline  ## what changes against the merge base with BASE=or
 	@worldmodel pr-report --base "$$BASE" $${OUT:+--out "$$OUT"}
 
 sweep: $(VENV)/pipeline  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
-	worldmodel sweep $(S) --jobs $(JOBS)
+	set -f; worldmodel sweep $$S --jobs "$$JOBS"
 
 export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO=an address of MLflow
 	$(TRACKERS)/bin/worldmodel track mlflow $${TO:+--to "$$TO"}
@@ -94,13 +99,13 @@ bench-logs: $(VENV)/dev  ## how fast logs are read, beside json.loads and bare p
 	python -m research.bench_logs
 
 bench-memory: $(VENV)/pipeline  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
-	python -m research.bench_memory --megabytes $(or $(SIZE),50)
+	python -m research.bench_memory --megabytes "$${SIZE:-50}"
 
 rho-study: $(VENV)/pipeline  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	python -m research.rho
 
 peers: $(VENV)/pipeline  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
-	TQDM_DISABLE=1 python -m research.peers.table --logs "$(LOGS)"
+	TQDM_DISABLE=1 python -m research.peers.table --logs "$$LOGS"
 
 hooks: $(VENV)/dev  ## let git call `make check` before each commit
 	pre-commit install
@@ -109,33 +114,33 @@ proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
 	scripts/generate_proto.sh
 
 pins:  ## after requirements*.txt were changed: install them, write constraints.txt and versions.yaml anew
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/$(PIP) -r requirements-dev.txt
+	$(MAKE_VENV)
+	"$$VENV"/$(PIP) -r requirements-dev.txt
 	scripts/pins.sh
-	touch $(VENV)/pipeline $(VENV)/dev
+	touch "$$VENV/pipeline" "$$VENV/dev"
 
 remote: $(VENV)/pipeline  ## URL=s3://bucket/path [ENDPOINT=http://host:port] [KEYS=keep]: the DVC remote, tried out first
-	worldmodel remote "$$URL" $${ENDPOINT:+--endpoint "$$ENDPOINT"} $(if $(filter keep,$(KEYS)),--keep-keys)
+	[ "$$KEYS" != keep ] || set -- --keep-keys; worldmodel remote $${ENDPOINT:+--endpoint "$$ENDPOINT"} "$$@" -- "$$URL"
 
 merge-driver: $(VENV)/pipeline  ## let git merge dvc.lock stage by stage in this clone
 	worldmodel merge-driver --install
 
 clean:  ## remove the virtual environments and tool caches, keep data and artifacts
-	rm -rf $(VENV) $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf -- "$$VENV" $(TRACKERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/pipeline: requirements.txt constraints.txt pyproject.toml
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/$(PIP) -r requirements.txt -c constraints.txt
-	$(VENV)/$(PIP) --no-deps --editable .
-	touch $@
+	$(MAKE_VENV)
+	"$$VENV"/$(PIP) -r requirements.txt -c constraints.txt
+	"$$VENV"/$(PIP) --no-deps --editable .
+	touch "$$VENV/pipeline"
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/pipeline
-	$(VENV)/$(PIP) -r requirements-dev.txt -c constraints.txt
-	touch $@
+	"$$VENV"/$(PIP) -r requirements-dev.txt -c constraints.txt
+	touch "$$VENV/dev"
 
 # Apart: what trackers need never decides what stages run with.
 $(TRACKERS)/ready: requirements-trackers.txt pyproject.toml
-	test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
+	set -f; test -x $(TRACKERS)/bin/python || $$PYTHON -m venv $(TRACKERS)
 	$(TRACKERS)/$(PIP) -r requirements-trackers.txt
 	$(TRACKERS)/$(PIP) --no-deps --editable .
 	touch $@

@@ -68,22 +68,67 @@ def test_nothing_that_a_pull_request_names_is_pasted_into_a_shell():
     assert not [step for _, step in STEPS if "script" in step.get("with", {})]
 
 
-@pytest.mark.parametrize("target", ["gate", "pr-report"])
+HOSTILE = "x y\"; touch pwned; $(shell touch pwned) $(touch pwned) `touch pwned`' $HOME * ${PATH} #"
+TARGET = "x\"$(touch${IFS}pwned)`touch${IFS}pwned`'*$HOME"  # what of it make can take for a file
+CALLS = {  # target, variable -> arguments, in which HOSTILE stands for its value
+    ("gate", "BASE"): ["gate", "--base", HOSTILE],
+    ("pr-report", "BASE"): ["pr-report", "--base", HOSTILE],
+    ("pr-report", "OUT"): ["pr-report", "--base", "origin/main", "--out", HOSTILE],
+    ("report", "OUT"): ["report", "--out", HOSTILE],
+    ("check-logs", "LOGS"): ["check-logs", "--", HOSTILE],
+    ("remote", "URL"): ["remote", "--", HOSTILE],
+    ("remote", "ENDPOINT"): ["remote", "--endpoint", HOSTILE, "--", ""],
+    ("remote", "KEYS"): ["remote", "--", ""],
+    ("sweep", "S"): ["sweep", *HOSTILE.split(), "--jobs", "1"],
+    ("sweep", "JOBS"): ["sweep", "--jobs", HOSTILE],
+    ("bench-memory", "SIZE"): ["-m", "research.bench_memory", "--megabytes", HOSTILE],
+    ("peers", "LOGS"): ["-m", "research.peers.table", "--logs", HOSTILE],
+    ("export-mlflow", "TO"): ["track", "mlflow", "--to", HOSTILE],
+    ("pins", "PYTHON"): [*HOSTILE.split(), "-m", "venv", ".venv"],
+    ("pins", "VENV"): ["-m", "venv", TARGET],
+}
+
+
+def made(folder, target, *given, **environment):
+    """Arguments of each command that the target calls, all of which only note how they were called."""
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("worldmodel", "python", "python3", ".venv-trackers/bin/worldmodel", "scripts/pins.sh"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('#!/bin/sh\nfor each; do printf "%s\\n" "$each" >>called; done\n')
+        (folder / name).chmod(0o755)
+    paths = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    old = [part for file in (".venv/pipeline", ".venv-trackers/ready") for part in ("--old-file", file)]
+    subprocess.run(["make", *old, target, *given], cwd=folder, env=os.environ | paths | environment, check=False)
+    return (folder / "called").read_text().splitlines()
+
+
 @pytest.mark.parametrize("how", ["environment", "command line"])
-def test_a_base_reaches_the_command_as_it_is(tmp_path, target, how):
-    base = "origin/x\"; touch pwned; $(shell touch pwned) $(touch pwned) `touch pwned`'"
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "worldmodel").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >called\n')
-    (tmp_path / "worldmodel").chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    command = ["make", "--old-file", ".venv/pipeline", target]
+@pytest.mark.parametrize(("target", "variable"), CALLS)
+def test_what_a_user_or_a_branchs_name_puts_into_a_variable_is_text(tmp_path, target, variable, how):
+    value = {"PYTHON": f"python {HOSTILE}", "VENV": TARGET}.get(variable, HOSTILE)
     if how == "environment":
-        environment["BASE"] = base
+        called = made(tmp_path, target, **{variable: value})
     else:
-        command.append(f"BASE={base}")
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-    assert (tmp_path / "called").read_text().splitlines() == [target, "--base", base]
-    assert not (tmp_path / "pwned").exists()
+        called = made(tmp_path, target, f"{variable}={value}")
+    assert called == CALLS[target, variable]
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_virtual_environment_is_one_path(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("a b", "", "a;touch pwned", "a:b"):
+        done = subprocess.run(
+            ["make", f"VENV={name}", "help"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert f"VENV={name}: expected one path without blanks" in done.stderr
+        assert not (tmp_path / "pwned").exists()
+
+
+def test_a_sweep_has_its_combinations_one_by_one_and_keys_are_kept_where_that_is_said(tmp_path):
+    called = made(tmp_path, "sweep", "S=train.rho=0,0.3 train.seed=0,1,2", "JOBS=2")
+    assert called == ["sweep", "train.rho=0,0.3", "train.seed=0,1,2", "--jobs", "2"]
+    (tmp_path / "called").unlink()
+    assert made(tmp_path, "remote", "URL=s3://a", "KEYS=keep") == ["remote", "--keep-keys", "--", "s3://a"]
 
 
 def test_every_target_that_is_called_is_in_the_makefile():
