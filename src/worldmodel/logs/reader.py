@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Generic, Never, TypeVar
+from typing import BinaryIO, Generic, Never, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +30,14 @@ from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
 
 View = TypeVar("View", bound=EpisodeView)
+
+
+class Observer(Protocol):
+    """Is told what is read; `begin` comes before each reading of all files."""
+
+    def begin(self) -> None: ...
+    def rows(self, file: str, rows: Rows) -> None: ...
+    def episode(self, file: str, line: int, episode: EpisodeView) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -52,19 +60,24 @@ def read_logs(folders: Sequence[Location], max_gap_s: float) -> Logs[Episode]:
     return collect_logs(folders, max_gap_s, lambda episode: episode)
 
 
-def collect_logs(folders: Sequence[Location], max_gap_s: float, keep: Callable[[Episode], View]) -> Logs[View]:
+def collect_logs(
+    folders: Sequence[Location],
+    max_gap_s: float,
+    keep: Callable[[Episode], View],
+    observer: Observer | None = None,
+) -> Logs[View]:
     """As read_logs, but with what `keep` returns for each episode, so that memory need not hold their arrays.
 
     The files are read a second time, and `keep` gets every episode again, where the first rows turn out to be unlike
     most others.
     """
     files = find_logs(folders)
-    result = _Pass(max_gap_s, keep).over(files)
+    result = _Pass(max_gap_s, keep, observer).over(files)
     if not result.rows:
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
     signature = result.common()
     if result.signature not in (None, signature):
-        result = _Pass(max_gap_s, keep, signature).over(files)
+        result = _Pass(max_gap_s, keep, observer, signature).over(files)
     return Logs(
         episodes=tuple(_distinct(result.episodes)),
         rejects=tuple(result.rejects),
@@ -81,6 +94,7 @@ class _Pass(Generic[View]):
 
     max_gap_s: float
     keep: Callable[[Episode], View]
+    observer: Observer | None = None
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
     votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
     rows: int = 0
@@ -89,6 +103,8 @@ class _Pass(Generic[View]):
     rejects: list[Reject] = field(default_factory=list)
 
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
+        if self.observer:
+            self.observer.begin()
         chunks = [chunk for file in files for chunk in chunks_of(file)]
         total = sum(file.size for file in files)
         with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
@@ -109,8 +125,10 @@ class _Pass(Generic[View]):
             for block in blocks:
                 for rows in block.after(before):
                     self._add(assembler, rows)
+                    if self.observer:
+                        self.observer.rows(name, rows)
                 lines += block.lines
-                self._take(assembler, episodes, begins)
+                self._take(name, assembler, episodes, begins)
                 bar.update(block.read)
                 if is_hopeless(len(assembler.refused), self.rows - earlier):
                     self._add(assembler, [Row(lines + 1, HOPELESS)])
@@ -119,17 +137,19 @@ class _Pass(Generic[View]):
             if hopeless:
                 break
         assembler.end()
-        self._take(assembler, episodes, begins)
+        self._take(name, assembler, episodes, begins)
         self.episodes += [episodes[index] for index in np.lexsort(np.array(begins).reshape(-1, 2).T)]
         self.rejects += [Reject(name, row.line, row.reason) for row in assembler.refused]
         return hopeless
 
-    def _take(self, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
+    def _take(self, file: str, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
         for found in assembler.take():
             actions = found.episode.actions
             if actions is not None and actions.ndim == 1:
                 self.actions = max(self.actions, 1 + int(actions.max()))
             episodes.append(self.keep(found.episode))
+            if self.observer:
+                self.observer.episode(file, found.line, episodes[-1])
             begins.extend((found.position, found.line))
 
     def _add(self, assembler: EpisodeAssembler, rows: Rows) -> None:

@@ -1,0 +1,84 @@
+"""All remarks on logs, and what is gathered for them while the logs are read."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worldmodel.episodes.frame import META_KEYS
+from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.linting import clock, content, motion, values
+from worldmodel.linting.remarks import Check, Limits, LintedLogs, Placed, Remark
+from worldmodel.logs.files import Location, LogFile
+from worldmodel.logs.frame_batch import FrameBatch, Rows
+
+CHECKS: tuple[Check, ...] = (
+    clock.time_unit,
+    content.no_windows,
+    content.few_episodes,
+    content.unused_meta,
+    clock.interleaved,
+    clock.out_of_order,
+    clock.same_name,
+    clock.duplicate_frames,
+    clock.gaps,
+    motion.teleport,
+    motion.action_shift,
+    content.action_kind,
+    values.sentinel,
+    values.saturated,
+    values.constant,
+    values.float32_loss,
+    values.angle,
+    content.unread_files,
+)
+NO_LOGS = (".gitignore", ".gitkeep", ".DS_Store", "LICENSE", "README")
+NO_LOG_SUFFIXES = (".md", ".dvc", ".yaml", ".yml", ".txt")
+
+
+@dataclass
+class Collector:
+    """Observes a reading of logs; dreams are left out."""
+
+    placed: list[Placed] = field(default_factory=list)
+    meta_keys: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        self.placed, self.meta_keys = [], {}
+
+    def rows(self, file: str, rows: Rows) -> None:
+        if isinstance(rows, FrameBatch):
+            lines, metas = rows.lines.tolist(), rows.metas
+        else:
+            lines, metas = [row.line for row in rows], [row.meta for row in rows]
+        for line, meta in zip(lines, metas, strict=True):
+            for key in meta.keys() - META_KEYS:
+                first, number, count = self.meta_keys.get(key, (file, line, 0))
+                self.meta_keys[key] = first, number, count + 1
+
+    def episode(self, file: str, line: int, episode: EpisodeView) -> None:
+        if episode.source == "observed":
+            self.placed.append(Placed(file, line, episode))
+
+    def logs(self, limits: Limits, unread: Sequence[str]) -> LintedLogs:
+        placed = sorted(self.placed, key=lambda each: (each.file, each.line))
+        return LintedLogs(placed, limits, unread, self.meta_keys)
+
+
+def lint(logs: LintedLogs) -> list[Remark]:
+    """In the order of CHECKS, at most one of each kind."""
+    checks = CHECKS if logs.placed else [content.unread_files]
+    return [remark for check in checks for remark in check(logs)]
+
+
+def unread_files(folder: Location, files: Iterable[LogFile]) -> list[str]:
+    """Files below the folder that no reader takes, by their path in there; what surely is no log aside."""
+    if isinstance(folder, str) or not folder.is_dir():
+        return []
+    read = {str(file.path) for file in files}
+    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sorted(
+        ascii(path.relative_to(folder).as_posix())[1:-1]
+        for path in found
+        if str(path) not in read and path.name not in NO_LOGS and path.suffix not in NO_LOG_SUFFIXES
+    )

@@ -1,0 +1,66 @@
+"""Frames of episodes spread over the whole log: enough to know what is usual, however long the log is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.episodes.temporary_store import EpisodeView
+
+FRAMES = 60_000  # about as many are taken
+MANY_VALUES = 20  # a column of no more different values is a switch or a class, no measurement
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Whole episodes end to end; a step leads from a frame to the next of its episode."""
+
+    features: Floats  # [N, F]
+    actions: Floats | None  # [N, A], discrete ones as one column
+    starts: Ints  # [E] first frame of each episode
+
+    @cached_property
+    def before(self) -> Ints:
+        """Frames that have a next one."""
+        last = np.append(self.starts[1:], len(self.features)) - 1
+        return np.setdiff1d(np.arange(len(self.features)), last)
+
+    @cached_property
+    def steps(self) -> Floats:
+        """Change of each feature, [steps, F]."""
+        return self.features[self.before + 1] - self.features[self.before]
+
+    @cached_property
+    def usual_step(self) -> Floats:
+        """[F] size of a change that nine in ten stay below."""
+        if not len(self.steps):
+            return np.zeros(self.features.shape[1], np.float32)
+        found: Floats = np.quantile(np.abs(self.steps), 0.9, axis=0).astype(np.float32)
+        return found
+
+    @cached_property
+    def low_high(self) -> tuple[Doubles, Doubles]:
+        """[F] values between which 98 % lie."""
+        low, high = np.quantile(self.features.astype(np.float64), (0.01, 0.99), axis=0)
+        return low, high
+
+    @cached_property
+    def distinct(self) -> Ints:
+        """[F] how many different values there are, counted up to a few."""
+        columns = self.features[:: max(1, len(self.features) // 5000)].T
+        return np.array([len(np.unique(column)) for column in columns], np.int64)
+
+
+def sample_of(episodes: Sequence[EpisodeView]) -> Sample:
+    total = sum(episode.length for episode in episodes)
+    every = max(1, -(-total // FRAMES))
+    tables = [episode.table() for episode in episodes[::every]]
+    lengths = [len(table.timestamps) for table in tables]
+    actions = [table.actions for table in tables if table.actions is not None]
+    return Sample(
+        np.concatenate([table.features for table in tables]),
+        np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
+        np.cumsum([0, *lengths[:-1]]),
+    )
