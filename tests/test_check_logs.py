@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from factories import make_episodes, write_logs
 from lines import frame, log
 from test_episodes import contents
 from worldmodel.cli import check_logs
+from worldmodel.linting.remarks import Limits
 
 
 def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path, capsys):
@@ -40,7 +42,26 @@ def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path, capsys):
         "25 of 26 rows are wrong:",
         "      24 not JSON",
         "       1 features: expected a non-empty list of finite float32 numbers",
+        "",
+        "1 remarks, on what is allowed and probably wrong:",
+        lines[-1],
     ]
+    assert lines[-1].startswith("log.jsonl:1, episode @0.0: no-windows: ALL 1 of 1 frames")
+
+
+def test_remarks_as_json_for_programs_and_strict_for_ci(tmp_path, capsys):
+    write_logs(tmp_path, make_episodes(4, 12), "a.jsonl")
+    (tmp_path / "b.jsonl.1").write_text("{}")
+    (tmp_path / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    assert call("check-logs", tmp_path, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = {"files": 1, "frames": 48, "episodes": 4, "usable_episodes": 4, "windows": 4, "rejected": 0, "errors": []}
+    assert {key: found[key] for key in counts} == counts
+    assert found["unread_files"] == ["._a.jsonl", "b.jsonl.1"]
+    kinds = {remark["kind"]: remark for remark in found["remarks"]}
+    assert set(kinds) == {"few-episodes", "unread-files"}
+    assert set(kinds["unread-files"]) == {"kind", "file", "line", "episode", "count", "message"}
+    assert call("check-logs", tmp_path, "--strict") == 1
 
 
 def test_where_nothing_can_be_read_one_line_says_so(tmp_path, capsys):
@@ -67,6 +88,6 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(tmp_path):
 def test_whatever_the_bytes_there_is_no_traceback(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "log.jsonl"
     path.write_bytes(content + b"\n?")
-    good, lines = check_logs.check(path, 60)
-    assert not good
-    assert any(line.startswith("log.jsonl:") for line in lines)
+    found = check_logs.check(path, Limits(60, 8, 16))
+    assert found.logs.rejects
+    assert any(line.startswith("log.jsonl:") for line in found.lines())

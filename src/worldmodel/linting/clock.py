@@ -12,7 +12,7 @@ from worldmodel.linting.remarks import LintedLogs, Placed, Remark
 UNITS = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 NOW = (0.3e9, 4e9)  # seconds since 1970, from 1979 to 2096
 FASTEST, SLOWEST = 1e-4, 10.0  # seconds, steps of agents that act
-ROUND = (5, 10, 15, 20, 30)  # steps that people choose in seconds, like whole minutes
+ROUND = (5, 10, 15, 30)  # steps that people choose in seconds, like whole minutes
 LONG = 5.0  # a step is a gap beyond so many times its episode's median
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from worldmodel.core.text import escaped
 from worldmodel.linting.remarks import LintedLogs, Remark
 
 LOST = 0.1  # share of frames
@@ -69,8 +70,8 @@ def unused_meta(logs: LintedLogs) -> Iterator[Remark]:
             meant = "meta.terminal" if name in ENDS else "meta.episode"
             yield Remark(
                 "unused-meta",
-                f"meta.{key} means nothing here, and it looks as if episodes END by it; call it {meant}, or frames of "
-                "different episodes are learned as one",
+                f"meta.{escaped(key)} means nothing here, and it looks as if episodes END by it; call it {meant}, or "
+                "frames of different episodes are learned as one",
                 count,
                 file,
                 line,

@@ -1,10 +1,10 @@
 """All remarks on logs, and what is gathered for them while the logs are read."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from worldmodel.core.regular import walk
+from worldmodel.core.text import escaped
 from worldmodel.episodes.frame import META_KEYS
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.linting import clock, content, motion, values
@@ -76,9 +76,9 @@ def unread_files(folder: Location, files: Iterable[LogFile]) -> list[str]:
     if isinstance(folder, str) or not folder.is_dir():
         return []
     read = {str(file.path) for file in files}
-    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    found = [parent / name for parent, _, names in walk(folder) for name in names]
     return sorted(
-        ascii(path.relative_to(folder).as_posix())[1:-1]
+        escaped(path.relative_to(folder).as_posix())
         for path in found
         if str(path) not in read and path.name not in NO_LOGS and path.suffix not in NO_LOG_SUFFIXES
     )

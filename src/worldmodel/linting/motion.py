@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from worldmodel.core.typing import Floats
 from worldmodel.linting.remarks import LintedLogs, Remark
-from worldmodel.linting.sample import Sample
+from worldmodel.linting.sample import HUGEST, Sample
 
 JUMP = 4.0  # times a feature's usual step
 MANY, FEATURES = 0.25, 2  # share of the features that jump, and how many at least
@@ -30,7 +30,7 @@ def teleport(logs: LintedLogs) -> Iterator[Remark]:
     jumps, starts = _Jumps.of(logs.sample), _Starts.of(logs.sample)
     count, first = 0, None
     for each in logs.placed:
-        features = each.episode.table().features
+        features = np.clip(each.episode.table().features, -HUGEST, HUGEST)
         back, near = starts.reached(features)
         found = int((jumps.at(features) & near | back).sum())
         count, first = count + found, (first or each) if found else first
@@ -142,8 +142,9 @@ def _explained(known: Floats, wanted: Floats) -> float:
 
 
 def _standardized(values: Floats) -> Floats:
-    scale = values.std(axis=0)
-    found: Floats = np.clip((values - values.mean(axis=0)) / np.where(scale > 0, scale, 1), -10, 10).astype(np.float32)
+    exact = values.astype(np.float64)
+    scale = exact.std(axis=0)
+    found: Floats = np.clip((exact - exact.mean(axis=0)) / np.where(scale > 0, scale, 1), -10, 10).astype(np.float32)
     return found
 
 
@@ -151,5 +152,6 @@ def _encoded(actions: Floats) -> Floats:
     """One-hot where they are few integers."""
     values = np.unique(actions[:, 0]) if actions.shape[1] == 1 else np.empty(0)
     if 1 < len(values) <= 32 and (values == np.round(values)).all():
-        return (actions == values).astype(np.float32)
+        found: Floats = (actions == values).astype(np.float32)
+        return found
     return _standardized(actions)

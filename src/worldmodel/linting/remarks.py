@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from worldmodel.core.text import escaped
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.linting.sample import Sample, sample_of
 
@@ -39,7 +40,7 @@ class Placed:
     episode: EpisodeView
 
     def remark(self, kind: str, message: str, count: int = 1) -> Remark:
-        return Remark(kind, message, count, self.file, self.line, self.episode.name)
+        return Remark(kind, message, count, self.file, self.line, escaped(self.episode.name))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.episodes.temporary_store import EpisodeView
 
 FRAMES = 60_000  # about as many are taken
+HUGEST = 1e16  # what is beyond it counts as this, so that squares and sums stay finite
 MANY_VALUES = 20  # a column of no more different values is a switch or a class, no measurement
 
 
@@ -60,7 +61,7 @@ def sample_of(episodes: Sequence[EpisodeView]) -> Sample:
     lengths = [len(table.timestamps) for table in tables]
     actions = [table.actions for table in tables if table.actions is not None]
     return Sample(
-        np.concatenate([table.features for table in tables]),
+        np.clip(np.concatenate([table.features for table in tables]), -HUGEST, HUGEST),
         np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
         np.cumsum([0, *lengths[:-1]]),
     )

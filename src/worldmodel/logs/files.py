@@ -6,7 +6,7 @@ A location is a path, or an address of a folder or file that fsspec reads, such 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -18,6 +18,7 @@ from worldmodel.core.regular import open_regular, problem, walk
 Location = Path | str
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+APPLE_DOUBLE = "._"  # macOS keeps what it knows of a file in another one of that name
 # Links to files are followed wherever they lead, as into a DVC cache. DVC follows no others, and they could go round.
 LINKED_FOLDER = "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
 MOST = 240  # characters of a name that is shown
@@ -57,7 +58,7 @@ def _remote_files(address: str) -> list[LogFile]:
         if not found:
             require_answer(system, root)
         names = {path: _shown(name_within(root, path)) for path, _ in found}
-        logs = [(path, about.get("size")) for path, about in found if names[path].endswith(SUFFIXES)]
+        logs = [(path, about.get("size")) for path, about in found if _is_log(names[path])]
         files = [_remote_file(system, path, names[path], size) for path, size in logs]
     if not found:
         raise ValueError(f"{public(address)}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
@@ -75,10 +76,14 @@ def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
     """Path within the folder, and log file."""
     for parent, folders, names in walk(folder):
         flaws = {name: LINKED_FOLDER for name in folders if (parent / name).is_symlink()}
-        flaws |= {name: problem(parent / name) for name in names if name.endswith(SUFFIXES)}
+        flaws |= {name: problem(parent / name) for name in names if _is_log(name)}
         for name, flaw in flaws.items():
             within = (parent / name).relative_to(folder).as_posix()
             yield within, _log_file(within, parent / name, flaw)
+
+
+def _is_log(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(APPLE_DOUBLE)
 
 
 def _log_file(name: str, path: Path, flaw: str) -> LogFile:
