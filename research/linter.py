@@ -108,10 +108,9 @@ def teleport(episodes: Episodes, rng: Generator) -> Files:
 
 
 def gap(episodes: Episodes, rng: Generator) -> Files:
-    for episode in episodes[: int(rng.integers(1, 6))]:
-        if len(episode) > 20:
-            at = int(rng.integers(5, len(episode) - 10))
-            del episode[at : at + int(rng.integers(6, 10))]
+    for episode in sorted(episodes, key=len)[-int(rng.integers(1, 6)) :]:
+        at = int(rng.integers(5, len(episode) - 10))
+        del episode[at : at + int(rng.integers(6, 10))]
     return one_file(episodes)
 
 

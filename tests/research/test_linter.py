@@ -13,7 +13,7 @@ from research.linter import INJECTIONS, kinds_found, one_file
 from worldmodel.linting.remarks import Limits
 
 LIMITS = Limits(max_gap_s=60.0, history=8, horizon=16)
-EPISODES = 14
+EPISODES = 20
 
 
 @pytest.fixture(scope="module")
