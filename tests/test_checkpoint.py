@@ -1,14 +1,20 @@
 import errno
+import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from worldmodel.checkpoints import checkpoint
-from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, Interval, State, graceful_shutdown, held
+from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, Interval, graceful_shutdown, held
+from worldmodel.checkpoints.content import State, content_of, name_of
 
 ALWAYS = Interval(steps=1, seconds=0)
 
@@ -26,10 +32,10 @@ def equal(one, other):
     )
 
 
-def saved(folder, *steps):
+def saved(folder, *steps, work=""):
     """Checkpoints of these steps, in a folder that was left by a process that died."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = Checkpoints(folder, ALWAYS)
+    kept = Checkpoints(folder, ALWAYS, work=work)
     for step in steps:
         kept.save(step, state(step))
     return sorted(folder.glob("*.safetensors"))
@@ -60,6 +66,102 @@ def test_a_torn_one_is_named_and_the_one_before_is_taken(tmp_path, damage, capsy
     assert "going on from step 5" in told
     kept.save(7, state(7))
     assert equal(Checkpoints(tmp_path, ALWAYS).latest(), state(7))
+
+
+WORK, STEP = 64 * "a", 99
+
+
+def altered(**changes):
+    """A checkpoint of this work, with other things in its header than it was made with."""
+    content = content_of(state(STEP), WORK)
+    length = int.from_bytes(content[:8], "little")
+    about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["worldmodel"]) | changes
+    kept = {key: value for key, value in about.items() if value is not None}
+    return safetensors.torch.save(state(STEP).tensors, {"worldmodel": json.dumps(kept)})
+
+
+def of_another_width():
+    """All that a checkpoint of this work says, with other tensors."""
+    content = content_of(state(STEP), WORK)
+    length = int.from_bytes(content[:8], "little")
+    about = json.loads(content[8 : 8 + length])["__metadata__"]
+    return safetensors.torch.save({"weights": torch.zeros(4)}, about)
+
+
+FOREIGN = {
+    "of another width": of_another_width(),
+    "of another seed": content_of(state(STEP), 64 * "b"),
+    "of a part": content_of(state(STEP), f"{WORK}/member-0"),
+    "of an earlier format": safetensors.torch.save(state(STEP).tensors, {"numbers": json.dumps(state(STEP).numbers)}),
+    "of a later format": altered(format="3", seal="0" * 64),
+    "that says it is of this work": altered(work=WORK, numbers="{}"),
+    "with deep numbers": altered(numbers="[" * 10**5),
+    "with numbers that are none": altered(numbers="garbage"),
+    "without numbers": altered(numbers=None),
+    "without a seal": altered(seal=None),
+    "with a list for a header": safetensors.torch.save(state(STEP).tensors, {"worldmodel": "[]"}),
+    "with a deep header": safetensors.torch.save(state(STEP).tensors, {"worldmodel": "[" * 10**5}),
+    "without metadata": safetensors.torch.save(state(STEP).tensors),
+    "of garbage": b"garbage" * 100,
+    "of zeros": bytes(1000),
+    "with a header of 2^62 bytes": (2**62).to_bytes(8, "little") + b"{}",
+    "with deep JSON": (10**5).to_bytes(8, "little") + b"[" * 10**5,
+}
+SPECIAL = {"a folder": Path.mkdir, "a pipe": os.mkfifo, "a dangling link": lambda path: path.symlink_to("gone")}
+
+
+@pytest.mark.parametrize("kind", [*FOREIGN, *SPECIAL])
+def test_what_is_no_checkpoint_of_this_work_is_set_aside_and_never_in_the_way(tmp_path, capsys, kind):
+    folder, content = tmp_path / "run", FOREIGN.get(kind, b"")
+    foreign = folder / name_of(STEP, content)
+    with suppress(RuntimeError), held(folder, ALWAYS, work=WORK) as kept:
+        kept.save(5, state(5))
+        raise RuntimeError
+    SPECIAL.get(kind, lambda path: path.write_bytes(content))(foreign)
+    with held(folder, ALWAYS, work=WORK) as kept:
+        assert equal(kept.latest(), state(5))
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 2
+        assert told[0].startswith(f"{foreign}: ")
+        for step in (STEP, STEP + 1):
+            kept.save(step, state(step))
+        assert [path.name[:12] for path in sorted(folder.glob("*.safetensors"))] == [f"{STEP:012}", f"{STEP + 1:012}"]
+        assert equal(Checkpoints(folder, ALWAYS, work=WORK).latest(), state(STEP + 1))
+    assert not folder.exists()
+    (aside,) = (tmp_path / "run.set-aside").iterdir()
+    assert aside.name == foreign.name
+    assert aside.is_file() == (kind in FOREIGN)
+    assert kind in SPECIAL or aside.read_bytes() == content
+
+
+def test_older_ones_of_other_work_are_not_pruned_and_two_of_one_name_both_kept(tmp_path):
+    folder, content = tmp_path / "run", FOREIGN["of another seed"]
+    for _ in range(2):
+        saved(folder, 200)
+        (folder / name_of(3, content)).write_bytes(content)
+        (folder / "mine.safetensors").write_bytes(content)
+        kept = Checkpoints(folder, ALWAYS)
+        assert kept.latest() is not None
+        kept.save(201, state(201))
+    assert [path.read_bytes() for path in (tmp_path / "run.set-aside").iterdir()] == [content] * 4
+
+
+def test_a_part_sets_aside_what_is_of_another_part(tmp_path):
+    one, other = (Checkpoints(tmp_path / "run", ALWAYS, work=WORK).part(name) for name in ("member-0", "member-1"))
+    one.folder.mkdir(parents=True)
+    one.save(3, state(3))
+    other.folder.mkdir()
+    (path,) = one.folder.iterdir()
+    path.rename(other.folder / path.name)
+    assert other.latest() is None
+    assert (tmp_path / "run.set-aside" / "member-1" / path.name).is_file()
+
+
+def test_the_same_state_of_the_same_work_has_the_same_bytes():
+    code = f"""import sys; sys.path[:0] = {sys.path}
+import test_checkpoint as t; print(t.name_of(1, t.content_of(t.state(1), t.WORK)))"""
+    told = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(3)}
+    assert told == {f"{name_of(1, content_of(state(1), WORK))}\n".encode()}
 
 
 def test_where_all_are_torn_it_begins_anew(tmp_path):

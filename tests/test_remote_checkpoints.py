@@ -9,9 +9,10 @@ from contextlib import suppress
 import pytest
 
 from teams import KEYS
-from test_checkpoint import ALWAYS, equal, saved, state
+from test_checkpoint import ALWAYS, FOREIGN, equal, saved, state
 from worldmodel.checkpoints import remote as mirror
 from worldmodel.checkpoints.checkpoint import EVERY, Checkpoints, graceful_shutdown, held
+from worldmodel.checkpoints.content import name_of
 from worldmodel.checkpoints.remote import RemoteCheckpoints, remote_of
 
 BUCKET = "s3://team/worldmodel"
@@ -22,7 +23,7 @@ PLACE = f"{BUCKET}/train/{PRINT}"
 def machine(folder):
     """What a machine has: a folder of its own, and the mirror that all share."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Checkpoints(folder, ALWAYS, RemoteCheckpoints(PLACE))
+    return Checkpoints(folder, ALWAYS, RemoteCheckpoints(PLACE, PRINT), PRINT)
 
 
 def mirrored(folder, *steps):
@@ -54,9 +55,9 @@ def test_what_lies_here_is_not_fetched_and_the_newest_counts_wherever_it_lies(se
     one = mirrored(tmp_path / "a", 5)
     assert equal(one.latest(), state(5))
     assert f"going on from step 5: {tmp_path}" in capsys.readouterr().err
-    saved(tmp_path / "b", 3)
+    saved(tmp_path / "b", 3, work=PRINT)
     assert equal(machine(tmp_path / "b").latest(), state(5))
-    saved(tmp_path / "c", 7)
+    saved(tmp_path / "c", 7, work=PRINT)
     assert equal(machine(tmp_path / "c").latest(), state(7))
 
 
@@ -99,6 +100,33 @@ def test_what_others_have_put_there_is_left_alone(server, tmp_path):
     made = mirrored(tmp_path / "a", 5)
     made.remote.clear()
     assert server.objects() == [foreign]
+
+
+@pytest.mark.usefixtures("client")
+def test_what_is_no_checkpoint_of_this_work_is_neither_taken_nor_counted_nor_removed(server, tmp_path, capsys):
+    place = server.folder / "team/worldmodel/train" / PRINT
+    contents = [*FOREIGN.values(), b"some", b"of their own" * 10**5]
+    foreign = [place / name_of(number, content) for number, content in enumerate(contents, 90)]
+    foreign += [place / f"{77:012}-{'0' * 16}.safetensors", place / f"member-0/{name_of(78, contents[0])}"]
+    foreign += [place / f"{79:012}-{'1' * 16}.safetensors/inside"]
+    mirrored(tmp_path / "a", 5)
+    for path, content in zip(foreign, [*contents, b"not its hash", contents[0], b""], strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    server.restart()
+    other = machine(tmp_path / "b")
+    assert equal(other.latest(), state(5))
+    assert capsys.readouterr().err.count(", left alone\n") == len(contents) + 1
+    for step in (6, 7):
+        other.save(step, state(step))
+        other.remote.finish()
+    assert sorted(set(server.objects()) - set(foreign)) == [place / f"{path.name}" for path in own(other)]
+    other.remote.clear()
+    assert sorted(server.objects()) == sorted(foreign)
+
+
+def own(machine):
+    return sorted(machine.folder.glob("*.safetensors"))[-2:]
 
 
 @pytest.mark.usefixtures("client")
@@ -145,7 +173,7 @@ def test_a_server_that_goes_away_is_told_once_and_loses_nothing(server, tmp_path
     assert f"{PLACE}: 000000000002-" in said
     assert "could not be sent (Could not connect to the endpoint URL" in said
     assert "this goes on with this machine's checkpoints" in said
-    assert equal(Checkpoints(tmp_path, ALWAYS).latest(), state(3))
+    assert equal(Checkpoints(tmp_path, ALWAYS, work=PRINT).latest(), state(3))
     server.start()
     made.save(4, state(4))
     made.remote.finish()

@@ -69,8 +69,9 @@ class Logs:
 
     def packed(self, dreams: Sequence[Episode] = ()) -> Packed:
         """All episodes end to end, in standardized units; dreams are train."""
-        episodes, splits = [*self.episodes, *dreams], [*self.splits, *("train" for _ in dreams)]
-        return pack(_samples(episodes, self.action_space), self.scaler, labels_of(episodes, splits))
+        episodes = [*self.episodes, *dreams]
+        of_dreams: list[Split] = ["train"] * len(dreams)
+        return pack(_samples(episodes, self.action_space), self.scaler, labels_of(episodes, [*self.splits, *of_dreams]))
 
 
 def read(path: Path, ingest: IngestParams, normalize: Normalize) -> Logs:

@@ -1,27 +1,22 @@
 """States of a loop on disk, so that a killed one goes on: whole, checksummed, the last two, held by one process.
 
-Copies in a bucket, if there is one, let another machine go on. A file's name holds its step and the hash of its
-content: 000000001500-8f434346648f6b96.safetensors. Work of several loops side by side has a folder for each of them.
+Copies in a bucket, if there is one, let another machine go on. Work of several loops side by side has a folder for each
+of them. What is of other work is never gone on from, nor deleted.
 """
 
-import hashlib
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
-
-import safetensors.torch
-from torch import Tensor
+from typing import NamedTuple
 
 from worldmodel.checkpoints.clearing import clear_abandoned
+from worldmodel.checkpoints.content import NAME, State, content_of, is_torn, is_whole, name_of, state_of, step_of
 from worldmodel.checkpoints.remote import KEPT, RemoteCheckpoints, remote_of
 from worldmodel.core import locking
 from worldmodel.core.atomic import replacing
@@ -30,14 +25,7 @@ from worldmodel.core.stage_run import StageRun
 SHARE = 0.01  # of a loop's time that may go into checkpoints
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 STOP = "stop"  # a file that asks all parts to stop
-NUMBERS = "numbers"  # key of the JSON text in a file's header
-
-
-class State(NamedTuple):
-    """All that a loop needs to go on as if it had never stopped."""
-
-    numbers: dict[str, Any]  # whatever JSON can hold
-    tensors: dict[str, Tensor]
+ASIDE = ".set-aside"  # end of the name of a folder for what is no checkpoint of this work
 
 
 class Interval(NamedTuple):
@@ -61,6 +49,8 @@ class Checkpoints:
     folder: Path
     every: Interval
     remote: RemoteCheckpoints | None = None
+    work: str = ""  # what they belong to: a stage's fingerprint, of a part with its name
+    aside: Path | None = None  # where to put what is of other work; beside the folder where none is named
     asked_to_stop: int = 0  # the signal that did
     step: int = 0  # of the last one
     at: float = 0.0  # when that was written, by time.monotonic
@@ -68,34 +58,72 @@ class Checkpoints:
     holder: int = 0  # of a part: the process that holds the whole
 
     def latest(self) -> State | None:
-        """The newest whole one, here or in the bucket; what is torn is named and removed.
+        """The newest of this work, here or in the bucket; of two with one name, the one here.
 
-        Raises ValueError where the bucket does not answer.
+        What is torn is named and removed, what is of other work set aside. Raises ValueError where the bucket does not
+        answer.
         """
-        for name, place, content, remove in self._newest_first():
-            step = int(name.split("-")[0])
-            if name == _name(step, content):
-                self.step = step
-                print(f"going on from step {step}: {place}", file=sys.stderr)
-                return _state(content)
-            print(f"{place}: torn, left aside", file=sys.stderr)
-            remove()
-        return None
-
-    def _newest_first(self) -> Iterator[tuple[str, str, bytes, Callable[[], object]]]:
-        """Name, where it lies, content, what removes it; of two with one name, the one here first."""
-        here = {path.name: path for path in self.folder.glob("*.safetensors")}
+        here = self._own()
         there = self.remote.names() if self.remote else []
         for name in sorted({*here, *there}, reverse=True):
-            if name in here:
-                yield name, str(here[name]), here[name].read_bytes(), here[name].unlink
-            if self.remote and name in there:
-                yield name, f"{self.remote.shown}/{name}", self.remote.read(name), partial(self.remote.discard, name)
+            place = str(self.folder / name)
+            if (found := here.get(name)) is None and self.remote:
+                place, found = f"{self.remote.shown}/{name}", self._fetched(name, self.remote)
+            if found:
+                self.step = step_of(name)
+                print(f"going on from step {self.step}: {place}", file=sys.stderr)
+                return found
+        return None
+
+    def _own(self) -> dict[str, State]:
+        """Those of this work that lie here, by name."""
+        found = {}
+        for path in sorted(self.folder.glob("*.safetensors"), reverse=True):
+            try:
+                content = path.read_bytes() if path.is_file() else b""
+                if path.is_file() and self._is_torn(path.name, content):
+                    print(f"{path}: torn, removed", file=sys.stderr)
+                    path.unlink()
+                else:
+                    found[path.name] = state_of(content, self.work)
+            except ValueError as error:
+                print(f"{path}: {error}, set aside as {self._set_aside(path)}", file=sys.stderr)
+        return found
+
+    def _is_torn(self, name: str, content: bytes) -> bool:
+        """Raises ValueError where it is none of this work's."""
+        if is_whole(name, content):
+            return False
+        if not NAME.fullmatch(name) or not is_torn(content, self.work):
+            raise ValueError("no checkpoint of this work")
+        return True
+
+    def _set_aside(self, path: Path) -> Path:
+        """Out of the way of what this work writes and removes."""
+        folder = self.aside or self.folder.with_name(self.folder.name + ASIDE)
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / path.name
+        while os.path.lexists(place):
+            place = place.with_name(f"{place.name}~")
+        return path.rename(place)
+
+    def _fetched(self, name: str, remote: RemoteCheckpoints) -> State | None:
+        content, place = remote.read(name), f"{remote.shown}/{name}"
+        try:
+            if not self._is_torn(name, content):
+                return state_of(content, self.work)
+            print(f"{place}: torn, removed", file=sys.stderr)
+            remote.discard(name)
+        except ValueError as error:
+            print(f"{place}: {error}, left alone", file=sys.stderr)
+            remote.leave(name)
+        return None
 
     def part(self, name: str) -> "Checkpoints":
         """Those of one loop of several; `in_part` opens them, here or in a process of their own."""
-        remote = RemoteCheckpoints(f"{self.remote.address}/{name}") if self.remote else None
-        return Checkpoints(self.folder / name, self.every, remote, holder=os.getpid())
+        work, aside = f"{self.work}/{name}", self.aside or self.folder.with_name(self.folder.name + ASIDE)
+        remote = RemoteCheckpoints(f"{self.remote.address}/{name}", work) if self.remote else None
+        return Checkpoints(self.folder / name, self.every, remote, work, aside / name, holder=os.getpid())
 
     def due(self, step: int) -> bool:
         """Whether to save now: at its time, or because a signal asks to stop."""
@@ -118,10 +146,10 @@ class Checkpoints:
         Raises ValueError where the disk takes no more: the earlier ones are still there.
         """
         begin = time.monotonic()
-        content = safetensors.torch.save(state.tensors, {NUMBERS: json.dumps(state.numbers)})
-        name = _name(step, content)
+        content = content_of(state, self.work)
+        name = name_of(step, content)
         self._write(self.folder / name, content)
-        for path in sorted(self.folder.glob("*.safetensors"))[:-KEPT]:
+        for path in sorted(each for each in self.folder.glob("*.safetensors") if NAME.fullmatch(each.name))[:-KEPT]:
             path.unlink()
         self.step, self.at = step, time.monotonic()
         self.cost = self.at - begin
@@ -159,7 +187,9 @@ class Checkpoints:
 
 
 @contextmanager
-def held(folder: Path, every: Interval = EVERY, remote: RemoteCheckpoints | None = None) -> Iterator[Checkpoints]:
+def held(
+    folder: Path, every: Interval = EVERY, remote: RemoteCheckpoints | None = None, work: str = ""
+) -> Iterator[Checkpoints]:
     """The checkpoints in `folder`, for this process alone; they are removed once the block has done its work.
 
     They stay where the process that asked for the work has died meanwhile: nobody takes what the block has made, and
@@ -170,7 +200,7 @@ def held(folder: Path, every: Interval = EVERY, remote: RemoteCheckpoints | None
         for left in (*folder.rglob(".*.tmp"), *folder.glob(STOP)):  # of one that was killed
             left.unlink()
         try:
-            yield Checkpoints(folder, every, remote, at=time.monotonic())
+            yield Checkpoints(folder, every, remote, work, at=time.monotonic())
         finally:
             if remote:
                 remote.finish()
@@ -200,7 +230,8 @@ def in_part(part: Checkpoints | None) -> Iterator[Checkpoints | None]:
 def checkpoints_of(task: StageRun) -> Iterator[Checkpoints]:
     """Those of a stage, with their copies in a bucket if there are any; what nobody came back for is cleared away."""
     clear_abandoned(task.checkpoints.parent)
-    with held(task.checkpoints, remote=remote_of(task.stage, task.fingerprint)) as checkpoints:
+    remote = remote_of(task.stage, task.fingerprint)
+    with held(task.checkpoints, remote=remote, work=task.fingerprint) as checkpoints:
         yield checkpoints
 
 
@@ -222,16 +253,3 @@ def graceful_shutdown(checkpoints: Checkpoints | None) -> Iterator[None]:
             signal.signal(number, handler)
     if checkpoints.asked_to_stop:  # too late for the loop
         signal.raise_signal(checkpoints.asked_to_stop)
-
-
-def _name(step: int, content: bytes) -> str:
-    return f"{step:012d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-
-
-def _state(content: bytes) -> State:
-    """Tensors of their own: those that safetensors returns lie in `content`, at any address."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    tensors = safetensors.torch.load(content)
-    return State(
-        json.loads(header["__metadata__"][NUMBERS]), {name: tensor.clone() for name, tensor in tensors.items()}
-    )

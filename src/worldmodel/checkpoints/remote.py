@@ -4,7 +4,6 @@ No lock spans machines. Two that compute the same make the same checkpoints: the
 """
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,22 +14,23 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from worldmodel.checkpoints.content import NAME, says_work
 from worldmodel.core.addresses import public, reason
 
 VARIABLE = "WORLDMODEL_CHECKPOINTS"  # of the environment: where a result is computed changes nothing in it
 PATIENCE = 20.0  # seconds to wait for an answer; a machine about to be taken away has about 30
 KEPT = 2  # checkpoints, here as there
-NAME = re.compile(r"\d{12}-[0-9a-f]{16}\.safetensors")
 
 T = TypeVar("T")
 
 
 class RemoteCheckpoints:
-    """The copies of one loop's checkpoints, in a folder of their own."""
+    """The copies of one loop's checkpoints, in a folder of their own. What others have put there is left alone."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, work: str = "") -> None:
+        self.address, self.work = address, work
         self.shown = public(address)
+        self._works: dict[str, str | None] = {}  # by path: a name holds its content's hash
         self._sending: Future[None] | None = None
         self._failed = False
 
@@ -61,6 +61,10 @@ class RemoteCheckpoints:
     def discard(self, name: str) -> None:
         """Torn as it is."""
         self._answer(f"{name} is torn and cannot be removed", partial(self._remove, [name]))
+
+    def leave(self, name: str) -> None:
+        """Somebody else's, whatever it says."""
+        self._works[f"{self._place()[1]}/{name}"] = None
 
     def clear(self) -> None:
         """The work is done. Where copies are left behind that is told, and no reason to fail."""
@@ -95,9 +99,26 @@ class RemoteCheckpoints:
         system, root = self._place()
         system.invalidate_cache()
         for path in system.find(root):
-            if NAME.fullmatch(path.rpartition("/")[2]):
+            folder, _, name = path.removeprefix(f"{root}/").rpartition("/")
+            if NAME.fullmatch(name) and self._is_of(path, f"{self.work}/{folder}" if folder else self.work):
                 with suppress(FileNotFoundError):
                     system.rm_file(path)
+
+    def _is_of(self, path: str, work: str) -> bool:
+        """Asked once for each name, of the first bytes."""
+        system, _ = self._place()
+
+        def part(begin: int, end: int) -> bytes:
+            try:
+                return bytes(system.cat_file(path, start=begin, end=end))
+            except FileNotFoundError:
+                return b""
+            except Exception:  # of a server that sends a part with the checksum of the whole
+                return bytes(system.cat_file(path))[begin:end]
+
+        if path not in self._works:
+            self._works[path] = says_work(part)
+        return self._works[path] == work
 
     def _read(self, name: str) -> bytes:
         system, root = self._place()
@@ -109,7 +130,8 @@ class RemoteCheckpoints:
         try:
             system, root = self._place()
             system.pipe_file(f"{root}/{name}", content)
-            self._remove(self._names()[:-KEPT])
+            self._works[f"{root}/{name}"] = self.work
+            self._remove([each for each in self._names() if self._is_of(f"{root}/{each}", self.work)][:-KEPT])
         except Exception as error:  # as above; the training must not be lost for it
             if not self._failed:
                 print(
@@ -136,7 +158,7 @@ def remote_of(stage: str, fingerprint: str) -> RemoteCheckpoints | None:
     if address and "://" not in address:
         found = public(f"s3://{address}").removeprefix("s3://")
         raise ValueError(f"{VARIABLE}: found {found!r}, expected an address such as s3://bucket/prefix")
-    return RemoteCheckpoints(f"{address.rstrip('/')}/{stage}/{fingerprint}") if address else None
+    return RemoteCheckpoints(f"{address.rstrip('/')}/{stage}/{fingerprint}", fingerprint) if address else None
 
 
 def _begun(work: Callable[[], T]) -> Future[T]:

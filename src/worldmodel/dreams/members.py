@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from worldmodel.arrays.mixing import Mixture, no_dreams
 from worldmodel.arrays.windows import Packed, Windows, windows
-from worldmodel.checkpoints.checkpoint import Checkpoints, State, Stopped, in_part
+from worldmodel.checkpoints.checkpoint import Checkpoints, Stopped, in_part
+from worldmodel.checkpoints.content import State
 from worldmodel.core.params import Teacher as TeacherParams
 from worldmodel.core.typing import Ints
 from worldmodel.dreams.transition import RATE, TRANSITIONS, TransitionNetwork, new_network

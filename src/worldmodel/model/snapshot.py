@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from worldmodel.checkpoints.checkpoint import State
+from worldmodel.checkpoints.content import State
 from worldmodel.model.selection import BestWeights
 
 

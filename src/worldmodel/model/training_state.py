@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from worldmodel.checkpoints.checkpoint import State
+from worldmodel.checkpoints.content import State
 from worldmodel.model.selection import BestWeights
 from worldmodel.model.snapshot import restore, snapshot
 from worldmodel.model.tensors import not_finite
