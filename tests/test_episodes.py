@@ -1,5 +1,12 @@
+import hashlib
+import io
 import json
+import os
+import resource
+import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +15,7 @@ from factories import make_episodes
 from worldmodel.episodes.schema import ActionSpace
 from worldmodel.store import shards
 from worldmodel.store.manifest import count
+from worldmodel.store.npz import npz_bytes
 from worldmodel.store.prepared import read_prepared, write_prepared
 
 SPACES = {
@@ -89,20 +97,6 @@ def test_episodes_that_come_later_change_the_last_shard_alone(tmp_path, monkeypa
     assert {name for name in few if few[name] != many[name]} == {last}
 
 
-def test_a_shard_that_is_missing_broken_or_lacks_an_episode_is_named(tmp_path):
-    prepared = write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, "lmdb")
-    with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):
-        prepared.load(replace(next(iter(prepared)), file="0" * 16 + ".npz"))
-    (tmp_path / "episodes" / "observed-00000.lmdb").write_bytes(b"garbage" * 9999)
-    with pytest.raises(ValueError, match=r"observed-00000.lmdb: not a readable shard \(.*MDB_INVALID"):
-        prepared.load(next(iter(prepared)))
-    (tmp_path / "episodes" / "observed-00000.lmdb").unlink()
-    with pytest.raises(ValueError, match=r"observed-00000.lmdb: no such file; run dvc repro prepare"):
-        prepared.load(next(iter(prepared)))
-    with pytest.raises(ValueError, match=r"1 of 1 files .* are missing, observed-00000.lmdb first"):
-        read_prepared(tmp_path)
-
-
 def test_file_names_stay_when_episodes_are_added(tmp_path):
     few = write_prepared(tmp_path / "few", make_episodes(3, 4), ["train"] * 3, CONTINUOUS)
     many = write_prepared(tmp_path / "many", make_episodes(9, 4), ["train"] * 9, CONTINUOUS)
@@ -142,63 +136,176 @@ def test_nothing_to_write_is_refused(tmp_path):
         write_prepared(tmp_path, make_episodes(1, 4), [None], CONTINUOUS)
 
 
-def prepared_in(folder):
-    return write_prepared(folder, make_episodes(2, 4), ["train"] * 2, CONTINUOUS)
+def prepared_in(folder, form="npz", **fields):
+    return write_prepared(folder, make_episodes(2, 4, **fields), ["train"] * 2, CONTINUOUS, form)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, "no such file; expected prepared episodes, run dvc repro prepare"),
-        ("{", "not a manifest of prepared episodes"),
-        ('{"episodes": []}', "not a manifest of prepared episodes .*action"),
-        ("{}", "not a manifest of prepared episodes .*found no list of episodes"),
-        ("[]", "not a manifest of prepared episodes"),
-    ],
-)
-def test_a_missing_or_broken_manifest_is_named(tmp_path, text, reason):
-    if text is not None:
-        (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"manifest\.json: {reason}"):
-        read_prepared(tmp_path)
+def change(path, **changes):
+    """Keys of the manifest, or of the first record; one that is None is taken out."""
+    body = json.loads(path.read_text())
+    for values, new in ((body, changes), (body["episodes"][0], changes.pop("record", {}))):
+        values.update(new)
+        for key in [key for key, value in new.items() if value is None]:
+            del values[key]
+    path.write_text(json.dumps(body))
 
 
-def test_a_manifest_that_points_elsewhere_is_refused(tmp_path):
-    for form, message in (("npz", "secret.*expected 16 hex digits"), ("lmdb", "secret.*, expected observed or dream")):
-        prepared = write_prepared(tmp_path, make_episodes(2, 4), ["train"] * 2, CONTINUOUS, form)
-        file = next(iter(prepared)).file if form == "npz" else "observed-00000.lmdb"
-        manifest = tmp_path / "manifest.json"
-        manifest.write_text(manifest.read_text().replace(file, f"../../secret.{form}"))
-        with pytest.raises(ValueError, match=message):
-            read_prepared(tmp_path)
+MANIFESTS = [
+    lambda path: None,
+    Path.mkdir,
+    os.mkfifo,
+    *(partial(Path.write_bytes, data=text) for text in (b"", b"{", b"[]", b"{}", b"\xff", b'{"episodes": []}')),
+    *(partial(Path.write_text, data=text) for text in ('{"a": %s, "episodes": []}' % ("[" * 10**5), "[" * 10**5)),
+]
+KEYS = ["action", "counts", "feature_count", "rewards", "shards"]
+COLUMNS = ["agent_id", "file", "frames", "name", "segment", "sha256", "shard", "source", "split", "terminal"]
+CHANGES = [
+    *({key: value} for key in KEYS for value in (None, 3.5, "some")),
+    *({"record": {key: value}} for key in COLUMNS for value in (None, 3.5, [1])),
+    {"more": 1},
+    {"counts": {}},
+    {"record": {"more": 1}},
+    {"record": {"frames": -1}},
+    {"record": {"provenance": 3}},
+    {"record": {"file": "../../secret.npz"}},
+    {"record": {"shard": "../../secret.lmdb"}},
+    {"record": {"sha256": "0"}},
+]
 
 
-def test_a_missing_episode_file_is_named(tmp_path):
-    file = tuple(prepared_in(tmp_path))[1].file
-    (tmp_path / "episodes" / file).unlink()
-    with pytest.raises(ValueError, match=f"1 of 2 files that manifest.json lists are missing, {file} first"):
-        read_prepared(tmp_path)
+@pytest.mark.parametrize("kind", range(len(MANIFESTS) + len(CHANGES)))
+def test_a_manifest_that_is_not_as_it_was_written_is_named(tmp_path, kind):
+    prepared, path = prepared_in(tmp_path, "lmdb"), tmp_path / "manifest.json"
+    if kind < len(CHANGES):
+        change(path, **CHANGES[kind])
+    else:
+        path.unlink()
+        MANIFESTS[kind - len(CHANGES)](path)
+    with pytest.raises(ValueError, match=r"^\S*(manifest\.json|episodes|lmdb|npz): .{1,300}; run dvc repro prepare$"):
+        load_all(read_prepared(prepared.folder))
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut off"])
-def test_an_episode_file_that_is_no_npz_is_named(tmp_path, content):
-    prepared = prepared_in(tmp_path)
-    (tmp_path / "episodes" / next(iter(prepared)).file).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{next(iter(prepared)).file}: not a readable NPZ"):
-        prepared.load(next(iter(prepared)))
+def load_all(prepared):
+    return [prepared.load(record) for record in prepared]
 
 
-def test_an_episode_file_that_unpacks_to_more_than_its_frames_is_refused(tmp_path):
-    prepared = prepared_in(tmp_path)
+def other_npz(whole, **changes):
+    """Another sound NPZ with the same sizes."""
+    with np.load(io.BytesIO(whole)) as file:
+        return npz_bytes({name: changes.get(name, lambda array: array)(file[name]) for name in file.files})
+
+
+def of_bytes(make):
+    def spoil(path, _):
+        content = make(path.read_bytes())
+        path.unlink()
+        path.write_bytes(content)
+
+    return spoil
+
+
+def instead(make):
+    def spoil(path, _):
+        path.unlink()
+        make(path)
+
+    return spoil
+
+
+BOTH = [
+    of_bytes(lambda b: b""),
+    of_bytes(lambda b: b"garbage" * 9999),
+    of_bytes(lambda b: b[: len(b) // 2]),
+    of_bytes(lambda b: b[:-1]),
+    of_bytes(lambda b: b[: min(4096, len(b) - 2)]),
+    of_bytes(lambda b: bytes(len(b))),
+    of_bytes(lambda b: b[:-4096] + bytes(4096)),
+    of_bytes(lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1 :]),
+    of_bytes(lambda b: b + b"\0"),
+    lambda path, other: shutil.copy(other, path),
+    instead(lambda path: None),
+    instead(Path.mkdir),
+    instead(os.mkfifo),
+    instead(lambda path: path.symlink_to("gone")),
+]
+DAMAGES = [(form, spoil) for form in ("npz", "lmdb") for spoil in BOTH] + [
+    ("npz", of_bytes(lambda b: other_npz(b, features=lambda array: array * np.float32("nan")))),
+    ("npz", of_bytes(lambda b: other_npz(b, features=lambda array: array + 1))),
+    ("lmdb", of_bytes(lambda b: b[:20] + (7).to_bytes(4, "little") + b[24:])),  # version
+]
+
+
+@pytest.mark.parametrize("kind", range(len(DAMAGES)))
+def test_an_episode_that_is_not_as_it_was_written_is_named(tmp_path, kind):
+    """Another one of the same size, and where LMDB would map what is not there, as well."""
+    form, spoil = DAMAGES[kind]
+    prepared, other = prepared_in(tmp_path / "a", form), prepared_in(tmp_path / "b", form, seed=1)
+    path, another = (
+        each.folder / "episodes" / (next(iter(each)).shard or next(iter(each)).file) for each in (prepared, other)
+    )
+    spoil(path, another)
+    with pytest.raises(ValueError, match=rf"({path.name}|lmdb/\w+\.npz): .{{1,300}}; run dvc repro prepare$"):
+        load_all(prepared)
+
+
+def test_a_shard_without_the_episode_is_named(tmp_path):
+    prepared = prepared_in(tmp_path, "lmdb")
+    with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):
+        prepared.load(replace(next(iter(prepared)), file="0" * 16 + ".npz"))
+
+
+def test_missing_files_are_counted(tmp_path):
+    for form, message in (("npz", "1 of 2 files"), ("lmdb", "1 of 1 files")):
+        prepared = prepared_in(tmp_path / form, form)
+        next(iter((prepared.folder / "episodes").iterdir())).unlink()
+        with pytest.raises(ValueError, match=rf"{message} that manifest.json lists are missing, \S+ first; run dvc"):
+            read_prepared(prepared.folder)
+
+
+def noted(prepared, content):
+    """The first record, as if this had been written for it."""
     record = next(iter(prepared))
-    np.savez_compressed(tmp_path / "episodes" / record.file, features=np.zeros(10**7, np.float32))
-    with pytest.raises(ValueError, match=f"{record.file}: not a readable NPZ .it unpacks to 40000128 bytes, expected"):
-        prepared.load(record)
+    (prepared.folder / "episodes" / record.file).write_bytes(content)
+    return replace(record, sha256=hashlib.sha256(content).hexdigest()[:16])
 
 
-def test_an_episode_file_with_other_arrays_is_named(tmp_path):
+def saved(save, **arrays):
+    stream = io.BytesIO()
+    save(stream, **arrays)
+    return stream.getvalue()
+
+
+def test_what_was_noted_and_is_no_such_episode_is_named(tmp_path):
     prepared = prepared_in(tmp_path)
-    record = next(iter(prepared))
-    np.savez(tmp_path / "episodes" / record.file, features=np.zeros((4, 2)))
-    with pytest.raises(ValueError, match=rf"{record.file}: holds .*<f8.*expected .*<f4.*run dvc repro prepare"):
-        prepared.load(record)
+    large = saved(np.savez_compressed, features=np.zeros(10**7, np.float32))
+    for content, message in (
+        (b"garbage", "not a readable NPZ"),
+        (large, "not a readable NPZ .it unpacks to 40000128 bytes, expected"),
+        (saved(np.savez, features=np.zeros((4, 2))), r"holds .*<f8.*expected .*<f4.*run dvc repro prepare"),
+    ):
+        record = noted(prepared, content)
+        with pytest.raises(ValueError, match=f"{record.file}: {message}"):
+            prepared.load(record)
+
+
+def test_a_map_is_as_large_as_what_is_written(tmp_path):
+    for size in (1, 300):  # many small ones, and a large one after them
+        episodes = make_episodes(size, 3) + make_episodes(1, 20_000, name="long")
+        folder = tmp_path / str(size)
+        assert (
+            len(load_all(write_prepared(folder, episodes, ["train"] * len(episodes), CONTINUOUS, "lmdb"))) == size + 1
+        )
+
+
+@pytest.mark.parametrize(("limit", "room"), [(resource.RLIMIT_FSIZE, 10_000), (resource.RLIMIT_AS, 0)])
+def test_a_full_disk_or_too_little_memory_for_a_shard_is_one_line(tmp_path, limit, room, monkeypatch):
+    monkeypatch.setattr(shards, "SPARE", 1 << 44 if limit == resource.RLIMIT_AS else shards.SPARE)
+    before = resource.getrlimit(limit)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + (1 << 30)
+    resource.setrlimit(limit, (room or used, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"^\S*observed-00000.lmdb: .* could not be written .*; make room on that"):
+            write_prepared(tmp_path, make_episodes(9, 400), ["train"] * 9, CONTINUOUS, "lmdb")
+    finally:
+        resource.setrlimit(limit, before)
+    assert not list((tmp_path / "episodes").iterdir())

@@ -4,10 +4,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from worldmodel.core.checked import CLOSED, Sha256, Text, Whole
 from worldmodel.core.listing import write_listing
-from worldmodel.episodes.schema import ActionSpace, Source, Split, identity_of
+from worldmodel.episodes.schema import ActionSpace, Kind, Source, Split, identity_of
 from worldmodel.episodes.table import Table
 from worldmodel.store.shards import SUFFIX
 
@@ -20,16 +24,19 @@ SHARD_NAME = re.compile(r"(observed|dream)-\d{5,}\.lmdb")
 class Record:
     """One episode as the manifest describes it."""
 
-    file: str
-    agent_id: str
-    name: str
-    segment: int
+    __pydantic_config__: ClassVar[ConfigDict] = CLOSED
+
+    file: Text
+    agent_id: Text
+    name: Text
+    segment: Whole
     source: Source
     split: Split
-    frames: int
-    terminal: bool
+    frames: Whole
+    terminal: Annotated[bool, Field(strict=True)]
+    sha256: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{16}$")]  # of the NPZ's bytes, first digits
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    shard: str = ""  # the file that holds `file`; empty where it is a file of its own
+    shard: Text = ""  # the file that holds `file`; empty where it is a file of its own
 
     def __post_init__(self) -> None:
         if not FILE_NAME.fullmatch(self.file):
@@ -45,8 +52,28 @@ class Record:
 COLUMNS = [column.name for column in fields(Record)]
 
 
-def write_manifest(path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace) -> None:
-    """`records` are iterated twice."""
+@checked_dataclass(frozen=True, config=CLOSED)
+class Action:
+    kind: Kind
+    size: Whole
+
+
+@checked_dataclass(frozen=True, config=CLOSED)
+class Head:
+    """The manifest without its episodes."""
+
+    action: Action
+    counts: dict[Literal["agent", "source", "split"], dict[Text, dict[Literal["episodes", "frames"], Whole]]]
+    episodes: tuple[()]
+    feature_count: Whole
+    rewards: Annotated[bool, Field(strict=True)]
+    shards: dict[Text, Sha256] = field(default_factory=dict)  # of each file
+
+
+def write_manifest(
+    path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace, shards: Mapping[str, str]
+) -> None:
+    """`records` are iterated twice; `shards`: sha256 of each file, none where each episode is a file of its own."""
     head = {
         "action": asdict(action_space),
         "counts": count(
@@ -57,7 +84,7 @@ def write_manifest(path: Path, records: Iterable[Record], table: Table, action_s
         ),
         "feature_count": table.features.shape[1],
         "rewards": table.rewards is not None,
-    }
+    } | ({"shards": shards} if shards else {})
     write_listing(path, head, "episodes", map(_entry, records), pad=2)
 
 

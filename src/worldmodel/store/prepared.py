@@ -5,9 +5,10 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worldmodel.core.checked import checked
+from worldmodel.core.fingerprint import sha256
+from worldmodel.core.integrity import SHORT, require_file, require_same
 from worldmodel.core.listing import read_listing
 from worldmodel.episodes.schema import ActionSpace, Split, canonical
 from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.store.manifest import MANIFEST, Record, write_manifest
+from worldmodel.store.manifest import MANIFEST, Head, Record, write_manifest
 from worldmodel.store.npz import npz_bytes, read_npz
-from worldmodel.store.shards import Item, read_shard, write_shards
+from worldmodel.store.shards import REMEDY, Item, read_shard, write_shards
 
 Format = Literal["npz", "lmdb"]
 
@@ -38,9 +42,10 @@ class Prepared:
     action_space: ActionSpace
     has_rewards: bool
     count: int
+    shards: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file
 
     def __iter__(self) -> Iterator[Record]:
-        return _read_records(self.folder)
+        return _read_records(self.folder, lambda item: Record(**item))
 
     def __len__(self) -> int:
         return self.count
@@ -49,7 +54,7 @@ class Prepared:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / EPISODES / (record.shard or record.file)
         t, f, a = record.frames, self.feature_count, self.action_space.size
-        arrays = _read(path, record, t * (8 + 4 * (f + a + 2)))
+        arrays = self._read(path, record, t * (8 + 4 * (f + a + 2)))
         expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
         if a:
             expected["actions"] = ("<f4", (t, a))
@@ -61,6 +66,19 @@ class Prepared:
         if shapes != expected:
             raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; run dvc repro prepare")
         return Table._make(map(arrays.get, Table._fields))
+
+    def _read(self, path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:
+        if record.shard:
+            content = read_shard(path, record.file, self.shards.get(record.shard, ""))
+            path = path / record.file
+        else:
+            require_file(path, REMEDY)
+            content = path.read_bytes()
+        require_same(path, _digest(content), record.sha256, REMEDY)
+        try:
+            return read_npz(io.BytesIO(content), most)
+        except ValueError as error:
+            raise ValueError(f"{path}: not a readable NPZ ({error}); {REMEDY}") from None
 
 
 def write_prepared(
@@ -77,19 +95,24 @@ def write_prepared(
     chosen = [index for index, split in enumerate(splits) if split is not None]
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
-    records = _Records(episodes, splits, sorted(chosen, key=lambda index: _rank(episodes[index])))
+    order = sorted(chosen, key=lambda index: _rank(episodes[index]))
+    records = _Records(episodes, splits, order, np.zeros(len(episodes), np.uint64))
     _require_distinct(records)
     (folder / EPISODES).mkdir(parents=True, exist_ok=True)
+    shards = dict[str, str]()
     if form == "lmdb":
         observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
-        files = _files((episodes[index] for index in observed_first), len(chosen), action_space)
-        records = replace(records, shards=dict(write_shards(folder / EPISODES, files)))
+        records = replace(
+            records, shards=dict(write_shards(folder / EPISODES, records.files(observed_first, action_space)))
+        )
+        shards = {name: sha256(folder / EPISODES / name) for name in set(records.shards.values())}
     else:
-        for _, file, content in _files((episodes[index] for index in records.order), len(chosen), action_space):
+        for _, file, content in records.files(order, action_space):
             (folder / EPISODES / file).write_bytes(content)
     table = episodes[chosen[0]].table()
-    write_manifest(folder / MANIFEST, records, table, action_space)
-    return Prepared(folder, table.features.shape[1], action_space, table.rewards is not None, len(chosen))
+    write_manifest(folder / MANIFEST, records, table, action_space, shards)
+    rewards = table.rewards is not None
+    return Prepared(folder, table.features.shape[1], action_space, rewards, len(chosen), shards)
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,7 @@ class _Records:
     episodes: Sequence[EpisodeView]
     splits: Sequence[Split | None]
     order: Sequence[int]
+    digests: NDArray[np.uint64]  # by episode; `files` fills them in
     shards: Mapping[str, str] = field(default_factory=dict)  # by file
 
     def __iter__(self) -> Iterator[Record]:
@@ -115,9 +139,24 @@ class _Records:
                 split=split,
                 frames=episode.length,
                 terminal=episode.terminal,
+                sha256=f"{self.digests[index]:016x}",
                 provenance=episode.provenance,
                 shard=self.shards.get(file, ""),
             )
+
+    def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
+        """Source, file name and content of each episode."""
+        for index in tqdm(order, desc="episodes", unit="episode", disable=None):
+            episode = self.episodes[index]
+            table = episode.table()
+            arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
+            content = npz_bytes({name: array for name, array in arrays.items() if array is not None})
+            self.digests[index] = int(_digest(content), 16)
+            yield episode.source, _file_of(episode), content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:SHORT]
 
 
 def _rank(episode: EpisodeView) -> tuple[bool, str, str, int]:
@@ -128,15 +167,6 @@ def _rank(episode: EpisodeView) -> tuple[bool, str, str, int]:
 def _file_of(episode: EpisodeView) -> str:
     identity = canonical([episode.source, episode.identity, episode.segment])
     return f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
-
-
-def _files(episodes: Iterable[EpisodeView], count: int, action_space: ActionSpace) -> Iterator[Item]:
-    """Source, file name and content of each episode."""
-    for episode in tqdm(episodes, total=count, desc="episodes", unit="episode", disable=None):
-        table = episode.table()
-        arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
-        present = {name: array for name, array in arrays.items() if array is not None}
-        yield episode.source, _file_of(episode), npz_bytes(present)
 
 
 def _require_distinct(records: _Records) -> None:
@@ -152,21 +182,20 @@ def _require_distinct(records: _Records) -> None:
 
 def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
-    if not (folder / MANIFEST).exists():
-        raise ValueError(f"{folder / MANIFEST}: no such file; expected prepared episodes, run dvc repro prepare")
-    with _naming(folder / MANIFEST):
-        head, _ = read_listing(folder / MANIFEST, EPISODES)
-        space = ActionSpace(**head["action"])
-        count = sum(each["episodes"] for each in head["counts"]["source"].values())
-        prepared = Prepared(folder, head["feature_count"], space, head["rewards"], count)
+    path = folder / MANIFEST
+    require_file(path, REMEDY)
+    with _naming(path):
+        head = checked(Head, read_listing(path, EPISODES)[0])
+        count = sum(each["episodes"] for each in head.counts["source"].values())
+    space = ActionSpace(head.action.kind, head.action.size)
+    prepared = Prepared(folder, head.feature_count, space, head.rewards, count, head.shards)
     _require_files(prepared)
     return prepared
 
 
-def _read_records(folder: Path) -> Iterator[Record]:
+def _read_records(folder: Path, as_record: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
     with _naming(folder / MANIFEST):
-        for item in read_listing(folder / MANIFEST, EPISODES)[1]:
-            yield Record(**item)
+        yield from map(as_record, read_listing(folder / MANIFEST, EPISODES)[1])
 
 
 @contextmanager
@@ -174,28 +203,16 @@ def _naming(path: Path) -> Iterator[None]:
     """Make errors name the manifest."""
     try:
         yield
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a manifest of prepared episodes ({error!r}); run dvc repro prepare") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a manifest of prepared episodes ({str(error)[:200]}); {REMEDY}") from None
 
 
 def _require_files(prepared: Prepared) -> None:
-    shards = dict.fromkeys(record.shard for record in prepared if record.shard)
-    files = shards or (record.file for record in prepared)
+    records = _read_records(prepared.folder, partial(checked, Record))
+    files = dict.fromkeys(record.shard or record.file for record in records)
     missing = [file for file in files if not (prepared.folder / EPISODES / file).is_file()]
     if missing:
         raise ValueError(
-            f"{prepared.folder / EPISODES}: {len(missing)} of {len(shards) or len(prepared)} files that {MANIFEST} "
-            f"lists are missing, {missing[0]} first; run dvc repro prepare"
+            f"{prepared.folder / EPISODES}: {len(missing)} of {len(files)} files that {MANIFEST} lists are missing, "
+            f"{missing[0]} first; {REMEDY}"
         )
-
-
-def _read(path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:
-    try:
-        content = read_shard(path, record.file) if record.shard else path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run dvc repro prepare") from None
-    try:
-        return read_npz(io.BytesIO(content), most)
-    except ValueError as error:
-        kind = f"holds {record.file}, not" if record.shard else "not"
-        raise ValueError(f"{path}: {kind} a readable NPZ ({error}); run dvc repro prepare") from None

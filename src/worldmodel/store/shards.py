@@ -11,10 +11,12 @@ from pathlib import Path
 import lmdb
 
 from worldmodel.core.atomic import replacing
+from worldmodel.core.integrity import require_file, require_sha256
 
 SUFFIX = ".lmdb"
 SHARD_BYTES = 64 << 20  # a shard ends with the episode that reaches it
-MOST_BYTES = 1 << 40  # of address space, not of disk
+PAGE, SPARE = 4096, 1 << 20  # bytes: of LMDB's pages; of its map, for what describes them
+REMEDY = "run dvc repro prepare"
 
 Item = tuple[str, str, bytes]  # kind of shard, key, value
 
@@ -23,15 +25,23 @@ class _Latest:
     """The shard that was read last, still open: opening takes a while, and LMDB allows it only once in a process."""
 
     def __init__(self) -> None:
-        self.state: tuple[str, int, int] | None = None
+        self.path: Path | None = None
+        self.state: tuple[int, int, int] | None = None
         self.shard: lmdb.Environment | None = None
+        self.whole = dict[Path, tuple[int, int, int]]()  # shards that had their hash, as they were then
 
-    def opened(self, path: Path) -> lmdb.Environment:
+    def opened(self, path: Path, digest: str) -> lmdb.Environment:
+        """LMDB maps a file and trusts it: what is cut would end the process, so the hash comes first."""
+        require_file(path, REMEDY)
         status = path.stat()
-        state = (str(path), status.st_ino, status.st_mtime_ns)
-        if self.shard is None or self.state != state:
+        state = status.st_ino, status.st_mtime_ns, status.st_size
+        if self.whole.get(path) != state:
+            require_sha256(path, digest, REMEDY)
+            self.whole[path] = state
+        if self.shard is None or (self.path, self.state) != (path, state):
             self.close()
-            self.shard, self.state = lmdb.open(str(path), subdir=False, lock=False, readonly=True, create=False), state
+            self.shard = lmdb.open(str(path), subdir=False, lock=False, readonly=True, create=False)
+            self.path, self.state = path, state
         return self.shard
 
     def close(self) -> None:
@@ -60,25 +70,36 @@ def _write_kind(folder: Path, kind: str, items: Iterator[Item]) -> Iterator[tupl
 
 
 def _write_shard(path: Path, first: Item, rest: Iterator[Item]) -> list[str]:
-    with replacing(path) as temporary:
-        new = lmdb.open(str(temporary), subdir=False, lock=False, map_size=MOST_BYTES, sync=False)
-        with new as shard, shard.begin(write=True) as writing:
-            keys, size = [first[1]], len(first[2])
-            writing.put(first[1].encode(), first[2])
-            while size < SHARD_BYTES and (item := next(rest, None)) is not None:
-                writing.put(item[1].encode(), item[2])
-                keys.append(item[1])
-                size += len(item[2])
-    return keys
-
-
-def read_shard(path: Path, key: str) -> bytes:
-    """Raises ValueError where the file is no shard, or does not hold the key."""
+    items, size = [first], len(first[2])
+    while size < SHARD_BYTES and (item := next(rest, None)) is not None:
+        items.append(item)
+        size += len(item[2])
     try:
-        with _latest.opened(path).begin() as reading:
+        with replacing(path) as temporary:
+            new = lmdb.open(str(temporary), subdir=False, lock=False, map_size=_room(items), sync=False)
+            with new as shard, shard.begin(write=True) as writing:
+                for _, key, content in items:
+                    writing.put(key.encode(), content)
+    except lmdb.Error as error:
+        raise ValueError(
+            f"{path}: {size / 1e6:.1f} MB could not be written ({error}); make room on that disk, or let the process "
+            "have more memory (ulimit -v)"
+        ) from None
+    return [key for _, key, _ in items]
+
+
+def _room(items: Iterable[Item]) -> int:
+    """Bytes of address space that hold the items, however their pages are filled."""
+    return SPARE + sum(4 * PAGE + 2 * len(content) for _, _, content in items) // PAGE * PAGE
+
+
+def read_shard(path: Path, key: str, digest: str) -> bytes:
+    """Raises ValueError where the file is not the shard with this sha256, or does not hold the key."""
+    try:
+        with _latest.opened(path, digest).begin() as reading:
             content = reading.get(key.encode())
     except lmdb.Error as error:
-        raise ValueError(f"{path}: not a readable shard ({error}); run dvc repro prepare") from None
+        raise ValueError(f"{path}: not a readable shard ({error}); {REMEDY}") from None
     if content is None:
-        raise ValueError(f"{path}: holds no {key}; run dvc repro prepare")
+        raise ValueError(f"{path}: holds no {key}; {REMEDY}")
     return bytes(content)
