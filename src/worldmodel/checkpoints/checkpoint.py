@@ -174,8 +174,9 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            why = os.strerror(error.errno or 0)
             raise ValueError(
-                f"{self.folder}: no checkpoint of {len(content) / 1e6:.1f} MB could be written ({error.strerror}); "
+                f"{self.folder}: no checkpoint of {len(content) / 1e6:.1f} MB could be written ({why}); "
                 f"make room and run again, it goes on from step {self.step}"
             ) from None
 

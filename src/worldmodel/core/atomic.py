@@ -9,6 +9,7 @@ from pathlib import Path
 
 from worldmodel.core import locking
 from worldmodel.core.parent import require_parent, unpublished
+from worldmodel.core.temporary import naming
 
 LEFT = ".*.tmp"  # what a process that was killed may leave
 
@@ -16,14 +17,15 @@ LEFT = ".*.tmp"  # what a process that was killed may leave
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there takes its place only if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        require_parent()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            require_parent()
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def publishing(*outs: Path, own: Sequence[str]) -> Iterator[tuple[Path, ...]]:
     """
     places = [Path(os.path.realpath(out)) for out in outs]
     temporary = tuple(place.with_name(f".{place.name}.tmp") for place in places)
-    with locking.writing(outs[0]):
+    with naming(*places), locking.writing(outs[0]):
         try:
             for path, place in zip(temporary, places, strict=True):
                 _clear_up(path, place)

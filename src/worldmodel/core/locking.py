@@ -60,7 +60,8 @@ def _holding(lock: Path, where: Path, what: str) -> Iterator[None]:
     handle = _locked(lock, where, what)
     try:
         os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        with suppress(OSError):  # on a full disk: then the next one is not told who is here
+            os.write(handle, str(os.getpid()).encode())
         yield
     finally:
         os.close(handle)

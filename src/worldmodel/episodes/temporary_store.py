@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
-from worldmodel.core.temporary import OUT_OF_SPACE
+from worldmodel.core.temporary import naming
 from worldmodel.episodes.schema import Episode, EpisodeInfo, Source, Split, identity_of
 from worldmodel.episodes.table import Table
 
@@ -89,14 +89,10 @@ class EpisodeStore:
     @contextmanager
     def within(cls, folder: Path) -> Iterator["EpisodeStore"]:
         """Raises OSError that names the folder where it has no room for what is written meanwhile."""
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder, buffering=1 << 20) as stream:
                 yield cls(cast(BinaryIO, stream))
-        except OSError as error:
-            if error.errno not in OUT_OF_SPACE:
-                raise
-            raise OSError(f"{error.filename or folder}: {error.strerror}; make room on that disk") from error
 
     def put(self, table: Table) -> StoredTable:
         offset = self.end
