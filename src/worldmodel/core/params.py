@@ -130,15 +130,6 @@ class Train(Compute):
     kl_weight: NotNegative
     contrastive_weight: NotNegative
 
-    def __post_init__(self) -> None:
-        if self.rho_schedule == "constant" and self.rho_start not in (None, self.rho):
-            raise ValueError(
-                f"rho_start is {self.rho_start:g}, and a constant rho_schedule has no start; "
-                "make it null, or rho_schedule linear or cosine"
-            )
-        if self.rho_schedule != "constant" and self.rho_start is None:
-            raise ValueError(f"rho_start is null, and rho_schedule is {self.rho_schedule}; give a share from 0 to 1")
-
 
 @dataclass(frozen=True, config=CLOSED)
 class Export:
@@ -242,6 +233,15 @@ def require_related(whole: Params, where: str, dreams_given: bool = False) -> No
         found.append(
             f"validate.horizon is {whole.validate.horizon} and train.horizon {train.horizon}, beyond which the model "
             f"predicts nothing; lower validate.horizon to {train.horizon}, or raise train.horizon"
+        )
+    if train.rho_schedule == "constant" and train.rho_start not in (None, train.rho):
+        found.append(
+            f"train.rho_start is {train.rho_start:g}, and train.rho_schedule constant, which has no start; "
+            "make train.rho_start null, or train.rho_schedule linear or cosine"
+        )
+    if train.rho_schedule != "constant" and train.rho_start is None:
+        found.append(
+            f"train.rho_start is null, and train.rho_schedule {train.rho_schedule}; give it a share from 0 to 1"
         )
     if asked > 0 and not (whole.dreams.episodes or dreams_given):
         found.append(

@@ -22,7 +22,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.resolver import implicit_resolvers
 
-SIZE = 1_000_000  # characters of a file
+SIZE = 200_000  # characters of a file, which take two seconds at most
 DEPTH = 20  # levels
 DIGITS = 100  # characters of a number
 SHOWN = 60  # characters of what a message quotes
@@ -38,7 +38,6 @@ CONSTANTS = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
 NO_TEXT = [pattern for _, _, pattern, _ in implicit_resolvers] + [
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|0o[0-7]+$")
 ]
-NO_KEY = [pattern for known, _, pattern, _ in implicit_resolvers if (1, 2) in known]
 LINE_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")  # line breaks of YAML 1.1 alone, and the byte order mark
 HINT = 'write a number in decimal digits (100, 0.5, 1e-05), yes and no as true and false, text in quotes ("0100")'
 
@@ -47,6 +46,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Raises ValueError that names the file, the key and the line."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run from the project's folder, or give its path")
+    if path.stat().st_size > 4 * SIZE:  # bytes of a character, at most
+        raise ValueError(f"{path}: holds {path.stat().st_size} bytes, expected at most {SIZE} characters")
     try:
         found = parse(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -147,8 +148,10 @@ class _Document:
         if not isinstance(event, ScalarEvent):
             self._refuse(event, "a mapping or a list for a key", "write text")
         key: str = event.value
-        if event.implicit[0] and any(pattern.match(key) for pattern in NO_KEY):
-            self._refuse(event, f"the key {cut(key)}", "write text, in quotes where it looks like a number")
+        if event.implicit[0] and any(pattern.match(key) for pattern in NO_TEXT):
+            self._refuse(
+                event, f"the key {cut(key)}", "write text, in quotes where it looks like a number or a truth value"
+            )
         if key in known:
             self._refuse(event, f"the key {cut(key)} twice", "write it once")
         return key
