@@ -1,6 +1,7 @@
 """Passwords and signatures of addresses, against servers that ask for them: written nowhere."""
 
 import base64
+import errno
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 
 from commands import call
 from copies import ENVIRONMENT, ROOT
@@ -135,6 +137,17 @@ def test_a_web_server_is_read_whatever_it_says_of_sizes_parts_and_places(web):
     assert len(read(f"{host}/").episodes) == len(here.episodes) == 31
     for place in ("endless", "moved"):
         assert len(read(f"{host}/{place}/a.jsonl.gz?{PASS}").episodes) == 30
+
+
+def test_where_a_copy_has_no_room_its_place_is_named(web, monkeypatch):
+    async def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    HTTPFileSystem.clear_instance_cache()
+    monkeypatch.setattr(HTTPFileSystem, "_get_file", full)
+    with pytest.raises(ValueError, match=r"worldmodel-\w+/\d+: No space left on device; set TMPDIR to a folder"):
+        log_files(f"http://user:{PASSWORD}@127.0.0.1:{web[1]}/")
+    HTTPFileSystem.clear_instance_cache()
 
 
 def test_what_a_web_server_answers_instead_is_one_line(web, monkeypatch, capsys):

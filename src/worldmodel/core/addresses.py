@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 MOST = 500  # characters of what a library says
-SHORTEST = 6  # characters of a secret that is looked for outside of its address
+SHORTEST, TOKEN = 6, 16  # characters of a secret, and of one in place of a user, to be looked for elsewhere
 # User and password before the host. A secret key may hold slashes, where what stands before them is no port.
 _USER = r"(?is)(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{{0,20}}://)((?:(?![/?#]){0})+|[^\s:/@]*:(?!\d+(?:[/?#]|$))(?:(?!://){0})*)@"
 _IN_TEXT, _WHOLE = (re.compile(_USER.format(character)) for character in (r"\S", "."))
@@ -41,8 +41,9 @@ def known_secrets(arguments: Iterable[str]) -> set[str]:
 def _inside(text: str) -> Iterator[str]:
     for _, user in _WHOLE.findall(text):
         password = user.partition(":")[2]
-        for secret in (user, password or user):
-            yield from (each for each in (secret, unquote(secret)) if len(each) >= SHORTEST)
+        for secret in (user, password) if password else (user,):
+            shortest = SHORTEST if password else TOKEN
+            yield from (each for each in (secret, unquote(secret)) if len(each) >= shortest)
     yield from (query for _, query in _QUERY.findall(text))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from worldmodel.core.addresses import public, reason
+from worldmodel.core.temporary import OUT_OF_SPACE
 
 CONNECT, ANSWER = 20, 60  # seconds that a web server may take; a whole file may take as long as it takes
 _numbers = count()
@@ -55,7 +56,12 @@ def name_within(root: str, path: str) -> str:
 def copied(system: Any, path: str) -> Path:
     """A copy on this machine, until this process ends: not every web server says how long a file is, or sends parts."""
     copy = Path(_copies().name, str(next(_numbers)))
-    system.get_file(path, str(copy))
+    try:
+        system.get_file(path, str(copy))
+    except OSError as error:
+        if error.errno in OUT_OF_SPACE:
+            raise OSError(f"{copy}: {error.strerror}; set TMPDIR to a folder that has room") from None
+        raise
     return copy
 
 

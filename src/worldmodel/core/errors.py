@@ -99,7 +99,7 @@ def _told(error: BaseException, given: Sequence[str]) -> tuple[str, int]:
             return f"{NO_MEMORY} {f'({reason(error)})' if str(error) else ''}", 1
         case RecursionError():
             return "an input is nested too deeply to be read; flatten it", 1
-        case BrokenExecutor():
+        case BrokenExecutor() if "serialize" not in str(error):
             return ENDED_FROM_OUTSIDE, 1
         case _ if type(error).__module__.split(".")[0] in CLIENTS:
             return f"a server answers otherwise than expected ({reason(error)}); check address, keys and network", 1

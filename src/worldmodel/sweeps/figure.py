@@ -14,7 +14,9 @@ SHOWN = 40  # combinations, at most
 
 def draw(path: Path, lines: Sequence[Line]) -> None:
     shown = lines[:SHOWN]
-    with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with mpl.rc_context(
+        {"font.size": 10, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         figure = Figure(figsize=(8, 1.5 + 0.35 * len(shown)), dpi=150, layout="constrained")
         axes = figure.subplots()
         for place, line in enumerate(shown):
