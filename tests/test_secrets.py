@@ -83,9 +83,10 @@ def everything(done, *folders):
     return b"\n".join([done.stdout, done.stderr, *texts]).decode("utf-8", "replace")
 
 
-def prepare(logs, folder):
+def prepare(logs, folder, **variables):
+    folder.mkdir()
     command = [ROOT / "src/prepare.py", "--logs", logs, "--out", folder / "out"]
-    environment = ENVIRONMENT | {"DVC_ROOT": str(folder / "home"), "TMPDIR": str(folder)}
+    environment = ENVIRONMENT | {"DVC_ROOT": str(folder / "home"), "TMPDIR": str(folder)} | variables
     return subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False
     )
@@ -105,7 +106,6 @@ def test_logs_behind_a_password_or_a_signed_address_leave_no_secret_anywhere(web
         ]
     ):
         folder = tmp_path / str(number)
-        folder.mkdir()
         done = prepare(address, folder)
         assert done.returncode == (not works), done.stderr
         assert works or (done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1), done.stderr
@@ -182,6 +182,21 @@ def test_a_hash_depends_on_what_lies_there_and_not_on_how_it_is_reached(web):
     changed = (web[0] / "b.jsonl").read_bytes().replace(b"0", b"1")
     (web[0] / "b.jsonl").write_bytes(changed)
     assert hashes(f"http://{host}/b.jsonl?{PASS}") != before
+
+
+def test_keys_of_a_bucket_are_written_nowhere(server, client, tmp_path):
+    write_logs(server.folder / "team/logs", make_episodes(30, 10, agents=3))
+    server.restart()
+    right = KEYS["AWS_SECRET_ACCESS_KEY"]
+    for secret, session, said in [(right, "", ""), ("wr0ng-secret", "a-t0ken", "error: s3://team/logs: cannot be")]:
+        keys = {"AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": session}
+        done = prepare(
+            "s3://team/logs", tmp_path / secret, **client | {key: text for key, text in keys.items() if text}
+        )
+        assert done.stderr.decode().startswith(said), done.stderr
+        assert (done.returncode, done.stderr.count(b"\n")) == ((1, 1) if said else (0, 0)), done.stderr
+        found = everything(done, tmp_path / secret).replace(str(tmp_path / secret), "")
+        assert not [each for each in (secret, session) if each and each in found]
 
 
 @pytest.mark.usefixtures("client")
