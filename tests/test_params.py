@@ -396,6 +396,7 @@ def test_keys_that_work_together_are_taken():
         {"validate.horizon": 8, "train.horizon": 8},
         {"dreams.episodes": 0, "train.rho": 0, "train.dream_weighting": "confidence"},
         {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0.0, "train.rho_schedule": "cosine"},
+        {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0},
         {"train.rho": 0},  # the baseline of a sweep, whose dreams are there
         {"train.contrastive_weight": 0.1, "train.batch_size": 2},
         {"train.contrastive_weight": 0, "train.batch_size": 1},

@@ -227,8 +227,8 @@ def require_related(whole: Params, where: str, dreams_given: bool = False) -> No
 
     `where` the params are from; `dreams_given`: there are dreams, whatever the dreams section says. Raises ValueError.
     """
-    train, asked = whole.train, max(whole.train.rho, whole.train.rho_start or 0)
-    found = []
+    train, found = whole.train, []
+    asked = train.rho if train.rho_schedule == "constant" else max(train.rho, train.rho_start or 0)
     if whole.validate.horizon > train.horizon:
         found.append(
             f"validate.horizon is {whole.validate.horizon} and train.horizon {train.horizon}, beyond which the model "
