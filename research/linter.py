@@ -243,7 +243,7 @@ def kinds_found(files: Files, limits: Limits) -> list[str]:
 
 
 def table(logs: list[Path], times: int, limits: Limits, only: str) -> Iterator[str]:
-    yield "| kind | found | of | also said |\n|---|---|---|---|"
+    yield "| fault | found | missed in | also said |\n|---|---|---|---|"
     for kind, inject in INJECTIONS.items():
         if only and kind != only:
             continue
@@ -256,7 +256,7 @@ def table(logs: list[Path], times: int, limits: Limits, only: str) -> Iterator[s
             missed.update([log.stem] if kind not in kinds else [])
             beside.update(each for each in kinds if each != kind)
         shown = ", ".join(f"{each} {count}" for each, count in beside.most_common())
-        yield f"| `{kind}` | {found} | {times} | {shown} |" + (f"  missed: {dict(missed)}" if missed else "")
+        yield f"| `{kind}` | {found} of {times} | {', '.join(map(str, missed))} | {shown} |"
     clean = [
         kinds_found(one_file(some_episodes(log, default_rng(number))), limits) for number in range(4) for log in logs
     ]

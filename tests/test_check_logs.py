@@ -43,7 +43,7 @@ def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path, capsys):
         "      24 not JSON",
         "       1 features: expected a non-empty list of finite float32 numbers",
         "",
-        "1 remarks, on what is allowed and probably wrong:",
+        "1 remark on what is allowed and probably wrong:",
         lines[-1],
     ]
     assert lines[-1].startswith("log.jsonl:1, episode @0.0: no-windows: ALL 1 of 1 frames")

@@ -11,7 +11,10 @@ from worldmodel.core.errors import run
 from worldmodel.numerics.pinning import pin, pinned_environment
 
 COMMANDS = {  # name: where it lives, what --help says of it
-    "check-logs": ("worldmodel.cli.check_logs", "Say what logs hold, or which rows are wrong."),
+    "check-logs": (
+        "worldmodel.cli.check_logs",
+        "Say what logs hold, and what in them is or looks wrong.",
+    ),
     "prepare": ("worldmodel.cli.prepare", "Mix logs and dreams into one data set, without DVC."),
     "train": ("worldmodel.cli.train", "Train on logs of yours, from logs to bundle, without DVC."),
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),

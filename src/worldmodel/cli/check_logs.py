@@ -34,15 +34,20 @@ class Findings:
     summary: list[str]
 
     def lines(self) -> list[str]:
-        """As text: the summary, or the rows that are wrong; then the remarks."""
-        rejects, remarks = self.logs.rejects, [str(remark) for remark in self.remarks]
-        if remarks:
-            remarks = ["", f"{len(remarks)} remarks, on what is allowed and probably wrong:", *remarks]
+        """As text."""
+        if not self.remarks:
+            return self.facts()
+        count = "1 remark" if len(self.remarks) == 1 else f"{len(self.remarks)} remarks"
+        return [*self.facts(), "", f"{count} on what is allowed and probably wrong:", *map(str, self.remarks)]
+
+    def facts(self) -> list[str]:
+        """The summary, or the rows that are wrong."""
+        rejects = self.logs.rejects
         if not rejects:
-            return [*self.summary, *remarks]
+            return self.summary
         shown = [str(reject) for reject in rejects[:SHOWN_REJECTS]]
         counts = [f"{count:>8} {reason}" for reason, count in by_reason(rejects)]
-        return [*shown, "", f"{len(rejects)} of {self.logs.rows} rows are wrong:", *counts, *remarks]
+        return [*shown, "", f"{len(rejects)} of {self.logs.rows} rows are wrong:", *counts]
 
     def to_json(self) -> dict[str, Any]:
         lengths = [each.length for each in self.logs.episodes]
