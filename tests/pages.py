@@ -28,6 +28,7 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "dvc exp run": "a training: tests/test_pipeline.py, tests/test_everywhere.py",
     "dvc queue": "the same: tests/test_everywhere.py",
     "python examples/collect_gymnasium.py": "minutes in a simulator: tests/test_collect_gymnasium.py",
+    "worldmodel convert": "needs logs of other formats: tests/test_convert.py writes some",
     "make bench": "minutes of timing",
     "make rho-study": "hours; its dry run is run here",
     "make peers": "hours: tests/research/test_peers_table.py",

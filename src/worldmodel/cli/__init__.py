@@ -15,6 +15,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
         "worldmodel.cli.check_logs",
         "Say what logs hold, and what in them is or looks wrong.",
     ),
+    "convert": ("worldmodel.cli.convert", "Write logs of another format as the pipeline reads them."),
     "prepare": ("worldmodel.cli.prepare", "Mix logs and dreams into one data set, without DVC."),
     "train": ("worldmodel.cli.train", "Train on logs of yours, from logs to bundle, without DVC."),
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),

@@ -1,0 +1,38 @@
+"""CSV: a header, then a row for each frame. Rows are counted from 0, behind the header."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from worldmodel.readers import tables
+from worldmodel.readers.field_map import FieldMap
+from worldmodel.readers.source import Names, Recorded
+
+KEYS = tables.KEYS
+BLOCK_BYTES = 1 << 22
+
+
+def recognizes(path: Path) -> bool:
+    return path.name.endswith((".csv", ".csv.gz")) and path.is_file()
+
+
+def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+    from pyarrow import csv, float64, int64, string, types
+
+    reading = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # one thread alone names rows in errors
+    with csv.open_csv(path) as head:
+        known = {each.name: each.type for each in head.schema}
+    fields = tables.mapped(path, list(known), fields)
+    names.left_out |= {name: str(kind) for name, kind in known.items() if name not in tables.wanted(fields)}
+    forced = dict.fromkeys((*fields.features, *fields.actions, fields.reward), float64())
+    if isinstance(fields.action, str) and types.is_integer(known[fields.action]):
+        forced[fields.action] = int64()
+    forced |= dict.fromkeys((fields.agent_id, fields.episode), string())
+    if fields.timestamp is not None and not types.is_temporal(known[fields.timestamp]):
+        whole = fields.unit != "s" and types.is_integer(known[fields.timestamp])
+        forced[fields.timestamp] = int64() if whole else float64()
+    forced.pop(None, None)
+    options = csv.ConvertOptions(column_types=forced, include_columns=tables.wanted(fields))
+    grouping = tables.Grouping(fields, names, path.name.partition(".csv")[0])
+    with csv.open_csv(path, reading, convert_options=options) as batches:
+        yield from grouping.over(batches)
+    yield from grouping.end()

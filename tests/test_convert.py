@@ -1,0 +1,66 @@
+"""worldmodel convert: what it writes is read back as the same episodes; what it cannot convert leaves nothing."""
+
+import gzip
+
+import numpy as np
+
+from commands import call
+from lines import GAP
+from test_readers import MCAP_MAP, TABLE_MAP, csv, d4rl, mcap, parquet
+from worldmodel.logs.reader import read_logs
+from worldmodel.readers.source import open_source
+
+MAP = """\
+timestamp: t
+episode: run
+features: [x, y, z]
+action: [u, v]
+reward: gain
+terminal: over
+"""
+
+
+def test_converted_logs_hold_the_same_episodes(tmp_path, capsys):
+    (tmp_path / "map.yaml").write_text(MAP)
+    (tmp_path / "topics.yaml").write_text(
+        'rate: 20\nfeatures: ["/state.x[0]", "/state.x[1]", "/state.x[2]"]\n'
+        "action: [/cmd.vel.twist.u, /cmd.vel.twist.v]\n"
+    )
+    sources = {
+        "d4rl": (d4rl(tmp_path / "hopper.hdf5"), None),
+        "parquet": (parquet(tmp_path / "a.parquet"), TABLE_MAP),
+        "csv": (csv(tmp_path / "a.csv"), TABLE_MAP),
+        "mcap": (mcap(tmp_path / "a.mcap"), MCAP_MAP),
+    }
+    for form, (path, fields) in sources.items():
+        out = tmp_path / "out" / f"{form}.jsonl.gz"
+        named = {None: (), TABLE_MAP: ("--map", tmp_path / "map.yaml"), MCAP_MAP: ("--map", tmp_path / "topics.yaml")}
+        assert call("convert", path, "--out", out, *named[fields]) == 0
+        logs, expected = read_logs([out], GAP), list(open_source(path, fields))
+        assert not logs.rejects
+        assert list(logs.episodes) == expected
+        said = capsys.readouterr().out.splitlines()
+        assert said[:3] == [f"{out}:", f"episodes  {len(expected)}", f"frames    {logs.rows}"]
+    assert said[3] == "features  3: /state.x[0], /state.x[1], /state.x[2]"
+    assert gzip.decompress((tmp_path / "out/csv.jsonl.gz").read_bytes()).count(b"\n") == 12
+
+
+def test_one_line_and_no_file_where_it_cannot_be_done(tmp_path, capsys):
+    gaps = np.zeros((12, 3))
+    gaps[3, 1] = np.nan
+    path, out = d4rl(tmp_path / "a.hdf5", observations=gaps), tmp_path / "out.jsonl"
+    (tmp_path / "a.yaml").write_text("rate: 0\n")
+    for arguments, code, expected in (
+        (("--out", out), 1, f"error: {path}: readings are missing or no finite float32 in 12 rows: observations.1: 1 "),
+        (("--out", out, "--map", tmp_path / "a.yaml"), 1, f"error: {tmp_path / 'a.yaml'}: rate: expected greater than"),
+        (("--out", out, "--map", tmp_path / "b.yaml"), 1, f"error: {tmp_path / 'b.yaml'}: No such file"),
+        (("--out", out, "--format", "parquet"), 1, f"error: {path}: cannot be read (Parquet magic bytes"),
+        (("--out", tmp_path / "out.json"), 2, f"error: --out {tmp_path / 'out.json'}: expected a name that ends in"),
+    ):
+        assert call("convert", path, *arguments) == code
+        said = capsys.readouterr().err
+        assert said.startswith(expected), said
+        assert said.count("\n") == 1
+    assert call("convert", tmp_path / "none.csv", "--out", out) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.csv'}: no such file or folder\n"
+    assert not out.exists()
