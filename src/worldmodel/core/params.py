@@ -4,18 +4,17 @@ A stage's class at the end names the sections that the stage reads, and of a for
 the leaves it may see. Reading any other leaf is a type error for mypy and an AttributeError at run time.
 """
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from worldmodel.core.yaml12 import cut, read_yaml
+from worldmodel.core import mistakes
+from worldmodel.core.yaml12 import read_yaml
 
 Stage = TypeVar("Stage")
 
@@ -39,7 +38,6 @@ def _callable_name(found: str) -> str:
 
 CallableName = Annotated[str, Field(strict=True), AfterValidator(_callable_name)]
 
-MISTAKES = 20  # that a message lists
 CLOSED = ConfigDict(extra="forbid")
 
 
@@ -217,9 +215,8 @@ def _typed(values: dict[str, Any], path: Path) -> Params:
     try:
         return TypeAdapter(Params).validate_python(values)
     except ValidationError as error:
-        lines = [f"{path}: {mistake}" for mistake in islice(_mistakes(error), MISTAKES)]
-        more = error.error_count() - len(lines)
-        raise ValueError("\n".join([*lines, *([f"{path}: and {more} more"] if more else [])])) from None
+        lines = mistakes.of_keys(error, list(leaves(Params)))
+        raise ValueError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
 def require_related(whole: Params, where: str, dreams_given: bool = False) -> None:
@@ -227,33 +224,7 @@ def require_related(whole: Params, where: str, dreams_given: bool = False) -> No
 
     `where` the params are from; `dreams_given`: there are dreams, whatever the dreams section says. Raises ValueError.
     """
-    train, found = whole.train, []
-    asked = train.rho if train.rho_schedule == "constant" else max(train.rho, train.rho_start or 0)
-    if whole.validate.horizon > train.horizon:
-        found.append(
-            f"validate.horizon is {whole.validate.horizon} and train.horizon {train.horizon}, beyond which the model "
-            f"predicts nothing; lower validate.horizon to {train.horizon}, or raise train.horizon"
-        )
-    if train.rho_schedule == "constant" and train.rho_start not in (None, train.rho):
-        found.append(
-            f"train.rho_start is {train.rho_start:g}, and train.rho_schedule constant, which has no start; "
-            "make train.rho_start null, or train.rho_schedule linear or cosine"
-        )
-    if train.rho_schedule != "constant" and train.rho_start is None:
-        found.append(
-            f"train.rho_start is null, and train.rho_schedule {train.rho_schedule}; give it a share from 0 to 1"
-        )
-    if asked > 0 and not (whole.dreams.episodes or dreams_given):
-        found.append(
-            f"dreams.episodes is 0 and train.rho{'' if train.rho else '_start'} {asked:g}, a share of dreams that are "
-            "not there; raise dreams.episodes, or set train.rho to 0 (and train.rho_start to null or 0)"
-        )
-    if train.contrastive_weight > 0 and train.batch_size == 1:
-        found.append(
-            f"train.contrastive_weight is {train.contrastive_weight:g} and train.batch_size 1, which leaves no other "
-            "window to tell one from; raise train.batch_size, or set train.contrastive_weight to 0"
-        )
-    if found:
+    if found := mistakes.of_pairs(whole, dreams_given):
         raise ValueError("\n".join(f"{where}: {mistake}" for mistake in found))
 
 
@@ -271,21 +242,3 @@ def leaves(stage: Any, prefix: str = "") -> Iterator[str]:
             yield from leaves(kind, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _mistakes(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        key = cut(".".join(str(part) for part in item["loc"]))
-        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            yield f"{key}: unknown key{_nearest(key)}"
-        elif item["type"] in ("missing", "missing_argument"):
-            yield f"{key}: missing"
-        else:
-            message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            found = f"found {cut(repr(item['input']))}, " if key in set(leaves(Params)) else ""
-            yield f"{key}: {found}{message}"
-
-
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, list(leaves(Params)), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
