@@ -49,13 +49,13 @@ def merge_base(base: str) -> str | None:
 
 def state(revision: str | None) -> State:
     """Of the commit, or of the working tree. Raises ValueError where a file is not what its name says."""
-    timing = _read(TIMING, revision, json.loads) or {}
+    metrics = _read(METRICS, revision, lambda text: _mapping(json.loads(text)))
     return State(
-        {name: value for name, value in leaves(_read(METRICS, revision, json.loads)) if isinstance(value, int | float)},
-        dict(leaves(_read(PARAMS, revision, parse))),
-        (_read(LOCK, revision, parse_dvc) or {}).get("stages", {}),
+        {name: value for name, value in leaves(metrics) if isinstance(value, int | float)},
+        dict(leaves(_read(PARAMS, revision, lambda text: _mapping(parse(text))))),
+        _read(LOCK, revision, _stages) or {},
         _read(HORIZON, revision, _series) or {},
-        timing.get("inference", {}).get("of"),
+        _read(TIMING, revision, _timed),
     )
 
 
@@ -78,9 +78,27 @@ def _read(path: str, revision: str | None, parser: Callable[[str], Parsed]) -> P
         text = git("cat-file", "blob", f"{revision}:./{path}") if known else None
     try:
         return None if text is None else parser(text)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         where = path if revision is None else f"{path} of {revision[:7]}"
         raise ValueError(f"{where}: cannot be read: {' '.join(str(error).split())}; restore or rerun it") from None
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        raise ValueError(f"it holds {type(found).__name__}, expected keys and values")
+    return found
+
+
+def _stages(text: str) -> Mapping[str, Mapping[str, Any]]:
+    stages = _mapping(_mapping(parse_dvc(text)).get("stages", {}))
+    for out in (out for stage in stages.values() for out in _mapping(stage).get("outs", ())):
+        _mapping(out)
+    return stages
+
+
+def _timed(text: str) -> str | None:
+    of = _mapping(_mapping(json.loads(text)).get("inference", {})).get("of")
+    return None if of is None else str(of)
 
 
 def _series(text: str) -> dict[str, dict[int, float]]:

@@ -4,9 +4,12 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+Parsed = TypeVar("Parsed")
 
 HOLE = 1 << 30  # bytes in one piece that are on no disk: as much zeros to read as somebody likes to claim
 KINDS = {
@@ -43,6 +46,15 @@ def read_text(path: Path) -> str:
             return stream.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: {error}, expected text") from None
+
+
+def parsed(path: Path, parser: Callable[[str], Parsed]) -> Parsed:
+    """What the parser makes of the text. Raises ValueError that names the file."""
+    try:
+        return parser(read_text(path))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = " ".join(str(error).removeprefix(f"{path}: ").split())
+        raise ValueError(f"{path}: cannot be read: {why}; restore or rerun it") from None
 
 
 def problem(path: Path) -> str:

@@ -14,6 +14,7 @@ from worldmodel.client import find_bundle
 from worldmodel.core import run_records
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.processes import git
+from worldmodel.core.regular import parsed
 from worldmodel.core.run_records import METADATA
 from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import read_yaml
@@ -86,8 +87,8 @@ def collect() -> ReportData:
         metrics=now.metrics,
         params=now.params,
         stages=now.stages,
-        timing=_read(timing, json.loads) if timing.is_file() else {},
-        plots={path.stem: _read(path, read_csv) for path in sorted(PLOTS.glob("*.csv"))},
+        timing=parsed(timing, json.loads) if timing.is_file() else {},
+        plots={path.stem: parsed(path, read_csv) for path in sorted(PLOTS.glob("*.csv"))},
         bundle=bundle,
         manifest=manifest,
         trained=fingerprint(trained)[:12] if trained else None,
@@ -120,10 +121,3 @@ def _answer(ask: Callable[[], Parsed]) -> Parsed | None:
         return ask()
     except (ValueError, OSError):
         return None
-
-
-def _read(path: Path, parser: Callable[[str], Parsed]) -> Parsed:
-    try:
-        return parser(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read: {error}; restore or rerun it") from None

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from worldmodel.ci.revisions import METRICS, TIMING
 from worldmodel.core import run_records
 from worldmodel.core.addresses import redacted
+from worldmodel.core.regular import parsed
 from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import leaves, read_yaml
 
@@ -85,10 +87,11 @@ def _metrics(project: Path, run_id: str) -> dict[str, float]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Nothing where there is no such file."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
+    return parsed(path, lambda text: dict(json.loads(text))) if path.exists() else {}
+
+
+def _points(text: str, x: str, y: str) -> list[tuple[str, int, float]]:
+    return [(row["series"], int(row[x]), float(row[y])) for row in read_csv(text)]
 
 
 def _curves(plots: Path) -> dict[str, Curve]:
@@ -97,6 +100,6 @@ def _curves(plots: Path) -> dict[str, Curve]:
     for name, (x, y) in CURVES.items():
         path = plots / f"{name}.csv"
         if path.exists():
-            for row in read_csv(path.read_text(encoding="utf-8")):
-                found.setdefault(f"{name}/{row['series']}", []).append((int(row[x]), float(row[y])))
+            for series, step, value in parsed(path, partial(_points, x=x, y=y)):
+                found.setdefault(f"{name}/{series}", []).append((step, value))
     return found
