@@ -256,7 +256,7 @@ def table(settings: params.Train, seconds: dict[str, Doubles], lines: list[Ratio
 @params_option
 def command(normalized: Path, rounds: int, steps: int, json_file: Path | None, busy: bool, params_file: Path) -> None:
     """Time training beside a bare loop, a network without fused kernels, a matrix product and other numerics."""
-    settings, clock = params.load(params_file, params.TrainStage).train, "processor" if busy else "wall"
+    settings, clock = params.read(params_file).train, "processor" if busy else "wall"
     disk = Path(".checkpoints")  # where those of trainings lie
     disk.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=disk) as folder:
