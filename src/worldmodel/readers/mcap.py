@@ -1,14 +1,14 @@
 """MCAP: fields of topics (JSON, ROS 2, Protobuf) by a field map, on one clock by their log times. See clock.py."""
 
-import json
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from functools import partial
-from operator import itemgetter
+from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 
 from worldmodel.readers import clock
@@ -33,43 +33,54 @@ def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
         decoders = [Ros2(), Protobuf(), cast(DecoderFactory, _Json())]
         reader = make_reader(stream, validate_crcs=True, decoder_factories=decoders)
         summary = reader.get_summary()
-        topics = sorted({channel.topic for channel in summary.channels.values()}) if summary else []
-        clock.require_map(path, fields, topics)
-        times: dict[str, array[int]] = {name: array("q") for name in clock.wanted(fields)}
-        values: dict[str, array[float]] = {name: array("d") for name in times}
-        parts: dict[str, list[tuple[str, list[Callable[[Any], Any]]]]] = {}
-        for name in times:
-            topic, below = clock.topic_of(path, name, topics)
-            parts.setdefault(topic, []).append((name, _steps(below)))
-        for _, channel, message, decoded in reader.iter_decoded_messages(topics=list(parts)):
-            for name, steps in parts[channel.topic]:
-                times[name].append(message.log_time)
-                values[name].append(_value(decoded, steps, name, message.log_time))
-    series = {name: clock.in_order(np.array(times[name], np.int64), np.array(values[name])) for name in times}
-    yield from clock.episode(path, fields, names, series)
+        known = sorted({channel.topic for channel in summary.channels.values()}) if summary else []
+        clock.require_map(path, fields, known)
+        topics: dict[str, _Topic] = {}
+        for name in clock.wanted(fields):
+            topic, below = clock.topic_of(path, name, known)
+            topics.setdefault(topic, _Topic()).fields[name] = below
+        for _, channel, message, decoded in reader.iter_decoded_messages(topics=list(topics), log_time_order=False):
+            topics[channel.topic].add(message.log_time, decoded)
+    yield from clock.episode(path, fields, names, dict(each for topic in topics.values() for each in topic.series()))
 
 
-def _steps(field: str) -> list[Callable[[Any], Any]]:
+@dataclass
+class _Topic:
+    """The mapped numbers of its messages so far; NaN where one is null."""
+
+    fields: dict[str, str] = field(default_factory=dict)  # name in the map -> field in a message
+    times: "array[int]" = field(default_factory=lambda: array("q"))  # nanoseconds
+    values: "array[float]" = field(default_factory=lambda: array("d"))
+    _steps: list[list[Callable[[Any], Any]]] = field(default_factory=list)
+
+    def add(self, time: int, message: Any) -> None:
+        if not self._steps:
+            self._steps = [_steps(below, isinstance(message, dict)) for below in self.fields.values()]
+        try:
+            for steps in self._steps:
+                value = message
+                for step in steps:
+                    value = step(value)
+                self.values.append(np.nan if value is None else value)
+        except (AttributeError, LookupError, TypeError) as error:
+            name = list(self.fields)[len(self.values) % len(self.fields)]
+            raise ValueError(f"{name}, message at {time} ns: no such number ({error}); check the field map") from None
+        self.times.append(time)
+
+    def series(self) -> Iterator[tuple[str, clock.Series]]:
+        times = np.array(self.times, np.int64)
+        columns = np.array(self.values).reshape(len(times), len(self.fields)).T
+        yield from ((name, clock.in_order(times, column)) for name, column in zip(self.fields, columns, strict=True))
+
+
+def _steps(below: str, is_json: bool) -> list[Callable[[Any], Any]]:
     """From a message to a number in it."""
-    return [itemgetter(int(index)) if index else partial(_member, name) for name, index in STEP.findall(field)]
-
-
-def _member(name: str, value: Any) -> Any:
-    return value[name] if isinstance(value, dict) else getattr(value, name)
-
-
-def _value(message: Any, steps: list[Callable[[Any], Any]], name: str, time: int) -> float:
-    """NaN where it is null."""
-    try:
-        for step in steps:
-            message = step(message)
-        return float("nan") if message is None else float(message)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}, message at {time} ns: no such number ({error}); check the field map") from None
+    member = itemgetter if is_json else attrgetter
+    return [itemgetter(int(index)) if index else member(name) for name, index in STEP.findall(below)]
 
 
 class _Json:
     """As mcap's DecoderFactory."""
 
     def decoder_for(self, message_encoding: str, schema: Any) -> Callable[[bytes], Any] | None:
-        return json.loads if message_encoding == "json" else None
+        return msgspec.json.decode if message_encoding == "json" else None
