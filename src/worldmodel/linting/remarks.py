@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from worldmodel.core.text import escaped
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.linting.sample import Sample, sample_of
+from worldmodel.linting.sample import Extremes, Sample, sample_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class LintedLogs:
     @cached_property
     def sample(self) -> Sample:
         return sample_of([each.episode for each in self.placed])
+
+    @cached_property
+    def extremes(self) -> Extremes:
+        return Extremes.of((each.episode for each in self.placed), self.sample.features.shape[1])
 
     @cached_property
     def by_agent_and_file(self) -> dict[tuple[str, str], list[Placed]]:

@@ -1,15 +1,16 @@
 """Frames of episodes spread over the whole log: enough to know what is usual, however long the log is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
 from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.episodes.temporary_store import EpisodeView
 
-FRAMES = 60_000  # about as many are taken
+FRAMES = 20_000  # about as many are taken
 HUGEST = 1e16  # what is beyond it counts as this, so that squares and sums stay finite
 MANY_VALUES = 20  # a column of no more different values is a switch or a class, no measurement
 
@@ -65,3 +66,28 @@ def sample_of(episodes: Sequence[EpisodeView]) -> Sample:
         np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
         np.cumsum([0, *lengths[:-1]]),
     )
+
+
+@dataclass
+class Extremes:
+    """Lowest and highest value of each feature over all frames, and how many frames have just that."""
+
+    low: Floats  # [F]
+    high: Floats
+    at_low: Ints
+    at_high: Ints
+    frames: int = 0
+
+    @classmethod
+    def of(cls, episodes: Iterable[EpisodeView], width: int) -> Self:
+        infinite, none = np.full(width, np.inf, np.float32), np.zeros(width, np.int64)
+        found = cls(infinite, -infinite, none, none)
+        for episode in episodes:
+            found.add(episode.table().features)
+        return found
+
+    def add(self, features: Floats) -> None:
+        low, high = np.minimum(self.low, features.min(axis=0)), np.maximum(self.high, features.max(axis=0))
+        self.at_low = np.where(low < self.low, 0, self.at_low) + (features == low).sum(axis=0)
+        self.at_high = np.where(high > self.high, 0, self.at_high) + (features == high).sum(axis=0)
+        self.low, self.high, self.frames = low, high, self.frames + len(features)

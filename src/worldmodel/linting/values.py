@@ -3,14 +3,13 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.core.typing import Doubles, Floats
 from worldmodel.linting.remarks import LintedLogs, Placed, Remark, columns
-from worldmodel.linting.sample import MANY_VALUES
+from worldmodel.linting.sample import MANY_VALUES, Extremes
 
 STAND_INS = (-1.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0, 32767.0, 32768.0, 65535.0, 2147483647.0)  # and negative
 HUGE = 1e15  # beyond it nothing that is measured
@@ -21,34 +20,8 @@ SHARED = 3  # features with one limit
 COARSE = 8.0  # a usual step is so few steps of float32, or fewer
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Lowest and highest value of each feature, and how many frames have just that."""
-
-    low: Floats  # [F]
-    high: Floats
-    at_low: Ints
-    at_high: Ints
-    frames: int
-
-    @classmethod
-    def of(cls, logs: LintedLogs) -> "Limits":
-        low = high = at_low = at_high = None
-        for each in logs.placed:
-            features = each.episode.table().features
-            least, most = features.min(axis=0), features.max(axis=0)
-            low = least if low is None else np.minimum(low, least)
-            high = most if high is None else np.maximum(high, most)
-        assert low is not None and high is not None  # noqa: PT018
-        at_low = at_high = np.zeros(len(low), np.int64)
-        for each in logs.placed:
-            features = each.episode.table().features
-            at_low, at_high = at_low + (features == low).sum(axis=0), at_high + (features == high).sum(axis=0)
-        return cls(low, high, at_low, at_high, sum(each.episode.length for each in logs.placed))
-
-
 def constant(logs: LintedLogs) -> Iterator[Remark]:
-    limits = Limits.of(logs)
+    limits = logs.extremes
     found = np.flatnonzero(limits.low == limits.high).tolist()
     if found and limits.frames > 1:
         yield Remark(
@@ -61,7 +34,7 @@ def constant(logs: LintedLogs) -> Iterator[Remark]:
 
 def saturated(logs: LintedLogs) -> Iterator[Remark]:
     """Measurements that stay at their own lowest or highest value."""
-    limits = Limits.of(logs)
+    limits = logs.extremes
     measured = (logs.sample.distinct > MANY_VALUES) & ~_stand_ins(limits.low, logs) & ~_stand_ins(limits.high, logs)
     share = np.maximum(limits.at_low, limits.at_high) / limits.frames
     stuck = (share >= AT_LIMIT) & (share * limits.frames >= FEWEST) & measured
@@ -76,7 +49,7 @@ def saturated(logs: LintedLogs) -> Iterator[Remark]:
         )
 
 
-def _designed(number: int, limits: Limits) -> bool:
+def _designed(number: int, limits: Extremes) -> bool:
     """Whether several features end at just this limit: whoever made them cut them there."""
     limit = abs(limits.low if limits.at_low[number] > limits.at_high[number] else limits.high)[number]
     return bool(((limits.high == limit) | (limits.low == -limit)).sum() >= SHARED)
@@ -105,7 +78,7 @@ def sentinel(logs: LintedLogs) -> Iterator[Remark]:
 
 def _suspects(logs: LintedLogs) -> NDArray[np.bool_]:
     """[F] features of which a limit is a stand-in."""
-    limits = Limits.of(logs)
+    limits = logs.extremes
     return _stand_ins(limits.low, logs) | _stand_ins(limits.high, logs)
 
 
@@ -116,6 +89,8 @@ def _is_stand_in(values: Floats) -> NDArray[np.bool_]:
 
 def _stand_ins(values: Floats, logs: LintedLogs) -> NDArray[np.bool_]:
     """[F] whether these are stand-ins, and far from what is usual."""
+    if not _is_stand_in(values).any():
+        return np.zeros(len(values), bool)
     low, high = _usual(logs)
     width = np.maximum(high - low, 1e-9)
     far = (values < low - APART * width) | (values > high + APART * width)
@@ -156,7 +131,7 @@ def angle(logs: LintedLogs) -> Iterator[Remark]:
     """Features that jump by a turn."""
     found, turns = dict[int, str](), dict[int, int]()
     first: Placed | None = None
-    limits, usual = Limits.of(logs), logs.sample.usual_step
+    limits, usual = logs.extremes, logs.sample.usual_step
     for period, unit in PERIODS.items():
         width = limits.high - limits.low
         whole = (width <= 1.001 * period) & (width >= 0.9 * period) & (np.abs(limits.low) <= 1.001 * period)
