@@ -36,6 +36,7 @@ READS = {
     "aiohttp",
     "click",
     "fsspec",
+    "google",
     "joblib",
     "lmdb",
     "onnxruntime",

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from os import getppid
 from pathlib import Path
 from threading import Thread
 
 CHECK = 0.5  # seconds between two looks
-STARTED_BY = (
-    os.getppid()
-)  # noted when this is loaded, as early as may be: what is asked later may be who takes in orphans
+# Noted when this is loaded, as early as may be: what is asked later may be who takes in orphans.
+STARTED_BY = getppid()
 IGNORED = "the process that started this has gone: nothing more is written here; run again to go on"
 
 unpublished = set[Path]()  # removed before this process ends as an orphan
@@ -73,7 +73,7 @@ def _runs_a_command(command: Sequence[str]) -> bool:
 
 
 def _are_there(ancestors: Sequence[int]) -> bool:
-    if ancestors and os.getppid() != ancestors[0]:
+    if ancestors and getppid() != ancestors[0]:
         return False
     if len(ancestors) < 2:
         return True
