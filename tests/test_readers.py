@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 
 import gymnasium as gym
@@ -16,6 +17,9 @@ from mcap.writer import Writer
 from mcap_ros2.writer import Writer as Ros2Writer
 from pyulog import ULog
 
+from commands import call
+from factories import write_logs
+from worldmodel.logs.reader import read_logs
 from worldmodel.readers.field_map import FieldMap
 from worldmodel.readers.source import FORMATS, open_source
 
@@ -398,3 +402,32 @@ def test_a_library_that_is_not_installed_is_named_with_what_to_do(written, monke
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ValueError, match=r"needs h5py, which is not installed; pip install 'worldmodel\[formats\]'"):
         open_source(path)
+
+
+def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_row(written, tmp_path, capsys):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_logs(logs, list(open_source(written("d4rl"))), "a.jsonl")
+    shutil.move(written("minari"), logs / "arm")
+    shutil.move(written("lerobot"), logs / "v3")
+    for form in ("robomimic", "csv"):
+        shutil.move(written(form), logs)
+    (logs / "log.csv.yaml").write_text(
+        "features: [x, y, z]\naction: [u, v]\nreward: gain\ntimestamp: t\nepisode: run\nterminal: over\n"
+    )
+    shutil.copy(logs / "log.csv", logs / "unmapped.csv")
+    found = read_logs([logs], 60.0)
+    assert not found.rejects
+    names = [(each.agent_id, each.length) for each in found.episodes]
+    assert [agent for agent, _ in names[::3]] == ["hopper", "arm-v0", "log", "low_dim", "v3"]
+    assert found.rows == sum(length for _, length in names) == 5 * 12
+    assert call("check-logs", logs, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["unread_files"] == ["unmapped.csv"]
+    (logs / "low_dim.hdf5").write_bytes((logs / "low_dim.hdf5").read_bytes()[:9000])
+    (logs / "other.csv").write_text("timestamp,features.0\n0,1\n1,2\n")
+    (logs / "twice.csv").write_text("timestamp,features.0\n0,1\n1,2\n")
+    told = [str(reject) for reject in read_logs([logs], 60.0).rejects]
+    assert [each.split(":")[0] for each in told] == ["low_dim.hdf5", "other.csv", "twice.csv"]
+    assert "cannot be read (Unable to synchronously open file (truncated file" in told[0]
+    assert told[1].startswith("other.csv:1: episode '0': features: found 1 numbers, expected 3 as in most rows; action")
+    assert told[2] == "twice.csv:1: the same lines as other.csv, expected each log once"

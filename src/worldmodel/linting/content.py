@@ -83,7 +83,8 @@ def unread_files(logs: LintedLogs) -> Iterator[Remark]:
         shown = ", ".join(logs.unread[:5]) + (", ..." if len(logs.unread) > 5 else "")
         yield Remark(
             "unread-files",
-            f"{len(logs.unread)} files are not read: {shown}; a log ends in .jsonl or .jsonl.gz",
+            f"{len(logs.unread)} files are not read: {shown}; a log ends in .jsonl or .jsonl.gz; "
+            "of other formats, `worldmodel convert` says what a file needs, or writes a log",
             len(logs.unread),
             logs.unread[0],
         )

@@ -1,5 +1,6 @@
 """All remarks on logs, and what is gathered for them while the logs are read."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -76,7 +77,9 @@ def unread_files(folder: Location, files: Iterable[LogFile]) -> list[str]:
     if isinstance(folder, str) or not folder.is_dir():
         return []
     read = {str(file.path) for file in files}
+    folders = tuple(f"{file.path}{os.sep}" for file in files if file.source)
     found = [parent / name for parent, _, names in walk(folder) for name in names]
+    found = [path for path in found if not str(path).startswith(folders)]
     return sorted(
         escaped(path.relative_to(folder).as_posix())
         for path in found

@@ -7,7 +7,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from worldmodel.core.addresses import public
 from worldmodel.core.jobs import workers
@@ -66,7 +67,7 @@ def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
     """Files of the same unpacked length are compared by hash; all but the first of equals get a read_error."""
     alike: dict[int, list[int]] = defaultdict(list)
     for index, file in enumerate(files):
-        if file.size and not file.read_error:
+        if file.size and not file.read_error and not (file.source and Path(file.path).is_dir()):
             alike[_length(file)].append(index)
     marked = list(files)
     for indices in alike.values():
@@ -92,6 +93,9 @@ def _length(file: LogFile) -> int:
 
 
 def _digest(file: LogFile) -> str:
+    if file.source:
+        with opened(file) as stream:
+            return hashlib.file_digest(cast(Any, stream), "sha256").hexdigest()
     digest = hashlib.sha256()
     for block in read_blocks(file):
         digest.update(block.data or f"{file.name}: {block.read_error}".encode())

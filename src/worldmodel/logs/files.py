@@ -14,6 +14,7 @@ import fsspec
 from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
+from worldmodel.readers.dropped import is_source
 
 Location = Path | str
 
@@ -35,6 +36,7 @@ class LogFile:
     path: Location
     size: int = 0  # bytes on disk
     read_error: str = ""  # why it is not read
+    source: bool = False  # of another format, for readers/
 
 
 def log_files(folder: Location) -> list[LogFile]:
@@ -46,8 +48,8 @@ def log_files(folder: Location) -> list[LogFile]:
         return _remote_files(folder)
     if not folder.exists():
         raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    if not folder.is_dir():
-        return [_log_file(folder.name, folder, problem(folder))]
+    if not folder.is_dir() or is_source(folder):
+        return [_log_file(folder.name, folder, "" if folder.is_dir() else problem(folder))]
     return [file for _, file in sorted(_below(folder))]
 
 
@@ -76,7 +78,10 @@ def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
     """Path within the folder, and log file."""
     for parent, folders, names in walk(folder):
         flaws = {name: LINKED_FOLDER for name in folders if (parent / name).is_symlink()}
-        flaws |= {name: problem(parent / name) for name in names if _is_log(name)}
+        flaws |= {name: problem(parent / name) for name in names if _is_log(name) or _is_source(parent / name)}
+        sources = [name for name in folders if name not in flaws and is_source(parent / name)]
+        flaws |= dict.fromkeys(sources, "")
+        folders[:] = [name for name in folders if name not in sources]
         for name, flaw in flaws.items():
             within = (parent / name).relative_to(folder).as_posix()
             yield within, _log_file(within, parent / name, flaw)
@@ -86,8 +91,14 @@ def _is_log(name: str) -> bool:
     return name.endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(APPLE_DOUBLE)
 
 
+def _is_source(path: Path) -> bool:
+    return is_source(path) and not path.name.startswith(APPLE_DOUBLE)
+
+
 def _log_file(name: str, path: Path, flaw: str) -> LogFile:
-    return LogFile(_shown(name), path, 0 if flaw else path.stat().st_size, flaw)
+    whole = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    size = 0 if flaw else sum(each.stat().st_size for each in whole)
+    return LogFile(_shown(name), path, size, flaw, is_source(path))
 
 
 def _shown(name: str) -> str:

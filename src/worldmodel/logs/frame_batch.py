@@ -8,7 +8,7 @@ import numpy as np
 
 from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.episodes.frame import Frame, is_number
-from worldmodel.episodes.schema import Kind
+from worldmodel.episodes.schema import Episode, Kind
 from worldmodel.episodes.table import Table
 from worldmodel.logs.rows import Row
 
@@ -29,6 +29,13 @@ class Signature(NamedTuple):
         if isinstance(action, np.ndarray):
             return cls(frame.features.size, "continuous", action.size, frame.reward is not None)
         return cls(frame.features.size, "none" if action is None else "discrete", 0, frame.reward is not None)
+
+    @classmethod
+    def of_episode(cls, episode: Episode) -> "Signature":
+        actions = episode.actions
+        kind: Kind = "none" if actions is None else "discrete" if actions.ndim == 1 else "continuous"
+        width = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
+        return cls(episode.features.shape[1], kind, width, episode.rewards is not None)
 
 
 class Label(NamedTuple):

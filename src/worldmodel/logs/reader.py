@@ -28,6 +28,7 @@ from worldmodel.logs.frame_batch import FrameBatch, Rows, Signature
 from worldmodel.logs.grouping import EpisodeAssembler
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
+from worldmodel.readers.dropped import source_at
 
 View = TypeVar("View", bound=EpisodeView)
 
@@ -105,13 +106,39 @@ class _Pass(Generic[View]):
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
         if self.observer:
             self.observer.begin()
-        chunks = [chunk for file in files for chunk in chunks_of(file)]
         total = sum(file.size for file in files)
         with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
             left_out = set[LogFile]()
-            for _, of_file in groupby(parse_all(chunks, left_out), key=lambda pair: id(pair[0].file)):
-                left_out.update(self._read_file(of_file, bar))
+            for sources, some in groupby(files, key=lambda file: file.source and not file.read_error):
+                if sources:
+                    for file in some:
+                        self._read_source(file)
+                        bar.update(file.size)
+                    continue
+                chunks = [chunk for file in some for chunk in chunks_of(file)]
+                for _, of_file in groupby(parse_all(chunks, left_out), key=lambda pair: id(pair[0].file)):
+                    left_out.update(self._read_file(of_file, bar))
         return self
+
+    def _read_source(self, file: LogFile) -> None:
+        """A file of another format. What is wrong with it is one row, behind the frames before it."""
+        frames = 0
+        try:
+            for episode in source_at(Path(file.path)):
+                own = Signature.of_episode(episode)
+                self.votes[False][own] += episode.length
+                self.signature = self.signature or self.common()
+                if own == self.signature:
+                    self._keep(file.name, frames + 1, episode, self.episodes)
+                    self.rows += episode.length
+                else:
+                    reason = f"episode {episode.name!r}: {unlike(own, self.signature)}"
+                    self.rejects.append(Reject(file.name, frames + 1, reason))
+                    self.rows += 1
+                frames += episode.length
+        except ValueError as error:
+            self.rejects.append(Reject(file.name, frames + 1, str(error).removeprefix(f"{file.path}: ")))
+            self.rows += 1
 
     def _read_file(
         self, chunks: Iterable[tuple[FileChunk, Iterable[ParsedBlock]]], bar: "tqdm[Never]"
@@ -144,13 +171,16 @@ class _Pass(Generic[View]):
 
     def _take(self, file: str, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
         for found in assembler.take():
-            actions = found.episode.actions
-            if actions is not None and actions.ndim == 1:
-                self.actions = max(self.actions, 1 + int(actions.max()))
-            episodes.append(self.keep(found.episode))
-            if self.observer:
-                self.observer.episode(file, found.line, episodes[-1])
+            self._keep(file, found.line, found.episode, episodes)
             begins.extend((found.position, found.line))
+
+    def _keep(self, file: str, line: int, episode: Episode, episodes: list[View]) -> None:
+        actions = episode.actions
+        if actions is not None and actions.ndim == 1:
+            self.actions = max(self.actions, 1 + int(actions.max()))
+        episodes.append(self.keep(episode))
+        if self.observer:
+            self.observer.episode(file, line, episodes[-1])
 
     def _add(self, assembler: EpisodeAssembler, rows: Rows) -> None:
         self.rows += len(rows)
@@ -186,14 +216,17 @@ def conform(row: Row, signature: Signature) -> Row:
     """The row, refused where its frame deviates from the signature."""
     if row.frame is None or row.reason or Signature.of(row.frame) == signature:
         return row
-    own = Signature.of(row.frame)
+    return replace(row, reason=unlike(Signature.of(row.frame), signature))
+
+
+def unlike(own: Signature, signature: Signature) -> str:
+    """In what they differ."""
     fields = [
         (f"features: found {own.features} numbers", f"{signature.features}", own.features != signature.features),
         (f"action: found {_action_text(own)}", _action_text(signature), own[1:3] != signature[1:3]),
         (f"reward: found {_reward_text(own)}", _reward_text(signature), own.reward != signature.reward),
     ]
-    reason = "; ".join(f"{what}, expected {expected} as in most rows" for what, expected, differs in fields if differs)
-    return replace(row, reason=reason)
+    return "; ".join(f"{what}, expected {expected} as in most rows" for what, expected, differs in fields if differs)
 
 
 def _action_text(signature: Signature) -> str:

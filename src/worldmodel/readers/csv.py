@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from worldmodel.readers import tables
 from worldmodel.readers.field_map import FieldMap
@@ -15,12 +16,19 @@ def recognizes(path: Path) -> bool:
     return path.name.endswith((".csv", ".csv.gz")) and path.is_file()
 
 
+def columns(path: Path) -> dict[str, Any]:
+    """Name -> type, as the first rows look."""
+    from pyarrow import csv
+
+    with csv.open_csv(path) as head:
+        return {each.name: each.type for each in head.schema}
+
+
 def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
     from pyarrow import csv, float64, int64, string, types
 
     reading = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # one thread alone names rows in errors
-    with csv.open_csv(path) as head:
-        known = {each.name: each.type for each in head.schema}
+    known = columns(path)
     fields = tables.mapped(path, list(known), fields)
     names.left_out |= {name: str(kind) for name, kind in known.items() if name not in tables.wanted(fields)}
     forced = dict.fromkeys((*fields.features, *fields.actions, fields.reward), float64())

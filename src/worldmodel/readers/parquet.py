@@ -15,13 +15,20 @@ def recognizes(path: Path) -> bool:
     return path.suffix == ".parquet" and path.is_file()
 
 
+def columns(path: Path) -> dict[str, Any]:
+    """Name -> type."""
+    import pyarrow.parquet as pq
+
+    return {each.name: each.type for each in pq.read_schema(path)}
+
+
 def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
     import pyarrow.parquet as pq
 
+    types = columns(path)
+    fields = tables.mapped(path, list(types), fields)
+    names.left_out |= {name: str(kind) for name, kind in types.items() if name not in tables.wanted(fields)}
     with pq.ParquetFile(path) as file:
-        types = {each.name: str(each.type) for each in file.schema_arrow}
-        fields = tables.mapped(path, list(types), fields)
-        names.left_out |= {name: kind for name, kind in types.items() if name not in tables.wanted(fields)}
         grouping = tables.Grouping(fields, names, path.stem)
         yield from grouping.over(batches(file, fields))
         yield from grouping.end()

@@ -48,6 +48,11 @@ def mapped(path: Path, known: Sequence[str], fields: FieldMap) -> FieldMap:
     return fields
 
 
+def named(known: Sequence[str]) -> bool:
+    """Whether features are called so."""
+    return bool(_counted("features", known))
+
+
 def wanted(fields: FieldMap) -> list[str]:
     """Names of columns, each once."""
     names = [*fields.features, *fields.actions, *(getattr(fields, key) for key in SINGLE if getattr(fields, key))]
