@@ -2,8 +2,9 @@ import gzip
 import json
 
 import pytest
+import zstandard
 
-from lines import frame, read, reasons, times
+from lines import frame, log, read, reasons, times
 from worldmodel.logs import blocks as module
 from worldmodel.logs import chunks
 from worldmodel.logs.blocks import read_blocks
@@ -137,3 +138,23 @@ def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path, monkeypatch, filling
     reason = "unpacks to more than 200 times its size; if it is a log, unpack it"
     assert reasons(logs)[-1].endswith(reason)
     assert logs.episodes[0].length == 3
+
+
+def test_zstd_is_read_as_gzip_is_broken_or_whole_and_a_bomb_is_refused(tmp_path):
+    plain, tmp_path = tmp_path / "plain", tmp_path / "packed"
+    plain.mkdir()
+    tmp_path.mkdir()
+    frames = [frame(t) for t in range(4000)]
+    text = "".join(json.dumps(each) + "\n" for each in frames).encode()
+    packed = zstandard.compress(text[:5000]) + zstandard.compress(text[5000:])  # two of zstd's frames
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(packed)
+    assert times(read(tmp_path)) == times(read(log(plain, *frames)))
+    path.write_bytes(packed[:-5])
+    assert reasons(read(tmp_path))[0].endswith("unreadable zstd from here on: it breaks off before its end")
+    path.write_bytes(b"not zstd at all")
+    assert reasons(read(tmp_path))[0].startswith("a.jsonl.zst:1: unreadable zstd from here on: ")
+    path.write_bytes(zstandard.compress(bytes(1 << 27)))
+    assert reasons(read(tmp_path)) == [
+        "a.jsonl.zst:1: unpacks to more than 200 times its size; if it is a log, unpack it"
+    ]

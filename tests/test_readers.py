@@ -431,3 +431,7 @@ def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_r
     assert "cannot be read (Unable to synchronously open file (truncated file" in told[0]
     assert told[1].startswith("other.csv:1: episode '0': features: found 1 numbers, expected 3 as in most rows; action")
     assert told[2] == "twice.csv:1: the same lines as other.csv, expected each log once"
+    for path in (logs / "v3", logs / "log.csv"):
+        assert len(read_logs([path], 60.0).episodes) == 3
+    (reject,) = read_logs([logs / "unmapped.csv"], 60.0).rejects
+    assert "holds run, t, x, y, z, u, v, gain, over, note; write a file such as" in reject.reason

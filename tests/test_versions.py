@@ -53,6 +53,7 @@ READS = {
     "threadpoolctl",
     "tqdm",
     "yaml",
+    "zstandard",
 }
 
 

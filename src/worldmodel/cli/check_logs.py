@@ -85,8 +85,8 @@ def check(logs: Location, limits: Limits) -> Findings:
 def command(logs: Location, params_file: Path | None, form: str, strict: bool) -> None:
     """Say what LOGS hold, which rows are wrong, and what is probably wrong.
 
-    LOGS is a .jsonl or .jsonl.gz file, a folder of them, or s3://... Exit code 0 where every row is good, 1 where one
-    is not or nothing can be read.
+    LOGS is a log of lines (.jsonl, .gz, .zst) or of another format, a folder of them, or s3://... Exit code 0
+    where every row is good, 1 where one is not or nothing can be read.
     """
     params = read(params_file or default_params())
     found = check(logs, Limits(params.prepare.max_gap_s, params.train.history, params.train.horizon))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from worldmodel.core.addresses import reason
-from worldmodel.logs.files import LogFile, opened
+from worldmodel.logs.files import PACKED, LogFile, opened
 
 BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
@@ -21,6 +21,7 @@ ALWAYS_UNPACKED = 64 << 20  # bytes that any .gz may unpack to
 LINE_BREAK = ord("\n")
 BOM = b"\xef\xbb\xbf"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+ZSTD_BYTES = 1 << 10  # unpacked at once: each four of them may become 128 KiB
 GZIP = 31  # zlib's wbits for a gzip header and trailer
 
 
@@ -57,7 +58,10 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
             if begin == 0:
                 _refuse_pointer(stream)
             stream.seek(begin)
-            chunks = _unpacked(stream) if file.name.endswith(".gz") else _raw(stream, end and end - begin)
+            if file.name.endswith(PACKED):
+                chunks = _limited(_from_zstd(stream) if file.name.endswith(".zst") else _from_gzip(stream))
+            else:
+                chunks = _raw(stream, end and end - begin)
             for data, read in _whole_lines(chunks, begin == 0):
                 block = Block(number, data, read, "" if data else TOO_LONG)
                 yield block
@@ -83,24 +87,51 @@ def _raw(stream: BinaryIO, most: int | None = None) -> Iterator[tuple[bytes, int
         yield chunk, read
 
 
-def _unpacked(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    made, unzip, read = 0, zlib.decompressobj(GZIP), 0
+def _limited(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    made = 0
+    for text, read in chunks:
+        made += len(text)
+        if made > max(ALWAYS_UNPACKED, MAX_UNPACKED * read):
+            raise _UnreadableError(f"unpacks to more than {MAX_UNPACKED} times its size; if it is a log, unpack it")
+        if text:
+            yield text, read
+
+
+def _from_gzip(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    unzip, read = zlib.decompressobj(GZIP), 0
     for packed, read in _raw(stream):
         while packed:
             try:
                 text = unzip.decompress(packed, BLOCK_BYTES)
             except zlib.error as error:
                 raise _UnreadableError(f"unreadable gzip from here on: {error}") from None
-            made += len(text)
-            if made > max(ALWAYS_UNPACKED, MAX_UNPACKED * read):
-                raise _UnreadableError(f"unpacks to more than {MAX_UNPACKED} times its size; if it is a log, unpack it")
-            if text:
-                yield text, read
+            yield text, read
             packed = unzip.unused_data.lstrip(b"\0") if unzip.eof else unzip.unconsumed_tail
             if unzip.eof and packed:
                 unzip = zlib.decompressobj(GZIP)
     if read and not unzip.eof:
         raise _UnreadableError("unreadable gzip from here on: it breaks off before its end")
+
+
+def _from_zstd(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise _UnreadableError("needs zstandard, which is not installed; pip install 'worldmodel[formats]'") from None
+    unpack, read = zstandard.ZstdDecompressor().decompressobj(), 0
+    for data, read in _raw(stream):
+        for begin in range(0, len(data), ZSTD_BYTES):
+            packed = data[begin : begin + ZSTD_BYTES]
+            while packed:
+                try:
+                    yield unpack.decompress(packed), read
+                except zstandard.ZstdError as error:
+                    raise _UnreadableError(f"unreadable zstd from here on: {error}") from None
+                packed = unpack.unused_data if unpack.eof else b""
+                if packed:
+                    unpack = zstandard.ZstdDecompressor().decompressobj()
+    if read and not unpack.eof:
+        raise _UnreadableError("unreadable zstd from here on: it breaks off before its end")
 
 
 def _whole_lines(chunks: Iterable[tuple[bytes, int]], from_start: bool) -> Iterator[tuple[bytes, int]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from worldmodel.core.addresses import public
 from worldmodel.core.jobs import workers
 from worldmodel.logs.blocks import MAX_LINE_BYTES, MAX_SKIPPED, read_blocks
-from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, opened
+from worldmodel.logs.files import PACKED, SUFFIXES, Location, LogFile, log_files, opened
 from worldmodel.logs.frame_batch import FrameBatch, Rows
 from worldmodel.logs.line_reader import LineReader
 from worldmodel.logs.rows import Row
@@ -24,7 +24,7 @@ AHEAD = 2  # chunks for each process that are parsed before they are asked for
 
 
 class FileChunk(NamedTuple):
-    """Whole lines of a file, from byte `begin` to `end`; a .gz is one chunk."""
+    """Whole lines of a file, from byte `begin` to `end`; a packed one is one chunk."""
 
     file: LogFile
     begin: int
@@ -57,7 +57,7 @@ def find_logs(folders: Sequence[Location]) -> list[LogFile]:
         new = log_files(folder)
         if not new:
             raise ValueError(
-                f"{public(str(folder))}: holds no log file; expected one or more that end in {' or '.join(SUFFIXES)}"
+                f"{public(str(folder))}: holds no log file; expected one or more that end in {', '.join(SUFFIXES)}"
             )
         files += new
     return _without_copies(files)
@@ -81,7 +81,7 @@ def _without_copies(files: Sequence[LogFile]) -> list[LogFile]:
 
 
 def _length(file: LogFile) -> int:
-    """Bytes when unpacked, modulo 2^32; -1 where it cannot be read."""
+    """Bytes when unpacked, modulo 2^32, or as they are where it is not told (.zst); -1 where it cannot be read."""
     try:
         if not file.name.endswith(".gz"):
             return file.size % 2**32
@@ -104,7 +104,7 @@ def _digest(file: LogFile) -> str:
 
 def chunks_of(file: LogFile) -> list[FileChunk]:
     """A file's chunks in order."""
-    if file.read_error or file.name.endswith(".gz"):
+    if file.read_error or file.name.endswith(PACKED):
         return [FileChunk(file, 0, file.size)]
     bounds = [0]
     try:

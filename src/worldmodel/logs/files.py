@@ -5,7 +5,7 @@ A location is a path, or an address of a folder or file that fsspec reads, such 
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -15,10 +15,12 @@ from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
 from worldmodel.readers.dropped import is_source
+from worldmodel.readers.source import SUFFIXES as OTHERS
 
 Location = Path | str
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+PACKED = (".gz", ".zst")
 APPLE_DOUBLE = "._"  # macOS keeps what it knows of a file in another one of that name
 # Links to files are followed wherever they lead, as into a DVC cache. DVC follows no others, and they could go round.
 LINKED_FOLDER = "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
@@ -47,9 +49,12 @@ def log_files(folder: Location) -> list[LogFile]:
     if isinstance(folder, str):
         return _remote_files(folder)
     if not folder.exists():
-        raise ValueError(f"{folder}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
-    if not folder.is_dir() or is_source(folder):
-        return [_log_file(folder.name, folder, "" if folder.is_dir() else problem(folder))]
+        raise ValueError(f"{folder}: no such folder; expected one with {', '.join(SUFFIXES)} files")
+    if not folder.is_dir():
+        file = _log_file(folder.name, folder, problem(folder))
+        return [replace(file, source=folder.name.endswith(OTHERS))]
+    if is_source(folder):
+        return [_log_file(folder.name, folder, "")]
     return [file for _, file in sorted(_below(folder))]
 
 
@@ -63,7 +68,7 @@ def _remote_files(address: str) -> list[LogFile]:
         logs = [(path, about.get("size")) for path, about in found if _is_log(names[path])]
         files = [_remote_file(system, path, names[path], size) for path, size in logs]
     if not found:
-        raise ValueError(f"{public(address)}: no such folder; expected one with {' or '.join(SUFFIXES)} files")
+        raise ValueError(f"{public(address)}: no such folder; expected one with {', '.join(SUFFIXES)} files")
     return files
 
 
@@ -96,9 +101,10 @@ def _is_source(path: Path) -> bool:
 
 
 def _log_file(name: str, path: Path, flaw: str) -> LogFile:
-    whole = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    size = 0 if flaw else sum(each.stat().st_size for each in whole)
-    return LogFile(_shown(name), path, size, flaw, is_source(path))
+    if flaw:
+        return LogFile(_shown(name), path, read_error=flaw)
+    whole = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    return LogFile(_shown(name), path, sum(each.stat().st_size for each in whole), source=not _is_log(path.name))
 
 
 def _shown(name: str) -> str:

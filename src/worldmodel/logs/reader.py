@@ -8,9 +8,9 @@ import gzip
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Generic, Never, Protocol, TypeVar
@@ -28,6 +28,7 @@ from worldmodel.logs.frame_batch import FrameBatch, Rows, Signature
 from worldmodel.logs.grouping import EpisodeAssembler
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
+from worldmodel.logs.signatures import conform, unlike, votes_of
 from worldmodel.readers.dropped import source_at
 
 View = TypeVar("View", bound=EpisodeView)
@@ -198,43 +199,6 @@ class _Pass(Generic[View]):
         """The most frequent signature of observed frames, or of dreams where none is observed; the first of equals."""
         votes = self.votes[False] or self.votes[True]
         return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
-
-
-def votes_of(rows: Rows) -> Iterator[tuple[bool, Signature, int]]:
-    """Whether dreamed, signature, number of frames."""
-    if isinstance(rows, FrameBatch):
-        dreams = sum(label.source == "dream" for label in rows.labels)
-        counts = {True: dreams, False: len(rows) - dreams}
-        yield from ((dream, rows.signature, count) for dream, count in counts.items() if count)
-        return
-    for row in rows:
-        if row.frame is not None:
-            yield row.meta.get("source") == "dream", Signature.of(row.frame), 1
-
-
-def conform(row: Row, signature: Signature) -> Row:
-    """The row, refused where its frame deviates from the signature."""
-    if row.frame is None or row.reason or Signature.of(row.frame) == signature:
-        return row
-    return replace(row, reason=unlike(Signature.of(row.frame), signature))
-
-
-def unlike(own: Signature, signature: Signature) -> str:
-    """In what they differ."""
-    fields = [
-        (f"features: found {own.features} numbers", f"{signature.features}", own.features != signature.features),
-        (f"action: found {_action_text(own)}", _action_text(signature), own[1:3] != signature[1:3]),
-        (f"reward: found {_reward_text(own)}", _reward_text(signature), own.reward != signature.reward),
-    ]
-    return "; ".join(f"{what}, expected {expected} as in most rows" for what, expected, differs in fields if differs)
-
-
-def _action_text(signature: Signature) -> str:
-    return {"none": "none", "discrete": "an integer", "continuous": f"{signature.action} numbers"}[signature.kind]
-
-
-def _reward_text(signature: Signature) -> str:
-    return "one" if signature.reward else "none"
 
 
 def _distinct(episodes: list[View]) -> list[View]:

@@ -14,7 +14,7 @@ SHOWN_REJECTS = 20
 # Patterns of what differs between reasons of one kind, and their replacements.
 _DETAILS = (
     (re.compile(r"^episode\[\d+\]: "), ""),
-    (re.compile(r"^(not JSON|not text|not UTF-8|unreadable gzip from here on|unreadable from here on): .*"), r"\1"),
+    (re.compile(r"^(not JSON|not text|not UTF-8|unreadable (?:gzip |zstd |)from here on): .*"), r"\1"),
     (re.compile(r"^(\w+\[)\d+(\]: )"), r"\1\2"),
     (re.compile(r'found (?:"(?:[^"\\]|\\.)*(?:"|\.\.\.)|.*?), (?=expected )'), ""),
     (re.compile(r"more than \S+, the time of"), "more than the time of"),
