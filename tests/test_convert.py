@@ -3,11 +3,13 @@
 import gzip
 
 import numpy as np
+import zstandard
 
 from commands import call
+from factories import make_episodes
 from lines import GAP
 from test_readers import MCAP_MAP, TABLE_MAP, csv, d4rl, mcap, parquet
-from worldmodel.logs.reader import read_logs
+from worldmodel.logs.reader import read_logs, write_jsonl
 from worldmodel.readers.source import open_source
 
 MAP = """\
@@ -43,6 +45,20 @@ def test_converted_logs_hold_the_same_episodes(tmp_path, capsys):
         assert said[:3] == [f"{out}:", f"episodes  {len(expected)}", f"frames    {logs.rows}"]
     assert said[3] == "features  3: /state.x[0], /state.x[1], /state.x[2]"
     assert gzip.decompress((tmp_path / "out/csv.jsonl.gz").read_bytes()).count(b"\n") == 12
+
+
+def test_lines_packed_by_zstd_become_canonical_lines(tmp_path, capsys):
+    path, out = tmp_path / "a.jsonl.zst", tmp_path / "out.jsonl"
+    write_jsonl(tmp_path / "plain.jsonl", make_episodes(3, 4, kind="discrete"))
+    path.write_bytes(zstandard.compress((tmp_path / "plain.jsonl").read_bytes()))
+    assert call("convert", path, "--out", out) == 0
+    assert out.read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+    assert capsys.readouterr().out.splitlines()[1:4] == ["episodes  3", "frames    12", "features  2"]
+    path.write_bytes(zstandard.compress(b"{}\n"))
+    assert call("convert", path, "--out", out) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: a.jsonl.zst:1: agent_id: missing")
+    assert said.endswith("`worldmodel check-logs` names all 1 wrong rows\n")
 
 
 def test_one_line_and_no_file_where_it_cannot_be_done(tmp_path, capsys):
