@@ -309,6 +309,18 @@ def test_batches_and_files_do_not_cut_episodes(tmp_path, monkeypatch):
         assert same(episode.features, np.stack([x, x], 1).astype(np.float32))
 
 
+def test_an_end_that_is_left_blank_is_none(tmp_path):
+    rows = "".join(f"{t},{t},{'true' if t == 3 else ''}\n" for t in range(6))
+    (tmp_path / "a.csv").write_text(f"timestamp,features,terminal\n{rows}")
+    pq.write_table(
+        pa.table({"timestamp": range(6), "features": range(6), "terminal": [None, None, None, True, None, None]}),
+        tmp_path / "a.parquet",
+    )
+    for name in ("a.csv", "a.parquet"):
+        found = [(each.length, each.terminal) for each in open_source(tmp_path / name)]
+        assert found == [(4, True), (2, False)]
+
+
 def test_dates_and_units_of_time(tmp_path):
     rows = "2026-01-01 00:00:00.5,1\n2026-01-01 00:00:00.75,2\n"
     (tmp_path / "a.csv").write_text(f"when,x\n{rows}")

@@ -25,7 +25,7 @@ def columns(path: Path) -> dict[str, Any]:
 
 
 def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
-    from pyarrow import csv, float64, int64, string, types
+    from pyarrow import bool_, csv, float64, int64, string, types
 
     reading = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # one thread alone names rows in errors
     known = columns(path)
@@ -38,6 +38,8 @@ def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
     if fields.timestamp is not None and not types.is_temporal(known[fields.timestamp]):
         whole = fields.unit != "s" and types.is_integer(known[fields.timestamp])
         forced[fields.timestamp] = int64() if whole else float64()
+    if fields.terminal is not None and not types.is_floating(known[fields.terminal]):
+        forced[fields.terminal] = bool_()
     forced.pop(None, None)
     options = csv.ConvertOptions(column_types=forced, include_columns=tables.wanted(fields))
     grouping = tables.Grouping(fields, names, path.name.partition(".csv")[0])

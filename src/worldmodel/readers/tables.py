@@ -170,7 +170,9 @@ class Grouping:
         elif fields.action:
             actions, self.names.actions = self._side_by_side(batch, fields.action)
         rewards = None if fields.reward is None else numbers(batch.column(fields.reward), fields.reward)
-        ends = None if fields.terminal is None else numbers(batch.column(fields.terminal), fields.terminal) != 0
+        ends = None
+        if fields.terminal is not None:  # a blank is no end
+            ends = np.nan_to_num(numbers(batch.column(fields.terminal), fields.terminal).astype(np.float64)) != 0
         return Rows(number, times, features, actions, rewards, ends)
 
     def _side_by_side(self, batch: Any, columns: Sequence[str]) -> tuple[NDArray[Any], list[str]]:
