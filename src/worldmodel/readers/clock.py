@@ -28,7 +28,7 @@ class Series(NamedTuple):
 def require_map(path: Path, fields: FieldMap, topics: Sequence[str]) -> None:
     """Raises ValueError that lists the topics, where the map lacks features or a rate, or names another topic."""
     if not fields.features or fields.rate is None:
-        some = [f"{topic}.FIELD" for topic in (*topics, "topic", "topic")]
+        some = [f"{topic}.FIELD" for topic in (*topics, *topics[-1:], "topic", "topic")]
         raise unmapped(path, "fields", topics, EXAMPLE.format(*some[:2]))
     for name in wanted(fields):
         topic_of(path, name, topics)

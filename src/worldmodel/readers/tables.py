@@ -23,7 +23,7 @@ SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EXAMPLE = """timestamp: {0}       # seconds, or say `unit: ms`
 features: [{1}]
 action: [{2}]         # without brackets: an integer that names a choice
-episode: run          # these may be left out: episode, agent_id, reward, terminal"""
+# episode, agent_id, reward, terminal: columns too, where there are such"""
 
 
 def mapped(path: Path, known: Sequence[str], fields: FieldMap) -> FieldMap:
