@@ -135,3 +135,38 @@ def test_no_row_is_lost_and_no_transition_crosses_a_hole(tmp_path_factory, choic
 def test_the_first_frame_names_the_split_of_all_pieces(tmp_path):
     logs = read(log(tmp_path, named(0, "x", split="test"), "?", named(1, "x", split="train")))
     assert [episode.split for episode in logs.episodes] == ["test", "test"]
+
+
+@pytest.mark.parametrize("action", [3, [0.5, -0.5]])
+@pytest.mark.parametrize("lacking", [("action",), ("action", "reward"), ("reward",)])
+def test_the_last_frame_of_an_episode_may_lack_action_and_reward(tmp_path, action, lacking):
+    """As Minari, RLDS and Gymnasium write: one more frame than there are actions."""
+    lines = []
+    for episode in ("x", "y"):
+        lines += [named(t, episode) | {"action": action, "reward": 1.0} for t in range(3)]
+        lines.append(named(3, episode, terminal=episode == "y") | {"action": action, "reward": 1.0})
+        for field in lacking:
+            del lines[-1][field]
+    logs = read(log(tmp_path, *lines))
+    assert reasons(logs) == []
+    for episode, terminal in zip(logs.episodes, (False, True), strict=True):
+        assert episode.timestamps.tolist() == [0, 1, 2, 3]
+        assert episode.actions[3] == action if isinstance(action, int) else episode.actions[3].tolist() == action
+        assert episode.rewards.tolist() == [1, 1, 1, 0.0 if "reward" in lacking else 1.0]
+        assert episode.terminal == terminal
+
+
+def test_in_the_middle_of_an_episode_a_frame_without_action_is_refused_and_cuts_it(tmp_path):
+    lines = [named(t, "x") | {"action": 1} for t in range(6)]
+    del lines[2]["action"]
+    logs = read(log(tmp_path, *lines))
+    assert reasons(logs) == ["log.jsonl:3: action: found none, expected an integer as in most rows"]
+    assert times(logs) == [("a", "x", 0, [0.0, 1.0]), ("a", "x", 1, [3.0, 4.0, 5.0])]
+
+
+def test_an_episode_line_may_end_without_an_action_and_a_single_frame_may_not(tmp_path):
+    whole = [{"timestamp": t, "features": [0.0, 0.5], "action": [1.0]} for t in range(3)]
+    last = {"timestamp": 3, "features": [0.0, 0.5]}
+    logs = read(log(tmp_path, {"agent_id": "a", "episode": [*whole, last]}, {"agent_id": "b", "episode": [last]}))
+    assert reasons(logs) == ["log.jsonl:2: episode[0]: action: found none, expected 1 numbers as in most rows"]
+    assert [episode.length for episode in logs.episodes] == [4]

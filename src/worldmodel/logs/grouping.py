@@ -50,12 +50,17 @@ class EpisodeAssembler:
             self._cut_all()
             return False
         builder = self._builder_for(row)
-        reason = row.reason or builder.refusal(row)
+        if builder.last_row:
+            builder = self._refuse_last(builder)
+        reason = row.reason or builder.refusal(row) or ("" if builder.length else row.unless_last)
         if reason:
             self.refused.append(replace(row, reason=_placed(row, reason)))
             builder = self._rest(builder)
         elif row.frame is not None:
-            builder.add(row, row.frame)
+            if row.unless_last:
+                builder.last_row, builder.last = row, row.frame.timestamp
+            else:
+                builder.add(row, row.frame)
             if row.frame.meta.get("terminal"):
                 builder = self._rest(builder, ended=True)
         self._keep(row, builder)
@@ -110,6 +115,13 @@ class EpisodeAssembler:
         self._grown = {}
         self._line = None if self._line is None else self._rest(self._line)
 
+    def _refuse_last(self, builder: "_EpisodeBuilder") -> "_EpisodeBuilder":
+        """Its row without action or reward is not the last one, as another one has come."""
+        row, builder.last_row = builder.last_row, None
+        assert row is not None
+        self.refused.append(replace(row, reason=_placed(row, row.unless_last)))
+        return self._rest(builder)
+
     def _end(self, builder: "_EpisodeBuilder | None") -> None:
         if builder is not None and builder.length:
             self._ended.append(builder.episode())
@@ -155,6 +167,7 @@ class _EpisodeBuilder:
     frames: list[Frame] = field(default_factory=list)  # the latest frames, which are in no table yet
     tables: list[Table] = field(default_factory=list)
     length: int = 0
+    last_row: Row | None = None  # a frame without action or reward, which can only be the last one
 
     @classmethod
     def beginning(cls, row: Row) -> "_EpisodeBuilder":
@@ -189,10 +202,24 @@ class _EpisodeBuilder:
 
     def episode(self) -> FoundEpisode:
         assert self.meta is not None
+        if self.last_row and self.last_row.frame:
+            self.add(self.last_row, self._completed(self.last_row.frame))
         last = self.frames[-1] if self.frames else None
         self._close_table()
         terminal = bool(last and last.meta.get("terminal", False))  # extend takes no terminal frames
         return FoundEpisode(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
+
+    def _completed(self, frame: Frame) -> Frame:
+        """A last frame with the action before it and no reward: it leads nowhere, so nothing is learned from them."""
+        before = self.frames[-1].action if self.frames else None
+        if not self.frames and (actions := self.tables[-1].actions) is not None:
+            before = int(actions[-1]) if actions.ndim == 1 else actions[-1]
+        earned = self.frames[-1].reward if self.frames else self.tables[-1].rewards
+        return replace(
+            frame,
+            action=before if frame.action is None else frame.action,
+            reward=0.0 if frame.reward is None and earned is not None else frame.reward,
+        )
 
     def _close_table(self) -> None:
         if self.frames:

@@ -25,6 +25,7 @@ class Row:
     agent_id: str | None = None  # None where it is unknown
     meta: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None  # within an episode line, from 0; None for a frame line
+    unless_last: str = ""  # the reason to refuse it where another frame of its episode follows
 
 
 def parse_line(number: int, line: bytes) -> list[Row]:

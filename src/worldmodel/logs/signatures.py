@@ -20,7 +20,7 @@ def votes_of(rows: Rows) -> Iterator[tuple[bool, Signature, int]]:
 
 
 def conform(row: Row, signature: Signature) -> Row:
-    """The row, refused where its frame deviates from the signature."""
+    """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
     if row.frame is None or row.reason or Signature.of(row.frame) == signature:
         return row
     return replace(row, reason=unlike(Signature.of(row.frame), signature))
