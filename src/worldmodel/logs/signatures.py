@@ -23,7 +23,11 @@ def conform(row: Row, signature: Signature) -> Row:
     """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
     if row.frame is None or row.reason or Signature.of(row.frame) == signature:
         return row
-    return replace(row, reason=unlike(Signature.of(row.frame), signature))
+    own = Signature.of(row.frame)
+    same_action = own[1:3] in (("none", 0), signature[1:3])
+    if same_action and own.features == signature.features and own.reward <= signature.reward:
+        return replace(row, unless_last=unlike(own, signature))
+    return replace(row, reason=unlike(own, signature))
 
 
 def unlike(own: Signature, signature: Signature) -> str:
