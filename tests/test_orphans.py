@@ -45,13 +45,12 @@ def left_by(dvc):
     return below
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+@pytest.mark.parametrize(("stage", "shell"), [*((stage, "/bin/bash") for stage in STAGES), ("train", "/bin/sh")])
 def test_an_orphan_with_other_params_leaves_nothing(copy, stage, shell):
     """Killed at random moments; then the earlier params come from the cache, or are computed anew."""
     rng = random.Random(f"{stage} {shell}")
     outs, params, lock = outs_of(copy), copy.read("params.yaml"), copy.read("dvc.lock")
-    for again in ([], ["--force"]):
+    for again in ([], ["--force"], []):
         set_param(copy, *OTHER[stage])
         command = ["dvc", "repro", "--single-item", "--force", stage]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -62,8 +61,8 @@ def test_an_orphan_with_other_params_leaves_nothing(copy, stage, shell):
         if dvc.returncode == 0:  # done before
             copy.write("dvc.lock", lock)
         copy.repro("--single-item", *again, stage)
-        copy.repro()
-        assert outs_of(copy) == outs
+        published = {name: content for name, content in outs_of(copy).items() if "/." not in name or name in outs}
+        assert published == outs  # the orphan may need a moment to clear up
         wait_until(lambda orphans=orphans: not any(each.is_running() for each in orphans), seconds=60)
         assert outs_of(copy) == outs
         assert copy.read("dvc.lock") == lock

@@ -1,14 +1,13 @@
 """Whole files and folders or none: a reader never meets a half-written one, not even after kill -9."""
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 from worldmodel.core import locking
-from worldmodel.core.parent import require_parent, unpublished
+from worldmodel.core.parent import remove, require_parent, unpublished
 from worldmodel.core.temporary import naming
 
 LEFT = ".*.tmp"  # what a process that was killed may leave
@@ -48,17 +47,17 @@ def publishing(*outs: Path, own: Sequence[str]) -> Iterator[tuple[Path, ...]]:
                 _take_place(path, place, own)
         finally:
             for path in temporary:
-                _remove(path)
+                remove(path)
             unpublished.difference_update(temporary)
 
 
 def _clear_up(temporary: Path, place: Path) -> None:
     """After one that was killed."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    _remove(temporary)
+    remove(temporary)
     if _earlier(place).exists() and not place.exists():
         _earlier(place).rename(place)
-    _remove(_earlier(place))
+    remove(_earlier(place))
 
 
 def _take_place(new: Path, place: Path, own: Sequence[str]) -> None:
@@ -69,22 +68,15 @@ def _take_place(new: Path, place: Path, own: Sequence[str]) -> None:
     ours = [path for path in before if any(fnmatch(path.name, pattern) for pattern in (*own, LEFT))]
     if len(ours) < len(before):
         for path in ours:
-            _remove(path)
+            remove(path)
         for path in new.iterdir():
             path.rename(place / path.name)
     else:
         if before or place.exists():
             place.rename(_earlier(place))
         new.rename(place)
-        _remove(_earlier(place))
+        remove(_earlier(place))
 
 
 def _earlier(place: Path) -> Path:
     return place.with_name(f".{place.name}.old.tmp")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

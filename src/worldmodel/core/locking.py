@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from worldmodel.core.parent import unpublished
+
 LOCK = "lock"
 PATIENCE = 5.0  # seconds: an orphan needs a moment to see that it is one
 RETRY = 0.1  # seconds
@@ -26,10 +28,12 @@ def writing(out: Path) -> Iterator[None]:
     place = Path(os.path.realpath(out))
     lock = place.with_name(f".{place.name}.lock")
     with _holding(lock, out, "write it"):
+        unpublished.add(lock)
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+            unpublished.discard(lock)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from os import getppid
 from pathlib import Path
@@ -40,13 +41,22 @@ def end_with(ancestors: Sequence[int]) -> None:
     def watch() -> None:
         while _are_there(ancestors):
             time.sleep(CHECK)
-        for path in unpublished:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in list(unpublished):
+            with suppress(OSError):
+                remove(path)
         if _watched:
             print(f"error: {IGNORED}", file=sys.stderr, flush=True)
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+
+
+def remove(path: Path) -> None:
+    """A file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def require_parent() -> None:
