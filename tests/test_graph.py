@@ -92,6 +92,7 @@ def test_without_actions_raw_modules_take_none():
     assert [tuple(part.shape) for part in graph.RawPredictor(model, scaler)(z)] == [(5, 5, 4), (5, 5, 4), (5, 5)]
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project, tmp_path):
     model, scaler = project.read_trained().model, project.scaler
     metadata = metadata_of(graphs(project)["predictor"])

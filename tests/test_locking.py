@@ -6,6 +6,11 @@ import pytest
 from worldmodel.core import locking
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(locking, "PATIENCE", 0.2)
+
+
 def test_a_folder_that_is_held_is_refused_with_the_holders_pid(tmp_path):
     folder = tmp_path / "run"
     refusal = f"{re.escape(str(folder))}: process {os.getpid()} is here to train; wait until it ends, or end it"

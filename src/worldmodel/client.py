@@ -150,7 +150,8 @@ def find_bundle(path: Path) -> Path:
     """
     if (path / ENCODER).is_file():
         return path
-    folders = sorted(encoder.parent for encoder in path.glob(f"*/{ENCODER}"))
+    below = path.iterdir() if path.is_dir() else ()  # unlike glob, it tells where it may not look
+    folders = sorted(folder for folder in below if (folder / ENCODER).is_file())
     bundles = {folder.resolve(): folder for folder in sorted(folders, key=Path.is_symlink, reverse=True)}
     if len(bundles) == 1:
         return next(iter(bundles.values()))

@@ -24,7 +24,7 @@ def clear_abandoned(folder: Path) -> None:
 
 def _clear(folder: Path, limit: float) -> None:
     if _last_written(folder.rglob("*")) < limit:
-        with locking.holding(folder, "clear up"):
+        with locking.holding(folder, "clear up", patience=0):
             if _last_written(path for path in folder.rglob("*") if path.name != locking.LOCK) < limit:
                 locking.remove(folder)
                 print(f"{folder}: removed, nobody has gone on from here for {DAYS} days", file=sys.stderr)

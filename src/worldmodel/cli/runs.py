@@ -30,9 +30,9 @@ def command(folder: Path | None) -> None:
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:
     """What is no record is named on stderr."""
-    for path in sorted(folder.glob(f"*/{run_records.METADATA}")):
+    for each in run_records.folders(folder):
         try:
-            yield run_records.read(path.parent)
+            yield run_records.read(each)
         except ValueError as error:
             print(error, file=sys.stderr)
 
@@ -48,8 +48,8 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
 def _took(attempt: dict[str, Any]) -> str:
     if attempt["end"] is None:
         return "-"
-    seconds = datetime.fromisoformat(attempt["end"]) - datetime.fromisoformat(attempt["start"])
-    return str(seconds)
+    time = datetime.fromisoformat(attempt["end"]) - datetime.fromisoformat(attempt["start"])
+    return str(time) if time.days >= 0 else "-"  # the clock was set back meanwhile
 
 
 def _outcome(attempt: dict[str, Any]) -> str:

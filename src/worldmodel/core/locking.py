@@ -16,9 +16,12 @@ RETRY = 0.1  # seconds
 
 
 @contextmanager
-def holding(folder: Path, what: str) -> Iterator[None]:
-    """Hold the folder. Raises ValueError, with the holder's pid, where another process holds it to do `what`."""
-    with _holding(folder / LOCK, folder, what):
+def holding(folder: Path, what: str, patience: float | None = None) -> Iterator[None]:
+    """Hold the folder. Raises ValueError, with the holder's pid, where another process holds it to do `what`.
+
+    It is waited for so many seconds, PATIENCE where nothing is given.
+    """
+    with _holding(folder / LOCK, folder, what, patience):
         yield
 
 
@@ -60,8 +63,8 @@ def remove(folder: Path) -> None:
 
 
 @contextmanager
-def _holding(lock: Path, where: Path, what: str) -> Iterator[None]:
-    handle = _locked(lock, where, what)
+def _holding(lock: Path, where: Path, what: str, patience: float | None = None) -> Iterator[None]:
+    handle = _locked(lock, where, what, PATIENCE if patience is None else patience)
     try:
         os.ftruncate(handle, 0)
         with suppress(OSError):  # on a full disk: then the next one is not told who is here
@@ -71,8 +74,8 @@ def _holding(lock: Path, where: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(path: Path, where: Path, what: str) -> int:
-    limit = time.monotonic() + PATIENCE
+def _locked(path: Path, where: Path, what: str, patience: float) -> int:
+    limit = time.monotonic() + patience
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

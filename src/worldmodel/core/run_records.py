@@ -73,6 +73,11 @@ def attempt(folder: Path, about: dict[str, Any]) -> Iterator[None]:
                 _end(folder, number, outcome)
 
 
+def folders(runs: Path) -> list[Path]:
+    """Those of records. Raises OSError where they cannot be looked through."""
+    return sorted(each for each in runs.iterdir() if (each / METADATA).exists()) if runs.is_dir() else []
+
+
 def read(folder: Path) -> dict[str, Any]:
     """Raises ValueError where there is no record."""
     try:

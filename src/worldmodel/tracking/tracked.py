@@ -50,7 +50,8 @@ def tracked(project: Path) -> list[Tracked]:
     Raises ValueError where there is neither, or where one is not readable.
     """
     found = {
-        each.run_id: each for each in map(_of_record, sorted((project / "runs").glob(f"*/{run_records.METADATA}")))
+        each.run_id: each
+        for each in map(_of_record, (each / run_records.METADATA for each in run_records.folders(project / "runs")))
     }
     for manifest in sorted((project / "artifacts/worldmodel").glob("*/manifest.yaml")):
         run_id = str(read_yaml(manifest).get("run_id", manifest.parent.name))
