@@ -34,6 +34,7 @@ STAGES = {  # stage -> what it does, and the out that it cannot write
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_path_is_named_nothing_changes_and_it_works_once_there_is_room(project, tmp_path, stage, capsys):
     shutil.copytree(project.folder, tmp_path / "copy")
