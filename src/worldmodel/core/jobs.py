@@ -44,12 +44,18 @@ def run_all(
         return_as="generator",
         batch_size=1,
         pre_dispatch="all",
-        initializer=end_with,
-        initargs=([os.getpid()],),
+        initializer=_begin,
+        initargs=(os.getpid(),),
     )
     with _deaf_children():
         results = parallel(delayed(_called)(function, call, before) for call in calls)
     yield from results
+
+
+def _begin(holder: int) -> None:
+    """In a process that works for `holder`: deaf to Ctrl-C also where it was started later than the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with([holder])
 
 
 def _called(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Result:
