@@ -67,7 +67,7 @@ class Collector:
 
 
 def lint(logs: LintedLogs) -> list[Remark]:
-    """In the order of CHECKS, at most one of each kind."""
+    """In the order of CHECKS; one of each kind, of `unused-meta` one for each key."""
     checks = CHECKS if logs.placed else [content.unread_files]
     return [remark for check in checks for remark in check(logs)]
 
