@@ -46,6 +46,12 @@ def of_pairs(whole: "Params", dreams_given: bool) -> list[str]:
             f"dreams.episodes is 0 and train.rho{'' if train.rho else '_start'} {asked:g}, a share of dreams that are "
             "not there; raise dreams.episodes, or set train.rho to 0 (and train.rho_start to null or 0)"
         )
+    window = train.history + train.horizon
+    if whole.prepare.split_by == "time" and whole.prepare.margin < window:
+        found.append(
+            f"prepare.split_by is time and prepare.margin {whole.prepare.margin}, less than a window (train.history + "
+            f"train.horizon = {window} frames): train and val would share moments; raise prepare.margin to {window}"
+        )
     if train.contrastive_weight > 0 and train.batch_size == 1:
         found.append(
             f"train.contrastive_weight is {train.contrastive_weight:g} and train.batch_size 1, which leaves no other "

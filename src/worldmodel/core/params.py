@@ -74,11 +74,15 @@ class IngestParams:
     """What decides which logged episodes exist and where each belongs: read by dreams and by prepare."""
 
     seed: Seed
-    split_by: Literal["episode", "agent"]
+    split_by: Literal["episode", "agent", "time"]
     val_share: Share
     test_share: Share
+    margin: CountOrNone
     train_episodes: CountOrNone
     max_gap_s: Positive
+    max_length_s: Positive | None
+    resample_s: Positive | None
+    missing: Literal["refuse", "mask"]
     max_rejected_share: Share
 
     def __post_init__(self) -> None:

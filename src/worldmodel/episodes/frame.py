@@ -1,14 +1,16 @@
 """Frame: one logged moment, and the checks that make it valid.
 
-Shapes: F features, A actions. Understood keys of a frame's meta (any other is free):
+Shapes: F features, A actions, C context. Understood keys of a frame's meta (any other is free):
   episode          TEXT or integer: frames of one agent that share it are one episode
   episode_segment  integer: this frame begins that piece of its episode, with a hole before it (first frame)
   source, split    observed | dream; train | val | test (first frame)
-  terminal         bool: nothing follows this frame
+  terminal         bool: the task ended with this frame
+  truncated        bool: the recording stopped with this frame, the task goes on
   confidence       0..1, of a dreamed frame
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,7 +19,7 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Doubles, Floats
 
 MAX_ACTIONS = 4096  # larger integers are more likely identifiers, and their one-hot vectors would exhaust memory
 MAX_NUMBERS = 1 << 20  # of a frame's features, or of its action
@@ -87,18 +89,19 @@ class Frame(SameData):
 
     agent_id: str
     timestamp: float  # seconds
-    features: Floats  # [F]
+    features: Doubles  # [F], NaN where a reading is missing
     action: int | Floats | None = None  # 0..MAX_ACTIONS-1 (discrete) or [A] (continuous)
     reward: float | None = None  # exactly a float32
+    context: Floats | None = None  # [C], what is known ahead
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for array in (self.features, self.action):
+        for array, scalar in ((self.features, np.float64), (self.action, np.float32), (self.context, np.float32)):
             if isinstance(array, np.ndarray):
-                assert array.dtype == np.float32, array.dtype
+                assert array.dtype == scalar, array.dtype
                 assert array.ndim == 1, array.shape
                 assert array.size, array
-                assert is_finite(array), array
+                assert is_finite(array) or scalar is np.float64, array
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -118,13 +121,21 @@ class Frame(SameData):
         fields: dict[str, Any] = {
             "agent_id": self.agent_id,
             "timestamp": self.timestamp,
-            "features": shortest(self.features),
+            "features": [None if value != value else value for value in decimals(self.features)],
         }
         if self.action is not None:
             fields["action"] = shortest(self.action) if isinstance(self.action, np.ndarray) else self.action
         if self.reward is not None:
             fields["reward"] = shortest([np.float32(self.reward)])[0]
+        if self.context is not None:
+            fields["context"] = shortest(self.context)
         return fields | ({"meta": dict(self.meta)} if self.meta else {})
+
+
+def decimals(values: Doubles) -> list[float]:
+    """As `shortest` where they are float32 numbers all, so that these keep their text."""
+    narrow = values.astype(np.float32)
+    return shortest(narrow) if np.array_equal(narrow, values, equal_nan=True) else values.tolist()
 
 
 def shortest(values: Floats | Sequence[np.float32]) -> list[float]:
@@ -135,9 +146,10 @@ def shortest(values: Floats | Sequence[np.float32]) -> list[float]:
 _EXPECTED = {
     "agent_id": TEXT,
     "timestamp": "finite seconds",
-    "features": "a non-empty list of finite float32 numbers",
+    "features": "a non-empty list of numbers within float32's range, null where one is missing",
     "action": f"an integer from 0 to {MAX_ACTIONS - 1} or a non-empty list of finite float32 numbers, or no such key",
     "reward": "a finite float32 number, or no such key",
+    "context": "a non-empty list of finite float32 numbers, or no such key",
     "meta": "an object, or no such key",
 }
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -146,6 +158,7 @@ _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "source": (lambda value: value in ("observed", "dream"), "observed or dream"),
     "split": (lambda value: value in ("train", "val", "test"), "train, val or test"),
     "terminal": (lambda value: type(value) is bool, "true or false"),
+    "truncated": (lambda value: type(value) is bool, "true or false"),
 }
 META_KEYS = frozenset({*_META, "confidence"})
 
@@ -161,6 +174,15 @@ def _parse_timestamp(value: object) -> float:
     if not is_number(value, -FLOAT64_MAX, FLOAT64_MAX):
         raise wrong("timestamp", value, _EXPECTED["timestamp"])
     return float(cast(float, value))
+
+
+def _parse_features(value: object) -> Doubles:
+    if type(value) is list and any(number is None or number != number for number in value):
+        filled = [0.0 if number is None or number != number else number for number in value]
+        _parse_vector("features", filled)
+        return np.array([math.nan if number is None else number for number in value], np.float64)
+    _parse_vector("features", value)
+    return np.array(value, np.float64)
 
 
 def _parse_vector(where: str, value: object) -> Floats:
@@ -208,8 +230,9 @@ def _deeper(value: object, levels: int) -> bool:
 _PARSERS: dict[str, Callable[[object], Any]] = {
     "agent_id": parse_agent,
     "timestamp": _parse_timestamp,
-    "features": lambda value: _parse_vector("features", value),
+    "features": _parse_features,
     "action": _parse_action,
     "reward": _parse_reward,
+    "context": lambda value: _parse_vector("context", value),
     "meta": parse_meta,
 }

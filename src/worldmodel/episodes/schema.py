@@ -1,6 +1,6 @@
 """Episode and ActionSpace: the one form of logged and dreamed trajectories, and the checks that make one valid.
 
-Shapes: T frames, F features, A actions.
+Shapes: T frames, F features, A actions, C context.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
 from worldmodel.episodes.frame import META_KEYS, Frame, SameData, is_finite, shortest
 from worldmodel.episodes.table import Table
 
@@ -71,14 +71,16 @@ class Episode(SameData):
     agent_id: str
     name: str  # of the whole episode within its agent; all segments share it
     timestamps: NDArray[np.float64]  # [T] seconds, increasing
-    features: Floats  # [T, F]
+    features: Reals  # [T, F], float64 where float32 would lose what moves; NaN where a reading is missing
     actions: NDArray[np.int64] | Floats | None = None  # [T] discrete, [T, A] continuous
     rewards: Floats | None = None  # [T]
     confidence: Floats | None = None  # [T] 0..1, dreams only
+    context: Floats | None = None  # [T, C], what is known ahead
     segment: int = 0  # each begins after a hole in the log
     source: Source = "observed"
     split: Split | None = None  # overrides the hash
-    terminal: bool = False  # the last frame ended the episode for good
+    terminal: bool = False  # the last frame ended the task
+    truncated: bool = False  # the recording stopped at the last frame
     provenance: Mapping[str, Any] = field(default_factory=dict)  # free meta of a dream's first frame
 
     def __post_init__(self) -> None:
@@ -104,14 +106,16 @@ class Episode(SameData):
 
     def _array_problems(self) -> Iterator[str]:
         discrete = self.actions is not None and self.actions.ndim == 1
+        wide = np.float64 if self.features.dtype == np.float64 else np.float32
         for name, array, scalar, dimensions in (
             ("timestamps", self.timestamps, np.float64, 1),
-            ("features", self.features, np.float32, 2),
+            ("features", self.features, wide, 2),
             ("actions", self.actions, np.int64 if discrete else np.float32, 1 if discrete else 2),
             ("rewards", self.rewards, np.float32, 1),
             ("confidence", self.confidence, np.float32, 1),
+            ("context", self.context, np.float32, 2),
         ):
-            if array is not None and (problem := _misfit(array, scalar, dimensions, self.length)):
+            if array is not None and (problem := _misfit(array, scalar, dimensions, self.length, name == "features")):
                 yield f"{name} {problem}"
 
     @property
@@ -128,11 +132,15 @@ class Episode(SameData):
     def identity(self) -> str:
         return identity_of(self.agent_id, self.name)
 
+    def narrowed(self) -> Self:
+        """With float32 features."""
+        return replace(self, features=self.features.astype(np.float32))
+
     def numbered(self, segment: int) -> Self:
         return replace(self, segment=segment)
 
     def table(self) -> Table:
-        return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence)
+        return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence, self.context)
 
     def to_frames(self) -> list[Frame]:
         """Frames that are read back from a log as an equal episode."""
@@ -140,9 +148,10 @@ class Episode(SameData):
             Frame(
                 self.agent_id,
                 float(self.timestamps[t]),
-                self.features[t],
+                self.features[t].astype(np.float64),
                 self._action(t),
                 None if self.rewards is None else float(self.rewards[t]),
+                None if self.context is None else self.context[t],
                 self._meta(t),
             )
             for t in range(self.length)
@@ -166,10 +175,12 @@ class Episode(SameData):
             meta["confidence"] = shortest(self.confidence[t : t + 1])[0]
         if t == self.length - 1 and self.terminal:
             meta["terminal"] = True
+        if t == self.length - 1 and self.truncated:
+            meta["truncated"] = True
         return meta | (json.loads(canonical(dict(self.provenance))) if t == 0 else {})
 
     @classmethod
-    def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool) -> Self:
+    def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool, truncated: bool = False) -> Self:
         """`meta` is that of the first frame, with the episode's name."""
         source: Source = meta.get("source", "observed")
         free = {key: value for key, value in meta.items() if key not in META_KEYS}
@@ -181,6 +192,7 @@ class Episode(SameData):
             source=source,
             split=meta.get("split"),
             terminal=terminal,
+            truncated=truncated,
             provenance=free if source == "dream" else {},
         )
 
@@ -189,11 +201,13 @@ def _free(meta: Mapping[str, Any]) -> bool:
     return not META_KEYS & set(meta) and bool(json.loads(canonical(dict(meta))) == meta)
 
 
-def _misfit(array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int) -> str:
+def _misfit(array: NDArray[Any], scalar: type[np.generic], dimensions: int, length: int, holes: bool) -> str:
     if array.dtype != scalar or array.ndim != dimensions or len(array) != length or array.size == 0:
         shape = f"[{length}]" if dimensions == 1 else f"[{length}, 1 or more]"
         return f"is {array.dtype} {list(array.shape)}, expected {scalar.__name__} {shape}"
-    return "" if is_finite(array) else "holds NaN or infinity, expected finite numbers"
+    if is_finite(array) or (holes and not np.isinf(array).any()):
+        return ""
+    return f"holds {'' if holes else 'NaN or '}infinity, expected finite numbers"
 
 
 @dataclass(frozen=True)

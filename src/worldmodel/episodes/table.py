@@ -1,6 +1,6 @@
 """Table: some frames of one episode, column by column.
 
-Shapes: T frames, F features, A actions.
+Shapes: T frames, F features, A actions, C context.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
 from worldmodel.episodes.frame import Frame, is_number, wrong
 
 
 class Table(NamedTuple):
     timestamps: NDArray[np.float64]  # [T] seconds
-    features: Floats  # [T, F]
+    features: Reals  # [T, F], float64 where float32 would lose what moves; NaN where a reading is missing
     actions: NDArray[np.int64] | Floats | None  # [T] discrete, [T, A] continuous
     rewards: Floats | None  # [T]
     confidence: Floats | None  # [T], dreams that state it
+    context: Floats | None = None  # [T, C], what is known ahead
 
     @staticmethod
     def of(frames: Sequence[Frame], dream: bool) -> "Table":
@@ -29,6 +30,7 @@ class Table(NamedTuple):
             actions=_column([frame.action for frame in frames], np.int64),
             rewards=_column([frame.reward for frame in frames], np.float32),
             confidence=_column([_confidence(frame) for frame in frames], np.float32) if dream else None,
+            context=_column([frame.context for frame in frames], np.float32),
         )
 
     @staticmethod

@@ -27,6 +27,8 @@ class EpisodeView(EpisodeInfo, Protocol):
     @property
     def terminal(self) -> bool: ...
     @property
+    def truncated(self) -> bool: ...
+    @property
     def identity(self) -> str: ...
     @property
     def begin(self) -> float: ...
@@ -58,6 +60,7 @@ class StoredEpisode:
     source: Source
     split: Split | None
     terminal: bool
+    truncated: bool
     length: int
     provenance: Mapping[str, Any]
 
@@ -110,6 +113,7 @@ class EpisodeStore:
             source=episode.source,
             split=episode.split,
             terminal=episode.terminal,
+            truncated=episode.truncated,
             length=episode.length,
             provenance=episode.provenance,
         )

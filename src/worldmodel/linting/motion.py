@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
 from worldmodel.linting.remarks import LintedLogs, Remark
 from worldmodel.linting.sample import HUGEST, Sample
 
@@ -30,7 +30,7 @@ def teleport(logs: LintedLogs) -> Iterator[Remark]:
     jumps, starts = _Jumps.of(logs.sample), _Starts.of(logs.sample)
     count, first = 0, None
     for each in logs.placed:
-        features = np.clip(each.episode.table().features, -HUGEST, HUGEST)
+        features: Reals = np.clip(each.episode.table().features, -HUGEST, HUGEST)
         back, near = starts.reached(features)
         found = int((jumps.at(features) & near | back).sum())
         count, first = count + found, (first or each) if found else first
@@ -56,7 +56,7 @@ class _Jumps:
         usual = sample.usual_step
         return cls((high > low) & (usual < SMOOTH * (high - low)), np.maximum(JUMP * usual, 0.01 * (high - low)))
 
-    def at(self, features: Floats) -> NDArray[np.bool_]:
+    def at(self, features: Reals) -> NDArray[np.bool_]:
         """[T-1]"""
         if self.smooth.sum() < FEATURES:
             return np.zeros(len(features) - 1, bool)
@@ -84,7 +84,7 @@ class _Starts:
         near = 1.5 * float(np.quantile(apart, 0.9))
         return cls(scale, first, near, float(np.quantile(np.linalg.norm(sample.steps / scale, axis=1), LONG)))
 
-    def reached(self, features: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def reached(self, features: Reals) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """[T-1] whether a long step leads there from far away; whether the next frame is about there."""
         if not len(self.first):
             return np.zeros(len(features) - 1, bool), np.ones(len(features) - 1, bool)
@@ -94,7 +94,7 @@ class _Starts:
         return found, distance[1:] <= AROUND * self.near
 
 
-def _distances(one: Floats, other: Floats) -> Floats:
+def _distances(one: Reals, other: Reals) -> Floats:
     """[N, M] between rows."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
     found: Floats = np.sqrt(np.maximum(squares, 0))

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.core.typing import Doubles, Floats, Ints, Reals
 from worldmodel.episodes.temporary_store import EpisodeView
 
 FRAMES = 20_000  # about as many are taken
@@ -86,7 +86,7 @@ class Extremes:
             found.add(episode.table().features)
         return found
 
-    def add(self, features: Floats) -> None:
+    def add(self, features: Reals) -> None:
         low, high = np.minimum(self.low, features.min(axis=0)), np.maximum(self.high, features.max(axis=0))
         self.at_low = np.where(low < self.low, 0, self.at_low) + (features == low).sum(axis=0)
         self.at_high = np.where(high > self.high, 0, self.at_high) + (features == high).sum(axis=0)

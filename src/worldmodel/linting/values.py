@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Doubles, Floats
+from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.linting.remarks import LintedLogs, Placed, Remark, columns
 from worldmodel.linting.sample import MANY_VALUES, Extremes
 
@@ -82,7 +82,7 @@ def _suspects(logs: LintedLogs) -> NDArray[np.bool_]:
     return _stand_ins(limits.low, logs) | _stand_ins(limits.high, logs)
 
 
-def _is_stand_in(values: Floats) -> NDArray[np.bool_]:
+def _is_stand_in(values: Reals) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = np.isin(np.abs(values), np.array(STAND_INS, np.float32)) | (np.abs(values) >= HUGE)
     return found
 

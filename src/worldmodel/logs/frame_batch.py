@@ -12,7 +12,11 @@ from worldmodel.episodes.schema import Episode, Kind
 from worldmodel.episodes.table import Table
 from worldmodel.logs.rows import Row
 
-HANDLED_ALONE = ("episode_segment", "terminal")  # a frame whose meta has one of these begins or ends an episode
+HANDLED_ALONE = (
+    "episode_segment",
+    "terminal",
+    "truncated",
+)  # a frame whose meta has one of these begins or ends an episode
 
 
 class Signature(NamedTuple):
@@ -62,7 +66,7 @@ class FrameBatch:
     lines: Ints  # [N] numbers in their file
     agents: Sequence[str]  # [N]
     timestamps: Doubles  # [N] seconds
-    features: Floats  # [N, F]
+    features: Doubles  # [N, F]
     actions: Ints | Floats | None  # [N] discrete, [N, A] continuous
     rewards: Floats | None  # [N]
     metas: Sequence[Mapping[str, Any]]  # [N]
@@ -92,7 +96,7 @@ class FrameBatch:
         frame = Frame(
             agent_id=agent,
             timestamp=float(self.timestamps[index]),
-            features=self.features[index].copy(),
+            features=self.features[index].astype(np.float64),
             action=int(action) if isinstance(action, np.integer) else action,
             reward=None if self.rewards is None else float(self.rewards[index]),
             meta=meta,

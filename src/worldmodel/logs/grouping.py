@@ -61,7 +61,7 @@ class EpisodeAssembler:
                 builder.last_row, builder.last = row, row.frame.timestamp
             else:
                 builder.add(row, row.frame)
-            if row.frame.meta.get("terminal"):
+            if row.frame.meta.get("terminal") or row.frame.meta.get("truncated"):
                 builder = self._rest(builder, ended=True)
         self._keep(row, builder)
         return not reason
@@ -206,8 +206,10 @@ class _EpisodeBuilder:
             self.add(self.last_row, self._completed(self.last_row.frame))
         last = self.frames[-1] if self.frames else None
         self._close_table()
-        terminal = bool(last and last.meta.get("terminal", False))  # extend takes no terminal frames
-        return FoundEpisode(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), terminal))
+        ends = {
+            key: bool(last and last.meta.get(key)) for key in ("terminal", "truncated")
+        }  # extend takes no such frames
+        return FoundEpisode(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), **ends))
 
     def _completed(self, frame: Frame) -> Frame:
         """A last frame with the action before it and no reward: it leads nowhere, so nothing is learned from them."""

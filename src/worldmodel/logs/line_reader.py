@@ -150,7 +150,7 @@ def _batch(first: int, records: Sequence[_Record], signature: Signature) -> Fram
         lines=np.arange(first, first + len(lines)),
         agents=[line.agent_id for line in lines],
         timestamps=np.array([line.timestamp for line in lines], np.float64),
-        features=_matrix([line.features for line in lines]),
+        features=_matrix([line.features for line in lines], np.float64),
         actions=actions,
         rewards=np.array([line.reward for line in lines], np.float64).astype(np.float32) if signature.reward else None,
         metas=[record.meta.values for record in records],
@@ -159,7 +159,7 @@ def _batch(first: int, records: Sequence[_Record], signature: Signature) -> Fram
     )
 
 
-def _matrix(rows: Sequence[Any]) -> Floats:
-    """Rows of one length, as float64 rounded to float32."""
+def _matrix(rows: Sequence[Any], scalar: type[np.floating[Any]] = np.float32) -> Any:
+    """Rows of one length, as float64 rounded to `scalar`."""
     shape = len(rows), len(rows[0])
-    return np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1]).reshape(shape).astype(np.float32)
+    return np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1]).reshape(shape).astype(scalar)

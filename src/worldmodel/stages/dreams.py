@@ -63,7 +63,7 @@ def read_observed(logs: Path, intake: params.IngestParams) -> tuple[dict[Split, 
     by_split: dict[Split, list[Episode]] = {"train": [], "val": [], "test": []}
     for episode, split in zip(found.episodes, assign(found.episodes, intake), strict=True):
         if split is not None and episode.source == "observed":
-            by_split[split].append(episode)
+            by_split[split].append(episode.narrowed())
     return by_split, found.action_space
 
 

@@ -149,7 +149,8 @@ class _Records:
         for index in tqdm(order, desc="episodes", unit="episode", disable=None):
             episode = self.episodes[index]
             table = episode.table()
-            arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
+            features = table.features.astype(np.float32)
+            arrays = table._replace(features=features, actions=action_space.encode(table.actions))._asdict()
             content = npz_bytes({name: array for name, array in arrays.items() if array is not None})
             self.digests[index] = int(_digest(content), 16)
             yield episode.source, _file_of(episode), content
