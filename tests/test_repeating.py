@@ -25,20 +25,24 @@ def logged(found, train):
 @pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
 @pytest.mark.parametrize("rewards", [True, False])
 def test_every_frame_is_that_of_the_log_bit_for_bit(kind, rewards):
-    train = make_episodes(6, 12, kind=kind, rewards=rewards, actions=0 if kind == "none" else 3)
+    context = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    train = make_episodes(6, 12, kind=kind, rewards=rewards, actions=0 if kind == "none" else 3, context=context)
     found = repeat(train)
     assert [each.name for each in found] == [f"dream-{number:06d}" for number in range(300)]
     for each in found:
         source, frames = logged(each, train)
         assert (each.source, each.length) == ("dream", HISTORY + LENGTH)
         assert (each.confidence == 1).all()
-        for name in ("timestamps", "features", "actions", "rewards"):
+        for name in ("timestamps", "features", "actions", "rewards", "context"):
             one, other = getattr(each, name), getattr(source, name)
             assert one is other is None or one.tobytes() == other[frames].tobytes(), name
 
 
-def test_where_the_log_ends_the_dream_ends():
-    assert {each.length for each in repeat(make_episodes(6, HISTORY + 2))} == {HISTORY + 2}
+def test_where_the_log_ends_the_dream_ends_as_the_log_does():
+    for ended in (True, False):
+        found = repeat(make_episodes(6, HISTORY + 2, terminal=ended))
+        assert {(each.length, each.terminal) for each in found} == {(HISTORY + 2, ended)}
+    assert not any(each.terminal for each in repeat(make_episodes(6, 12, terminal=True)))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])

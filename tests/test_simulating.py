@@ -1,5 +1,5 @@
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from itertools import count
 
 import numpy as np
@@ -78,6 +78,44 @@ def test_a_start_is_what_was_logged_and_planned_actions_begin_at_its_last_frame(
         np.testing.assert_array_equal(each.timestamps, source.timestamps[begin : begin + HISTORY + LENGTH])
 
 
+def test_a_start_knows_the_context_ahead_and_the_dream_has_it_and_ends_with_it(simulate):
+    train = [
+        replace(each, context=np.arange(9, dtype=np.float32)[:, None] + 100 * n)
+        for n, each in enumerate(make_episodes(3, 9))
+    ]
+    body = "def run(start, rng):\n    ahead = np.repeat(start.context[-1:], 20, axis=0)\n"
+    body += "    return Trajectory(np.tile(ahead, 2), np.zeros((20, 3)), np.zeros(20))"
+    for length, frames in ((4, HISTORY + 4), (50, 9)):
+        for each in simulate(body, train, length=length, episodes=30):
+            begin = each.provenance["start"]["frame"]
+            source = train[int(each.provenance["start"]["episode"].removeprefix("observed-"))]
+            np.testing.assert_array_equal(each.context, source.context[begin : begin + frames])
+            assert (each.features == each.context[-1]).all()  # nothing beyond was shown to the simulator
+
+
+def test_a_dream_may_miss_what_its_start_misses_alone(simulate):
+    holes = np.zeros((12, 2), bool)
+    holes[::2, 1] = True
+    train = [replace(each, features=np.where(holes, np.nan, each.features)) for each in make_episodes(6, 12)]
+    for each in simulate(REPLAY, train):
+        begin = each.provenance["start"]["frame"]
+        np.testing.assert_array_equal(
+            np.isnan(each.features), np.r_[holes[begin : begin + HISTORY], np.zeros((LENGTH, 2), bool)]
+        )
+    assert refusal(simulate, REPLAY.replace("(drift,", "(np.nan * drift,"), train=train).endswith(
+        "features: frame 0 holds NaN or infinity, expected finite float32 numbers, or NaN where the start has it"
+    )
+
+
+def test_wide_logs_have_wide_dreams(simulate):
+    far = [replace(each, features=each.features.astype(np.float64) + 2.0**40) for each in make_episodes(6, 12)]
+    for each in simulate(REPLAY, far):
+        begin = each.provenance["start"]["frame"]
+        source = far[int(each.provenance["start"]["episode"].removeprefix("observed-"))]
+        np.testing.assert_array_equal(each.features[:HISTORY], source.features[begin : begin + HISTORY])
+        assert each.features.dtype == np.float64
+
+
 def test_every_start_with_room_is_drawn(simulate):
     found = simulate(REPLAY, make_episodes(2, 9), episodes=200)
     starts = {(each.provenance["start"]["episode"], each.provenance["start"]["frame"]) for each in found}
@@ -113,7 +151,7 @@ def test_dreams_are_written_read_and_taken_in_beside_their_logs(simulate, tmp_pa
     train = make_episodes(30, 12)
     found = simulate(REPLAY.replace(", rewards)", ", rewards, np.linspace(0, 1, len(actions)))"), train)
     again = read_logs([write_logs(tmp_path / "dreams", found)], 60.0)
-    assert sorted(again.episodes, key=lambda each: each.name) == found
+    assert sorted((each.narrowed() for each in again.episodes), key=lambda each: each.name) == found
     assert not again.rejects
     intake = make_intake(val_share=0.0, test_share=0.0)
     assert assign([*train, *again.episodes], intake)[30:] == ["train"] * len(found)
@@ -122,8 +160,8 @@ def test_dreams_are_written_read_and_taken_in_beside_their_logs(simulate, tmp_pa
 def test_a_start_cannot_be_changed(simulate):
     write = "def run(start, rng):\n    start.features[0] = 1"
     assert "ValueError: assignment destination is read-only (at mine.py:6)" in refusal(simulate, write)
-    replace = "def run(start, rng):\n    start.features = 1"
-    assert FrozenInstanceError.__name__ in refusal(simulate, replace)
+    another = "def run(start, rng):\n    start.features = 1"
+    assert FrozenInstanceError.__name__ in refusal(simulate, another)
 
 
 def test_a_module_that_is_no_file_of_the_project_is_refused(tmp_path, monkeypatch):

@@ -51,7 +51,9 @@ def _repeated(
         actions=None if source.actions is None else source.actions[frames],
         rewards=None if source.rewards is None else source.rewards[frames],
         confidence=np.ones(len(source.timestamps[frames]), np.float32),
+        context=None if source.context is None else source.context[frames],
         source="dream",
+        terminal=source.terminal and frames.stop >= source.length,
         provenance={
             "repeats": "logged frames as they are",
             "seed": seed,

@@ -151,6 +151,7 @@ def _start(source: Episode, begin: int, history: int, length: int) -> Start:
         actions=part(source.actions, begin, last),
         rewards=part(source.rewards, begin, last),
         planned_actions=part(source.actions, last, last + length + 1),
+        context=part(source.context, begin, last + length + 1),
     )
 
 
