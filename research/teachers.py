@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.arrays.packing import pack, sample_of
+from worldmodel.arrays.packing import encoded, pack
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.core import params
 from worldmodel.core.fingerprint import fingerprint
@@ -53,7 +53,7 @@ def measure(values: dict[str, Any], logs: Path, out: Path) -> None:
     teacher, _, scaler = fit_on_logs(observed["train"], space, settings.dreams, settings.normalize, history, device)
     rows: list[tuple[str, str, str, int, float]] = []
     for split in HELD_OUT:
-        samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in observed[split]]
+        samples = [encoded(each.table(), space) for each in observed[split]]
         if samples:
             held_out = windows(pack(samples, scaler), np.arange(len(samples)), history, horizon)
             for episode, (count, error) in by_episode(teacher, held_out).items():

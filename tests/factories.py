@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from worldmodel.arrays import scaler
-from worldmodel.arrays.packing import labels_of, pack, sample_of
-from worldmodel.arrays.scaler import Sample, Scaler
+from worldmodel.arrays.packing import encoded, labels_of, pack
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Labels, Packed
 from worldmodel.core import params
 from worldmodel.core.params import Prepare
 from worldmodel.episodes.schema import ActionSpace, Episode, Kind, Source
+from worldmodel.episodes.table import Table
 from worldmodel.logs.reader import write_jsonl
 
 START = 1_690_000_000.0  # seconds
@@ -129,19 +130,16 @@ def space_of(episodes: Sequence[Episode]) -> ActionSpace:
     return ActionSpace("continuous", taken[0].shape[1])
 
 
-def make_samples(episodes: Sequence[Episode]) -> list[Sample]:
-    space = space_of(episodes)
-    return [
-        sample_of(episode.features, space.encode(episode.actions), episode.rewards, episode.confidence)
-        for episode in episodes
-    ]
+def make_tables(episodes: Sequence[Episode]) -> list[Table]:
+    """With actions encoded."""
+    return [encoded(episode.table(), space_of(episodes)) for episode in episodes]
 
 
 def make_scaler(episodes: Sequence[Episode], **fields: Any) -> Scaler:
     """Scales fitted on all that is given."""
     settings = make_normalize(**fields)
     one_hot = space_of(episodes).kind == "discrete"
-    return scaler.fit(make_samples(episodes), settings.method, settings.min_std, one_hot)
+    return scaler.fit(make_tables(episodes), settings.method, settings.min_std, one_hot)
 
 
 def make_labels(episodes: Sequence[Episode], splits: Sequence[str] | None = None) -> Labels:
@@ -153,5 +151,5 @@ def make_packed(
     episodes: Sequence[Episode], splits: Sequence[str] | None = None, scales: Scaler | None = None
 ) -> Packed:
     """Episodes end to end in standardized units of their own, or in those of `scales`."""
-    packed = pack(make_samples(episodes), scales or make_scaler(episodes))
+    packed = pack(make_tables(episodes), scales or make_scaler(episodes))
     return replace(packed, labels=make_labels(episodes, splits))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from factories import make_episodes, make_packed, make_samples, make_scaler, space_of
+from factories import make_episodes, make_packed, make_scaler, make_tables, space_of
 from test_episodes import contents
-from worldmodel.arrays.packing import label_of, pack, read_packed, sample_of, write_packed
+from worldmodel.arrays.packing import label_of, pack, read_packed, write_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.core.fingerprint import sha256
 
@@ -17,7 +17,7 @@ ARRAYS = ("features", "actions", "rewards", "confidence")
 
 def write(folder, episodes, scaler=None):
     scaler = scaler or make_scaler(episodes)
-    write_arrays(folder, make_samples(episodes), episodes, scaler)
+    write_arrays(folder, make_tables(episodes), episodes, scaler)
     return scaler
 
 
@@ -80,7 +80,7 @@ def test_a_call_that_breaks_off_leaves_no_manifest(tmp_path):
     episodes = some_episodes()
 
     def broken():
-        yield from make_samples(episodes)[:2]
+        yield from make_tables(episodes)[:2]
         raise OSError("no more")
 
     with pytest.raises(OSError, match="no more"):
@@ -233,12 +233,7 @@ def test_arrays_belong_to_the_scales_that_they_were_made_with(tmp_path):
             data.require_scales(other, path)
 
 
-def test_a_sample_without_actions_has_none_of_size_0():
-    sample = sample_of(np.zeros((4, 2), np.float32), None)
-    assert sample.actions.shape == (4, 0)
-
-
 def test_episodes_packed_in_memory_are_observed_train_episodes():
     episodes = make_episodes(3, 5)
-    packed = pack(make_samples(episodes), make_scaler(episodes))
+    packed = pack(make_tables(episodes), make_scaler(episodes))
     assert packed.where("train").tolist() == [0, 1, 2]

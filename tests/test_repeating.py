@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from factories import make_dreams, make_episodes, make_normalize, make_samples, make_scaler, space_of
+from factories import make_dreams, make_episodes, make_normalize, make_scaler, make_tables, space_of
 from worldmodel.arrays.packing import labels_of, pack
 from worldmodel.dreams.dreamer import generate_dreams
 from worldmodel.dreams.realism import realism
@@ -66,7 +66,7 @@ def test_no_teacher_is_fitted(monkeypatch):
 def test_a_classifier_can_only_guess():
     train = make_episodes(12, 20)
     episodes = [*train, *repeat(train)]
-    packed = pack(make_samples(episodes), make_scaler(train), labels_of(episodes, ["train"] * len(episodes)))
+    packed = pack(make_tables(episodes), make_scaler(train), labels_of(episodes, ["train"] * len(episodes)))
     assert realism(packed, HISTORY, LENGTH).auc == 0.5
 
 

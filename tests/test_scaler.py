@@ -1,7 +1,6 @@
 import json
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from factories import make_episodes, make_samples, make_scaler
-from worldmodel.arrays.scaler import Sample, Scaler, fit
+from factories import make_episodes, make_scaler, make_tables
+from worldmodel.arrays.scaler import Scaler, fit
+from worldmodel.episodes.table import Table
 
 METHODS = ["standard", "minmax"]
 numbers = st.floats(-1e4, 1e4, width=32)
@@ -19,13 +19,17 @@ numbers = st.floats(-1e4, 1e4, width=32)
 
 def sample(*columns, actions=None, rewards=None):
     features = np.array(columns, np.float32).T
-    moves = np.empty((len(features), 0), np.float32) if actions is None else np.asarray(actions, np.float32)
-    return Sample(features, moves, None if rewards is None else np.asarray(rewards, np.float32))
+    moves = None if actions is None else np.asarray(actions, np.float32)
+    return table(features, moves, None if rewards is None else np.asarray(rewards, np.float32))
+
+
+def table(features, actions=None, rewards=None, context=None):
+    return Table(np.arange(len(features), dtype=np.float64), features, actions, rewards, None, context)
 
 
 @given(arrays(np.float32, st.tuples(st.integers(2, 20), st.integers(1, 4)), elements=numbers), st.sampled_from(METHODS))
 def test_inverse_undoes_transform(features, method):
-    affine = fit([Sample(features, np.empty((len(features), 0), np.float32))], method, 1e-3, one_hot=False).features
+    affine = fit([table(features)], method, 1e-3, one_hot=False).features
     back = affine.inverse(affine.transform(features))
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, features, rtol=1e-4, atol=1e-5 * (1 + np.abs(features).max()))
@@ -70,7 +74,7 @@ def test_small_features_are_scaled_and_a_smaller_one_is_told_as_constant():
 @pytest.mark.parametrize("method", METHODS)
 def test_one_hot_actions_stay_as_they_are(method):
     episodes = make_episodes(3, 9, kind="discrete")
-    actions = make_samples(episodes)[0].actions
+    actions = make_tables(episodes)[0].actions
     np.testing.assert_array_equal(make_scaler(episodes, method=method).actions.transform(actions), actions)
 
 
@@ -114,15 +118,15 @@ def test_json_keeps_every_bit(tmp_path, kind, rewards):
 
 @given(arrays(np.float32, (4, 2), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
 def test_json_keeps_every_bit_of_any_center(tmp_path_factory, features):
-    scaler = fit([Sample(features, features[:, :0])], "minmax", 1e-6, one_hot=False)
+    scaler = fit([table(features)], "minmax", 1e-6, one_hot=False)
     path = tmp_path_factory.mktemp("scaler") / "normalizer.json"
     path.write_text(scaler.to_json())
     np.testing.assert_array_equal(Scaler.read(path).features.center, scaler.features.center)
 
 
 def test_fitted_on_changes_with_the_data_and_nothing_else():
-    samples = make_samples(make_episodes(3, 9))
-    moved = [replace(samples[0], features=samples[0].features + np.float32(1e-3)), *samples[1:]]
+    samples = make_tables(make_episodes(3, 9))
+    moved = [samples[0]._replace(features=samples[0].features + np.float32(1e-3)), *samples[1:]]
     one, same, other_method, other_data = (
         fit(*arguments, one_hot=False).fitted_on
         for arguments in (

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from research.peers.peer import Peer, new_peer
 from worldmodel.arrays.mixing import Mixture
-from worldmodel.arrays.packing import labels_of, pack, sample_of
-from worldmodel.arrays.scaler import Sample, Scaler, fit
+from worldmodel.arrays.packing import encoded, labels_of, pack
+from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.core.params import IngestParams, Normalize, Params, Train
 from worldmodel.episodes.schema import ActionSpace, Episode, Split
+from worldmodel.episodes.table import Table
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
 from worldmodel.logs.reader import read_logs
@@ -86,8 +87,8 @@ def read(path: Path, ingest: IngestParams, normalize: Normalize) -> Logs:
     return Logs([episode for episode, _ in kept], [split for _, split in kept], space, scaler)
 
 
-def _samples(episodes: Sequence[Episode], space: ActionSpace) -> list[Sample]:
-    return [sample_of(each.features, space.encode(each.actions), each.rewards, each.confidence) for each in episodes]
+def _samples(episodes: Sequence[Episode], space: ActionSpace) -> list[Table]:
+    return [encoded(each.table(), space) for each in episodes]
 
 
 def in_order(models: Iterable[str]) -> list[str]:

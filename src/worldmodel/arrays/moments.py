@@ -1,25 +1,23 @@
-"""Sum, mean, standard deviation and range of more rows than memory holds, with the bits that numpy gives for one array.
+"""Sum, mean, standard deviation and range of more rows than memory holds, in one pass.
 
 Dimension key: N rows, D columns.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Doubles
+from worldmodel.core.typing import Doubles, Reals
 
-Blocks = Callable[[], Iterable[NDArray[np.floating[Any]]]]  # each call gives all rows in order, [n, D] at a time
-LEAF = 1 << 16  # numbers added by one call of numpy
+Blocks = Callable[[], Iterable[Reals]]  # each call gives all rows in order, [n, D] at a time
 
 
 @dataclass(frozen=True)
 class Moments:
-    """[D] each."""
+    """[D] each; 0 of a column without a number."""
 
     low: Doubles
     high: Doubles
@@ -27,61 +25,56 @@ class Moments:
     std: Doubles
 
 
+class Running:
+    """Moments of rows that are added block by block. NaN counts as no number.
+
+    Chan, Golub and LeVeque 1979: blocks are merged by their counts, means and squared deviations.
+    """
+
+    def __init__(self) -> None:
+        self.count: NDArray[Any] | None = None  # [D]
+
+    def add(self, block: Reals) -> None:
+        """[n, D]"""
+        if not len(block):
+            return
+        rows = block.astype(np.float64)
+        known = ~np.isnan(rows)
+        count, low, high = known.sum(axis=0), np.fmin.reduce(rows), np.fmax.reduce(rows)
+        total = np.where(known, rows, 0).sum(axis=0)
+        apart = np.square(np.where(known, rows - total / np.maximum(count, 1), 0)).sum(axis=0)
+        if self.count is None:
+            self.count, self.low, self.high, self.total, self.apart = count, low, high, total, apart
+            return
+        shift = total / np.maximum(count, 1) - self.total / np.maximum(self.count, 1)
+        self.apart += apart + np.square(shift) * self.count * count / np.maximum(self.count + count, 1)
+        self.count, self.total = self.count + count, self.total + total
+        self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
+
+    def moments(self) -> Moments | None:
+        """None where there is no row."""
+        if self.count is None:
+            return None
+        count = np.maximum(self.count, 1)
+        none = self.count == 0
+        low, high = np.where(none, 0, self.low), np.where(none, 0, self.high)
+        return Moments(low, high, self.total / count, np.sqrt(self.apart / count))
+
+
 def moments(blocks: Blocks) -> Moments | None:
     """None where there is no row."""
-    count, low, high = 0, None, None
+    running = Running()
     for block in blocks():
-        if len(block):
-            count += len(block)
-            lowest, highest = block.min(axis=0), block.max(axis=0)
-            low = lowest if low is None else np.minimum(low, lowest)
-            high = highest if high is None else np.maximum(high, highest)
-    if low is None or high is None:
-        return None
-    mean = total((block.astype(np.float64) for block in blocks()), count) / count
-    squares = (np.square(block.astype(np.float64) - mean) for block in blocks())
-    std = np.sqrt(total(squares, count) / count)
-    return Moments(low.astype(np.float64), high.astype(np.float64), mean, std)
+        running.add(block)
+    return running.moments()
 
 
 def total(blocks: Iterable[Doubles], count: int) -> Doubles:
-    """`.sum(axis=0)` of all rows, [D]: numpy adds rows in their order, but a single column pairwise."""
-    rows = iter(blocks)
-    first = next(rows)
-    if first.shape[1] == 1:
-        return np.array([total_of_all(itertools.chain([first], rows), count)])
-    added: Doubles = first.sum(axis=0)
-    for block in rows:
-        added = np.concatenate([added[None], block]).sum(axis=0)
-    return added
+    """`.sum(axis=0)` of all rows, [D]."""
+    summed: Doubles = np.sum([block.sum(axis=0) for block in blocks], axis=0, dtype=np.float64)
+    return summed
 
 
 def total_of_all(blocks: Iterable[Doubles], count: int) -> float:
-    """`.sum()` of all rows, which hold `count` numbers."""
-    return _halves(_Numbers(block.ravel() for block in blocks), count)
-
-
-class _Numbers:
-    """A stream of numbers."""
-
-    def __init__(self, rest: Iterator[Doubles]) -> None:
-        self.waiting, self.rest = np.empty(0), rest
-
-    def take(self, count: int) -> Doubles:
-        parts = [self.waiting]
-        have = len(self.waiting)
-        while have < count:
-            parts.append(next(self.rest))
-            have += len(parts[-1])
-        joined = np.concatenate(parts)
-        self.waiting = joined[count:]
-        return joined[:count]
-
-
-def _halves(numbers: _Numbers, count: int) -> float:
-    """numpy's pairwise sum, which never splits eight numbers in a row."""
-    if count <= LEAF:
-        return float(numbers.take(count).sum())
-    half = count // 2
-    half -= half % 8
-    return _halves(numbers, half) + _halves(numbers, count - half)
+    """`.sum()` of all rows."""
+    return float(np.sum([block.sum() for block in blocks], dtype=np.float64))

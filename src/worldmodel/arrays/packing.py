@@ -5,23 +5,27 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from worldmodel.arrays.scaler import REMEDY, Sample, Scaler
+from worldmodel.arrays.scaler import REMEDY, Scaler
 from worldmodel.arrays.windows import Labels, Packed
-from worldmodel.core.checked import CLOSED, Sha256, Text, Whole, checked
+from worldmodel.core.checked import CLOSED, Float, Sha256, Text, Whole, checked
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.integrity import require_file, require_sha256
 from worldmodel.core.listing import read_listing, write_listing
 from worldmodel.core.typing import Floats
-from worldmodel.episodes.schema import ActionSpace, EpisodeInfo, Kind, Source, Split, origin_of
+from worldmodel.episodes.schema import ActionSpace, Kind, Source, Split, origin_of
+from worldmodel.episodes.table import Table
 
 MANIFEST = "manifest.json"
 OWN = (MANIFEST, "*.npy")  # files of the folder
+
+
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Label(NamedTuple):
@@ -34,6 +38,8 @@ class Label(NamedTuple):
     origin: Text
     begin: Whole
     frames: Whole
+    terminal: Flag = False
+    truncated: Flag = False
 
 
 @checked_dataclass(frozen=True, config=CLOSED)
@@ -60,6 +66,9 @@ class Head:
     arrays: Digests
     episodes: tuple[()]
     scales: Sha256
+    context: Whole = 0  # how many of the columns of `actions` are context
+    interval_s: Float = 0.0
+    missing: Flag = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class PackedData:
     action_space: ActionSpace
     digests: dict[str, str]  # sha256 of each array's file
     scales: str  # Scaler.sha256
+    context_count: int = 0
+    interval_s: float = 0.0  # seconds from frame to frame, the usual ones; 0 where that is unknown
 
     def require_scales(self, scaler: Scaler, path: Path) -> None:
         """Raises ValueError where the arrays were made with other scales."""
@@ -77,62 +88,82 @@ class PackedData:
             raise ValueError(f"{path}: other scales than those of the packed arrays; run `dvc repro normalize`")
 
 
-def sample_of(
-    features: Floats, actions: Floats | None, rewards: Floats | None = None, confidence: Floats | None = None
-) -> Sample:
-    """One episode for the scaler and the arrays; without actions they are [T, 0]."""
-    if actions is None:
-        actions = np.empty((len(features), 0), np.float32)
-    return Sample(features, actions, rewards, confidence)
+def encoded(table: Table, space: ActionSpace) -> Table:
+    """With actions [T, A] as float32, one-hot where they are integers."""
+    return table._replace(actions=space.encode(table.actions))
 
 
-def label_of(episode: EpisodeInfo, split: Split, frames: int) -> Label:
+def label_of(episode: Any, split: Split, frames: int) -> Label:
+    """Of what describes an episode, in memory or in a manifest."""
     start = episode.provenance.get("start")
     origin, begin = origin_of(episode.agent_id, episode.name, episode.segment, episode.source, start)
-    return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames)
+    ends = episode.terminal, episode.truncated
+    return Label(episode.agent_id, episode.name, split, episode.source, origin, begin, frames, *ends)
 
 
-def labels_of(episodes: Iterable[EpisodeInfo], splits: Iterable[Split]) -> Labels:
-    labels = [label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)]
-    *columns, _ = zip(*labels, strict=True) if labels else [()] * len(Label._fields)
-    return Labels(*columns)
+def labels_of(episodes: Iterable[Any], splits: Iterable[Split]) -> Labels:
+    return _labels_of([label_of(episode, split, 0) for episode, split in zip(episodes, splits, strict=True)])
 
 
-def pack(samples: Sequence[Sample], scaler: Scaler, labels: Labels | None = None) -> Packed:
-    """Pack episodes that are in memory; without labels they count as observed train episodes."""
-    count = len(samples)
-    blank = ("",) * count
-    labels = labels or Labels(blank, blank, ("train",) * count, ("observed",) * count, blank, (0,) * count)
-    parts = [_standardized(sample, scaler) for sample in samples]
-    lengths = np.array([len(sample.features) for sample in samples], np.int64)
+def _labels_of(labels: Sequence[Label]) -> Labels:
+    columns = {name: tuple(getattr(label, name) for label in labels) for name in Label._fields if name != "frames"}
+    return Labels(*columns.values())
+
+
+def pack(tables: Sequence[Table], scaler: Scaler, labels: Labels | None = None) -> Packed:
+    """Pack episodes that are in memory, their actions encoded; without labels they count as observed train episodes."""
+    count = len(tables)
+    labels = labels or _labels_of([Label("", "", "train", "observed", "", 0, 0)] * count)
+    parts = [_standardized(table, scaler) for table in tables]
+    lengths = np.array([len(table.features) for table in tables], np.int64)
     none = {name: np.empty((0, *shape), np.float32) for name, shape in _shapes(scaler).items()}
     arrays = {name: np.concatenate([empty, *(part[name] for part in parts)]) for name, empty in none.items()}
-    return Packed(arrays["features"], arrays["actions"], arrays.get("rewards"), arrays["confidence"], lengths, labels)
+    return Packed(
+        features=arrays["features"],
+        actions=arrays["actions"],
+        rewards=arrays.get("rewards"),
+        confidence=arrays["confidence"],
+        lengths=lengths,
+        labels=labels,
+        context_count=len(scaler.context.center),
+        missing=bool(np.isnan(arrays["features"]).any()),
+    )
 
 
 def write_packed(
-    folder: Path, samples: Iterable[Sample], frames: int, labels: Iterable[Label], space: ActionSpace, scaler: Scaler
+    folder: Path,
+    tables: Iterable[Table],
+    frames: int,
+    labels: Iterable[Label],
+    space: ActionSpace,
+    scaler: Scaler,
+    interval_s: float = 0.0,
 ) -> None:
-    """Write into a new folder, the manifest last; `frames` is the length of all samples together.
-
-    Samples and labels are read one at a time.
+    """Write into a new folder, the manifest last; `frames` is the length of all episodes together, whose actions are
+    encoded. They and their labels are read one at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = _shapes(scaler)
+    shapes, missing = _shapes(scaler), False
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
         for name, shape in shapes.items():
             described = {"descr": "<f4", "fortran_order": False, "shape": (frames, *shape)}
             np.lib.format.write_array_header_1_0(files[name], described)
-        for sample in samples:
-            for name, array in _standardized(sample, scaler).items():
+        for table in tables:
+            missing |= bool(np.isnan(table.features).any())
+            for name, array in _standardized(table, scaler).items():
                 files[name].write(array.tobytes())
+    optional = {"context": len(scaler.context.center), "interval_s": interval_s, "missing": missing}
     head = {
         "action": {"kind": space.kind, "size": space.size},
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
         "scales": scaler.sha256,
-    }
-    write_listing(folder / MANIFEST, head, "episodes", (label._asdict() for label in labels), pad=1)
+    } | {key: value for key, value in optional.items() if value}
+    write_listing(folder / MANIFEST, head, "episodes", map(_entry, labels), pad=1)
+
+
+def _entry(label: Label) -> dict[str, Any]:
+    return {key: value for key, value in label._asdict().items() if value or key not in ("terminal", "truncated")}
 
 
 def read_packed(folder: Path) -> PackedData:
@@ -142,21 +173,27 @@ def read_packed(folder: Path) -> PackedData:
     try:
         body, episodes = read_listing(path, "episodes")
         head = checked(Head, body)
-        labels, lengths = _labels(episodes)
+        rows = [Label._make(map(_shared, checked(Label, episode))) for episode in episodes]
+        if not rows:
+            raise ValueError("episodes: none")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a manifest of packed episodes ({error}); {REMEDY}") from None
     digests = {name: digest for name, digest in vars(head.arrays).items() if digest is not None}
     arrays = {name: _mapped(folder / f"{name}.npy", digest) for name, digest in digests.items()}
-    _require_shapes(folder, arrays, int(lengths.sum()), head.action.size)
+    lengths = np.array([row.frames for row in rows], np.int64)
+    _require_shapes(folder, arrays, int(lengths.sum()), head.action.size + head.context)
     packed = Packed(
         features=arrays["features"],
         actions=arrays["actions"],
         rewards=arrays.get("rewards"),
         confidence=arrays["confidence"],
         lengths=lengths,
-        labels=labels,
+        labels=_labels_of(rows),
+        context_count=head.context,
+        missing=head.missing,
     )
-    return PackedData(packed, ActionSpace(head.action.kind, head.action.size), digests, head.scales)
+    space = ActionSpace(head.action.kind, head.action.size)
+    return PackedData(packed, space, digests, head.scales, head.context, head.interval_s)
 
 
 def _mapped(path: Path, digest: str) -> Floats:
@@ -168,10 +205,11 @@ def _mapped(path: Path, digest: str) -> Floats:
     return array
 
 
-def _require_shapes(folder: Path, arrays: dict[str, Floats], frames: int, actions: int) -> None:
-    width = arrays["features"].shape[-1] if arrays["features"].ndim == 2 else 1
-    tails = {"features": (width,), "actions": (actions,)}
+def _require_shapes(folder: Path, arrays: dict[str, Floats], frames: int, inputs: int) -> None:
+    """`inputs`: actions and context, which may have more columns, as angles do."""
     for name, array in arrays.items():
+        width = array.shape[-1] if array.ndim == 2 else 1
+        tails = {"features": (width,), "actions": (max(width, inputs) if inputs else 0,)}
         found, expected = (array.dtype.str, array.shape), ("<f4", (frames, *tails.get(name, ())))
         if found != expected:
             raise ValueError(f"{folder / name}.npy: holds {found}, {MANIFEST} says {expected}; {REMEDY}")
@@ -182,32 +220,29 @@ def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:
     rewards: dict[str, tuple[int, ...]] = {} if scaler.rewards is None else {"rewards": ()}
     return {
         "features": scaler.features.center.shape,
-        "actions": scaler.actions.center.shape,
+        "actions": (len(scaler.actions.center) + len(scaler.context.center),),
         "confidence": (),
         **rewards,
     }
 
 
-def _standardized(sample: Sample, scaler: Scaler) -> dict[str, Floats]:
+def _standardized(table: Table, scaler: Scaler) -> dict[str, Floats]:
     """One episode's rows of each array."""
+    inputs = [
+        affine.transform(array.astype(np.float32, copy=False))
+        for affine, array in ((scaler.actions, table.actions), (scaler.context, table.context))
+        if array is not None
+    ]
+    none = np.empty((len(table.features), 0), np.float32)
     arrays = {
-        "features": scaler.features.transform(sample.features),
-        "actions": scaler.actions.transform(sample.actions),
-        "confidence": np.ones(len(sample.features), np.float32) if sample.confidence is None else sample.confidence,
+        "features": scaler.features.transform(table.features),
+        "actions": np.concatenate([none, *inputs], axis=1),
+        "confidence": np.ones(len(table.features), np.float32) if table.confidence is None else table.confidence,
     }
     if scaler.rewards is not None:
-        assert sample.rewards is not None
-        arrays["rewards"] = scaler.rewards.transform(sample.rewards[:, None])[:, 0]
+        assert table.rewards is not None
+        arrays["rewards"] = scaler.rewards.transform(table.rewards[:, None])[:, 0]
     return arrays
-
-
-def _labels(episodes: Iterable[dict[str, Any]]) -> tuple[Labels, NDArray[np.int64]]:
-    """Labels, and the lengths; equal texts are one object."""
-    rows = [tuple(map(_shared, checked(Label, episode))) for episode in episodes]
-    if not rows:
-        raise ValueError("episodes: none")
-    *columns, frames = zip(*rows, strict=True)
-    return Labels(*columns), np.array(frames, np.int64)
 
 
 def _shared(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,42 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from worldmodel.arrays.moments import Moments, moments
+from worldmodel.arrays.affine import Affine, Coded, expanded, fitted, identity
+from worldmodel.arrays.moments import Running
 from worldmodel.core.checked import CLOSED, Float, Sha256, checked
 from worldmodel.core.integrity import require_file, require_same
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
+from worldmodel.episodes.columns import Column, Columns
+from worldmodel.episodes.table import Table
 
-RESOLUTION = 2 * float(np.finfo(np.float32).eps)  # of a float32, relative to its size; smaller differences are rounding
 MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
+MOST_CLASSES = 256  # of a category
 
 Method = Literal["standard", "minmax"]
 REMEDY = "run `dvc repro normalize`"
-
-
-@dataclass(frozen=True)
-class Affine:
-    """standardized = (raw - center) / scale, elementwise; arrays [D]."""
-
-    center: Floats
-    scale: Floats
-
-    def transform(self, raw: Floats) -> Floats:
-        """[..., D] raw units -> [..., D] standardized, float32."""
-        return ((raw - self.center) / self.scale).astype(np.float32)
-
-    def inverse(self, standardized: Floats) -> Floats:
-        """[..., D] standardized -> [..., D] raw units, float32."""
-        return (standardized * self.scale + self.center).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The arrays of one episode, raw units."""
-
-    features: Floats  # [T, F]
-    actions: Floats  # [T, A], A = 0 without actions
-    rewards: Floats | None = None  # [T]
-    confidence: Floats | None = None  # [T], dreams only
 
 
 @dataclass(frozen=True)
@@ -56,13 +33,15 @@ class Scaler:
     features: Affine  # [F]
     actions: Affine  # [A]; the identity where actions are one-hot
     rewards: Affine | None  # [1]
-    change_std: Floats  # [F] spread of the one-step change, standardized units; 0 where a feature never changes
+    change_std: Floats  # [G] spread of the one-step change, standardized units; 0 where a feature never changes
     fitted_on: str  # sha256 of the arrays
+    context: Affine = field(default_factory=lambda: identity(0))  # [C]
 
     @property
     def constant(self) -> NDArray[np.bool_]:
         """Which features count as constant, [F]: those of scale 1 whose one-step changes are below MIN_SPREAD."""
-        still: NDArray[np.bool_] = (self.features.scale == 1) & (self.change_std < MIN_SPREAD)
+        moving = (self.features.scale != 1) | (self.change_std >= MIN_SPREAD)
+        still: NDArray[np.bool_] = np.bincount(self.features.sources, moving, self.features.width) == 0
         return still
 
     @property
@@ -74,6 +53,7 @@ class Scaler:
         return _json(self._body() | {"sha256": self.sha256})
 
     def _body(self) -> dict[str, Any]:
+        context = {"context": _columns(self.context)} if self.context.width else {}
         return {
             "method": self.method,
             "features": _columns(self.features),
@@ -81,7 +61,7 @@ class Scaler:
             "rewards": None if self.rewards is None else _columns(self.rewards),
             "change_std": _numbers(self.change_std),
             "fitted_on": {"sha256": self.fitted_on},
-        }
+        } | context
 
     @staticmethod
     def read(path: Path) -> "Scaler":
@@ -91,11 +71,12 @@ class Scaler:
             body = checked(_File, json.loads(path.read_text(encoding="utf-8")))
             scaler = Scaler(
                 method=body.method,
-                features=_affine(body.features),
-                actions=_affine(body.actions),
-                rewards=None if body.rewards is None else _affine(body.rewards),
+                features=body.features.affine(),
+                actions=body.actions.affine(),
+                rewards=None if body.rewards is None else body.rewards.affine(),
                 change_std=np.asarray(body.change_std, np.float32),
                 fitted_on=body.fitted_on["sha256"],
+                context=body.context.affine() if body.context else identity(0),
             )
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not a normalizer ({error}); {REMEDY}") from None
@@ -107,10 +88,17 @@ class Scaler:
 class _Columns:
     center: list[Float]
     scale: list[Annotated[Float, Field(ge=1e-45)]]
+    columns: tuple[Coded, ...] = ()
+    float64: Annotated[bool, Field(strict=True)] = False
 
     def __post_init__(self) -> None:
-        if len(self.center) != len(self.scale):
-            raise ValueError(f"{len(self.center)} centers and {len(self.scale)} scales")
+        width = sum(each.width for each in self.columns) or len(self.center)
+        if not len(self.center) == len(self.scale) == width:
+            raise ValueError(f"{len(self.center)} centers and {len(self.scale)} scales of {width} columns")
+
+    def affine(self) -> Affine:
+        center: Reals = np.array(self.center, np.float64 if self.float64 else np.float32)
+        return Affine(center, np.asarray(self.scale, np.float32), self.columns)
 
 
 @checked_dataclass(frozen=True, config=CLOSED)
@@ -122,66 +110,107 @@ class _File:
     change_std: list[Float]
     fitted_on: dict[Literal["sha256"], Sha256]
     sha256: Sha256
+    context: _Columns | None = None
 
 
-def fit(samples: Iterable[Sample], method: Method, min_std: float, one_hot: bool) -> Scaler:
-    """Fit on observed train episodes, which are iterated several times and need not be in memory.
+def fit(
+    tables: Iterable[Table], method: Method, min_std: float, one_hot: bool, columns: Columns | None = None
+) -> Scaler:
+    """Fit on observed train episodes, whose actions are encoded; they are gone over once, and once more for the range
+    of angles and the classes of categories.
 
-    A feature whose raw standard deviation is below min_std, or below what float32 resolves at its size, counts as
+    A feature whose raw standard deviation is below min_std, or below what its numbers resolve at its size, counts as
     constant: it is centered, with scale 1 or that resolution if it is larger.
-    Raises ValueError without samples.
+    Raises ValueError without episodes.
     """
-    assert not isinstance(samples, Iterator), "samples can be iterated only once"
-    features = moments(lambda: (sample.features for sample in samples))
-    actions = moments(lambda: (sample.actions for sample in samples))
-    rewards = moments(lambda: (sample.rewards[:, None] for sample in samples if sample.rewards is not None))
-    if features is None or actions is None:
+    assert not isinstance(tables, Iterator), "tables can be iterated only once"
+    described = columns or Columns()
+    features, actions, context = (
+        _coded(tables, part, getattr(described, part)) for part in ("features", "actions", "context")
+    )
+    of_features, of_actions, of_context, of_rewards, of_changes = (Running() for _ in range(5))
+    digest = hashlib.sha256()
+    scalar: type[np.floating[Any]] = np.float32
+    for table in tables:
+        rows = expanded(table.features, features)
+        of_features.add(rows)
+        of_changes.add(np.diff(rows.astype(np.float64), axis=0))
+        if table.actions is not None:
+            of_actions.add(expanded(table.actions.astype(np.float32, copy=False), actions))
+        if table.context is not None:
+            of_context.add(expanded(table.context, context))
+        if table.rewards is not None:
+            of_rewards.add(table.rewards[:, None])
+        _add(digest, table)
+        scalar = np.float64 if table.features.dtype == np.float64 else scalar
+    stats, taken, around, earned = (each.moments() for each in (of_features, of_actions, of_context, of_rewards))
+    if stats is None:
         raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
-    scaled = _affine_of(features, method, min_std)
-    change = moments(lambda: (np.diff(scaled.transform(sample.features), axis=0) for sample in samples))
-    width = len(features.mean)
+    scaled, changes = fitted(stats, features, method, min_std, scalar), of_changes.moments()
+    moved = np.zeros(len(scaled.center)) if changes is None else changes.std / scaled.scale
     return Scaler(
         method=method,
         features=scaled,
-        actions=_identity(len(actions.mean)) if one_hot else _affine_of(actions, method, min_std),
-        rewards=None if rewards is None else _affine_of(rewards, method, min_std),
-        change_std=np.zeros(width, np.float32) if change is None else change.std.astype(np.float32),
-        fitted_on=_digest(samples),
+        actions=identity(0)
+        if taken is None
+        else identity(len(taken.mean))
+        if one_hot
+        else fitted(taken, actions, method, min_std, np.float32),
+        rewards=None if earned is None else fitted(earned, (), method, min_std, np.float32),
+        change_std=moved.astype(np.float32),
+        fitted_on=digest.hexdigest(),
+        context=identity(0) if around is None else fitted(around, context, method, min_std, np.float32),
     )
 
 
-def _affine_of(stats: Moments, method: Method, min_std: float) -> Affine:
-    center, scale = (stats.mean, stats.std)
-    if method == "minmax":
-        center, scale = (stats.high + stats.low) / 2, (stats.high - stats.low) / 2
-    finest = RESOLUTION * np.maximum(np.abs(stats.low), np.abs(stats.high))
-    constant = stats.std < np.maximum(min_std, finest)
-    return Affine(center.astype(np.float32), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32))
+def _coded(tables: Iterable[Table], part: str, columns: Sequence[Column]) -> tuple[Coded, ...]:
+    """What is said of the columns, with the range of angles and the classes of categories."""
+    coded = [Coded(each.name, each.unit, each.kind) for each in columns]
+    classes = {at: set[float]() for at, each in enumerate(columns) if each.kind == "category"}
+    angles = [at for at, each in enumerate(columns) if each.kind == "angle"]
+    for table in tables if classes or angles else ():
+        array: Reals = getattr(table, part)
+        for at, known in classes.items():
+            known.update(np.unique(array[~np.isnan(array[:, at]), at]).tolist())
+            if len(known) > MOST_CLASSES:
+                raise ValueError(
+                    f"{part} {at} ({coded[at].name}) is a category of more than {MOST_CLASSES} values; call it a value "
+                    "in features.yaml"
+                )
+        for at in angles:
+            if (array[:, at] < 0).any():
+                coded[at] = replace(coded[at], least=-coded[at].turn / 2)
+    for at, known in classes.items():
+        coded[at] = replace(coded[at], classes=tuple(sorted(known)))
+    return tuple(coded)
 
 
-def _identity(width: int) -> Affine:
-    return Affine(np.zeros(width, np.float32), np.ones(width, np.float32))
+def _add(digest: Any, table: Table) -> None:
+    for array in (table.features, table.actions):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    digest.update(b"-" if table.rewards is None else table.rewards.tobytes())
+    digest.update(b"" if table.context is None else np.ascontiguousarray(table.context).tobytes())
 
 
-def _digest(samples: Iterable[Sample]) -> str:
-    digest = hashlib.sha256()
-    for sample in samples:
-        for array in (sample.features, sample.actions, sample.rewards):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def _columns(affine: Affine) -> dict[str, Any]:
+    wide = affine.center.dtype == np.float64
+    body: dict[str, Any] = {
+        "center": affine.center.tolist() if wide else _numbers(affine.center),
+        "scale": _numbers(affine.scale),
+    }
+    if affine.columns:
+        body["columns"] = [_described(each) for each in affine.columns]
+    return body | ({"float64": True} if wide else {})
 
 
-def _columns(affine: Affine) -> dict[str, list[float]]:
-    return {"center": _numbers(affine.center), "scale": _numbers(affine.scale)}
+def _described(column: Coded) -> dict[str, Any]:
+    values = {name: getattr(column, name) for name in ("name", "unit", "kind", "classes", "least")}
+    return {name: list(value) if name == "classes" else value for name, value in values.items() if value}
 
 
-def _numbers(values: Floats) -> list[float]:
+def _numbers(values: Reals) -> list[float]:
     """float32 as the shortest decimals that read back to the same float32."""
     return [float(str(value)) for value in values]
-
-
-def _affine(columns: _Columns) -> Affine:
-    return Affine(np.asarray(columns.center, np.float32), np.asarray(columns.scale, np.float32))
 
 
 def _json(body: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ B batch, H history, K horizon, F features, A actions.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,18 +29,22 @@ class Labels:
     sources: tuple[str, ...]  # observed | dream
     origins: tuple[str, ...]  # logged segment that it begins in: its own if observed, "" where a dream names none
     begins: tuple[int, ...]  # frame of that segment that it begins at
+    terminals: tuple[bool, ...] = ()  # whether the task ended with its last frame
+    truncateds: tuple[bool, ...] = ()  # whether the recording is said to have stopped there
 
 
 @dataclass(frozen=True)
 class Packed:
     """Episodes end to end, in standardized units; the arrays may be memory maps."""
 
-    features: Floats  # [N, F]
-    actions: Floats  # [N, A]
+    features: Floats  # [N, F], NaN where a reading is missing
+    actions: Floats  # [N, A + C]: actions, then context, which is known ahead like them
     rewards: Floats | None  # [N]
     confidence: Floats  # [N], 1 for observed frames
     lengths: Ints  # [E]
     labels: Labels
+    context_count: int = 0  # C
+    missing: bool = False  # whether any feature is NaN
 
     def __post_init__(self) -> None:
         frames = int(self.lengths.sum())
@@ -49,6 +54,11 @@ class Packed:
                 f"packed arrays hold {[len(array) for array in arrays]} frames, the episode index {frames}; "
                 "run `dvc repro normalize`"
             )
+
+    @property
+    def action_count(self) -> int:
+        """A"""
+        return int(self.actions.shape[1]) - self.context_count
 
     @cached_property
     def starts(self) -> Ints:
@@ -102,13 +112,15 @@ class EpisodeArrays:
 
 @dataclass(frozen=True)
 class Batch:
-    history: Floats  # [B, H, F]
-    past_actions: Floats  # [B, H-1, A], between the frames of the history
-    planned_actions: Floats  # [B, K, A], the first one is applied at the last frame of the history
-    features: Floats  # [B, K, F], the frames that the planned actions lead to
+    history: Floats  # [B, H, F]; a missing reading has the value before it in the history, or 0
+    past_actions: Floats  # [B, H-1, A + C], between the frames of the history
+    planned_actions: Floats  # [B, K, A + C], the first one is applied at the last frame of the history
+    features: Floats  # [B, K, F], the frames that the planned actions lead to; 0 where a reading is missing
     rewards: Floats | None  # [B, K], what each planned action earned
     weight: Floats  # [B, K], 0 where the episode has ended
     observed: Floats  # [B], 1 where logged, 0 where dreamed
+    known: Floats | None = None  # [B, H, F], 1 where a reading of the history is there; None where all are
+    present: Floats | None = None  # [B, K, F], the same of the frames to predict
 
 
 @dataclass(frozen=True)
@@ -166,14 +178,22 @@ class Windows:
         rows = np.minimum(rows, end[:, None] - 1)
         features, actions = packed.features[rows], packed.actions[rows[:, :-1]]
         weight = exists.astype(np.float32)
+        known = present = None
+        past, ahead = features[:, :history], features[:, history:]
+        if packed.missing:
+            past, known = held(past)
+            present = (~np.isnan(ahead)).astype(np.float32)
+            ahead = np.nan_to_num(ahead)
         return Batch(
-            history=features[:, :history],
+            history=past,
             past_actions=actions[:, : history - 1],
             planned_actions=actions[:, history - 1 :],
-            features=features[:, history:],
+            features=ahead,
             rewards=None if packed.rewards is None else packed.rewards[rows[:, history - 1 : -1]],
             weight=weight * packed.confidence[rows[:, history:]] if confidence else weight,
             observed=packed.observed[episode],
+            known=known,
+            present=present,
         )
 
     def at(self, chosen: Ints) -> "Windows":
@@ -195,6 +215,14 @@ def join(batches: Sequence[Batch]) -> Batch:
     def column(name: str) -> Floats:
         return np.concatenate([getattr(batch, name) for batch in batches])
 
-    rewards = None if batches[0].rewards is None else column("rewards")
-    names = ("history", "past_actions", "planned_actions", "features", "weight", "observed")
-    return Batch(rewards=rewards, **{name: column(name) for name in names})
+    there = [each.name for each in fields(Batch) if getattr(batches[0], each.name) is not None]
+    columns: dict[str, Any] = {"rewards": None} | {name: column(name) for name in there}
+    return Batch(**columns)
+
+
+def held(history: Floats) -> tuple[Floats, Floats]:
+    """[B, H, F] with NaN -> the same with each one's last known value before it, or 0, and 1 where it was known."""
+    known = ~np.isnan(history)
+    last = np.maximum.accumulate(np.where(known, np.arange(history.shape[1])[:, None], -1), axis=1)
+    values: Floats = np.take_along_axis(np.nan_to_num(history), np.maximum(last, 0), axis=1)
+    return np.where(last < 0, np.float32(0), values), known.astype(np.float32)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from worldmodel.arrays.scaler import Affine, Scaler
+from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.checkpoints.remote import VARIABLE
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core.options import PATH

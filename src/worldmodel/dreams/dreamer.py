@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldmodel.arrays.packing import pack, sample_of
+from worldmodel.arrays.packing import encoded, pack
 from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.arrays.windows import Batch, Packed, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints
@@ -81,7 +81,7 @@ def fit_on_logs(
 
 
 def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: Normalize) -> tuple[Packed, Scaler]:
-    samples = [sample_of(episode.features, action_space.encode(episode.actions), episode.rewards) for episode in train]
+    samples = [encoded(episode.table(), action_space) for episode in train]
     scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
     return pack(samples, scaler), scaler
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from worldmodel.arrays.scaler import Affine, Scaler
+from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows
 from worldmodel.client import Future, WorldModel
 from worldmodel.core.typing import Floats

@@ -17,7 +17,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from worldmodel.arrays.scaler import Affine, Scaler
+from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.model.world_model import WorldModel
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import torch
 
-from worldmodel.arrays.packing import labels_of, pack, sample_of
+from worldmodel.arrays.packing import encoded, labels_of, pack
 from worldmodel.arrays.scaler import fit
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of
 from worldmodel.core import params
@@ -72,7 +72,7 @@ def _realism(
 ) -> Realism | None:
     """What validate will measure, told before anyone trains on these dreams."""
     episodes = [*train, *dreamed]
-    samples = [sample_of(each.features, space.encode(each.actions), each.rewards) for each in episodes]
+    samples = [encoded(each.table(), space) for each in episodes]
     scales = settings.normalize
     scaler = fit(samples[: len(train)], scales.method, scales.min_std, one_hot=space.kind == "discrete")
     packed = pack(samples, scaler, labels_of(episodes, ["train"] * len(episodes)))

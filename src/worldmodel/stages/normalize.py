@@ -3,24 +3,23 @@
 Scales are fitted on observed train episodes; val, test and dreams are only transformed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
-from worldmodel.arrays.packing import OWN, label_of, sample_of, write_packed
-from worldmodel.arrays.scaler import Sample, Scaler, fit
+from worldmodel.arrays.packing import OWN, label_of, write_packed
+from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
-from worldmodel.core.typing import Floats
-from worldmodel.episodes.temporary_store import EpisodeStore, StoredTable
-from worldmodel.store.prepared import read_prepared
+from worldmodel.core.text import escaped
+from worldmodel.episodes.table import Table
+from worldmodel.store.manifest import Record
+from worldmodel.store.prepared import Prepared, read_prepared
 
 LIBRARIES = ("numpy",)
 SHOWN = 10  # constant features that are named
@@ -29,48 +28,45 @@ SHOWN = 10  # constant features that are named
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
     """Fit scales, write them and the packed arrays. Raises ValueError where no observed train episode is there.
 
-    Each episode is read once and then stays in one temporary file, since the scales go over it several times.
+    Each episode is read twice, train ones three times where angles or categories are among their columns.
     """
     episodes = read_prepared(prepared)
-    with publishing(out, normalizer, own=OWN) as (folder, scales), EpisodeStore.within(folder) as store:
-        tables, train_tables, frames = list[StoredTable](), list[StoredTable](), 0
-        for record in episodes:
-            tables.append(store.put(episodes.load(record)))
-            frames += record.frames
-            if (record.source, record.split) == ("observed", "train"):
-                train_tables.append(tables[-1])
-        one_hot = episodes.action_space.kind == "discrete"
-        scaler = fit(StoredSamples(train_tables), settings.method, settings.min_std, one_hot)
+    records = list(episodes)
+    train = Tables(episodes, [each for each in records if (each.source, each.split) == ("observed", "train")])
+    one_hot = episodes.action_space.kind == "discrete"
+    with publishing(out, normalizer, own=OWN) as (folder, scales):
+        scaler = fit(train, settings.method, settings.min_std, one_hot, episodes.columns)
         scales.write_text(scaler.to_json(), encoding="utf-8")
-        labels = (label_of(record, record.split, record.frames) for record in episodes)
-        write_packed(folder, StoredSamples(tables), frames, labels, episodes.action_space, scaler)
-    print(f"scales of {len(train_tables)} observed train episodes; packed {len(tables)} episodes, {frames} frames")
+        labels = (label_of(record, record.split, record.frames) for record in records)
+        frames = sum(record.frames for record in records)
+        tables = Tables(episodes, records)
+        write_packed(folder, tables, frames, labels, episodes.action_space, scaler, episodes.interval_s)
+    print(f"scales of {len(train.records)} observed train episodes; packed {len(records)} episodes, {frames} frames")
     if scaler.constant.any():
-        print(constant_message(scaler.constant))
+        print(constant_message(scaler))
     return scaler
 
 
-def constant_message(constant: NDArray[np.bool_]) -> str:
-    """Which features count as constant, the first few by number; `constant` is [F]."""
-    numbers = np.flatnonzero(constant)
-    more = ", ..." if len(numbers) > SHOWN else ""
+def constant_message(scaler: Scaler) -> str:
+    """Which features count as constant, the first few by name or number."""
+    numbers = np.flatnonzero(scaler.constant).tolist()
+    more, names = ", ..." if len(numbers) > SHOWN else "", scaler.features.names
+    shown = [escaped(names[number]) if names and names[number] else str(number) for number in numbers[:SHOWN]]
     return (
-        f"{len(numbers)} of {len(constant)} features never change, or by less than normalize.min_std, and count as "
-        f"constant: numbers {', '.join(map(str, numbers[:SHOWN]))}{more}"
+        f"{len(numbers)} of {scaler.features.width} features never change, or by less than normalize.min_std, and "
+        f"count as constant: {'' if names else 'numbers '}{', '.join(shown)}{more}"
     )
 
 
 @dataclass(frozen=True)
-class StoredSamples:
-    """Samples that are read from their store each time somebody iterates over them."""
+class Tables:
+    """Episodes that are read each time somebody iterates over them."""
 
-    tables: Sequence[StoredTable]
+    prepared: Prepared
+    records: list[Record]
 
-    def __iter__(self) -> Iterator[Sample]:
-        for stored in self.tables:
-            table = stored.read()
-            actions = cast(Floats | None, table.actions)  # prepared ones are encoded
-            yield sample_of(table.features, actions, table.rewards, table.confidence)
+    def __iter__(self) -> Iterator[Table]:
+        return map(self.prepared.load, self.records)
 
 
 @click.command(help="Fit scales on observed train episodes and pack all episodes.")

@@ -36,6 +36,7 @@ class Record:
     terminal: Annotated[bool, Field(strict=True)]
     sha256: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{16}$")]  # of the NPZ's bytes, first digits
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    truncated: Annotated[bool, Field(strict=True)] = False
     shard: Text = ""  # the file that holds `file`; empty where it is a file of its own
 
     def __post_init__(self) -> None:
@@ -90,7 +91,8 @@ def write_manifest(
 
 def _entry(record: Record) -> dict[str, Any]:
     values = {column: getattr(record, column) for column in COLUMNS}
-    return {column: value for column, value in values.items() if value or column not in ("provenance", "shard")}
+    optional = ("provenance", "shard", "truncated")
+    return {column: value for column, value in values.items() if value or column not in optional}
 
 
 def count(records: Iterable[Record], **by: Callable[[Record], str]) -> dict[str, dict[str, dict[str, int]]]:

@@ -20,6 +20,7 @@ from worldmodel.core.checked import checked
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.integrity import SHORT, require_file, require_same
 from worldmodel.core.listing import read_listing
+from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import ActionSpace, Split, canonical
 from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
@@ -43,6 +44,11 @@ class Prepared:
     has_rewards: bool
     count: int
     shards: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file
+    columns: Columns = field(default_factory=Columns)
+    context_count: int = 0
+    missing: bool = False
+    wide: bool = False
+    interval_s: float = 0.0  # seconds
 
     def __iter__(self) -> Iterator[Record]:
         return _read_records(self.folder, lambda item: Record(**item))
@@ -139,6 +145,7 @@ class _Records:
                 split=split,
                 frames=episode.length,
                 terminal=episode.terminal,
+                truncated=episode.truncated,
                 sha256=f"{self.digests[index]:016x}",
                 provenance=episode.provenance,
                 shard=self.shards.get(file, ""),
