@@ -43,7 +43,10 @@ REFUSED = {
     "prepare.val_share": (-0.1, 1.1),
     "prepare.test_share": (-0.1, 1.1),
     "prepare.train_episodes": (-1, 10**10),
+    "prepare.margin": (-1, 10**10),
     "prepare.max_gap_s": (0.0, float("inf")),
+    "prepare.max_length_s": (0.0, float("inf")),
+    "prepare.resample_s": (0.0, float("inf")),
     "prepare.max_rejected_share": (-0.1, 1.1),
     "normalize.min_std": (0.0, float("inf")),
     "train.seed": (-1, 2**32),
@@ -67,7 +70,8 @@ REFUSED = {
 }
 CHOICES = {
     "dreams.source": ["teacher", "simulator", "repeat"],
-    "prepare.split_by": ["episode", "agent"],
+    "prepare.split_by": ["episode", "agent", "time"],
+    "prepare.missing": ["refuse", "mask"],
     "prepare.format": ["npz", "lmdb"],
     "normalize.method": ["standard", "minmax"],
     "train.rho_schedule": ["constant", "linear", "cosine"],
@@ -278,7 +282,7 @@ def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a
         (f"{committed}---\n{committed}", "found a second document"),
         (f"%YAML 1.1\n---\n{committed}", "found a second document or a directive"),
         (f"\ufeff{committed}", "found the character U+FEFF on line 1"),
-        (f"{committed}# \x85  lr: 1\n", "found the character U+0085 on line 60"),
+        (f"{committed}# \x85  lr: 1\n", "found the character U+0085 on line 64"),
         (f"{committed}{'#' * 10**6}", "holds 10"),
         (f'{committed}x: "\\U00110000"', "not YAML: "),
     ]:
@@ -372,6 +376,10 @@ UNRELATED = [
         ["dreams.episodes is 0", "train.rho_start 0.2", "raise dreams.episodes"],
     ),
     (
+        {"prepare.split_by": "time", "prepare.margin": 23},
+        ["prepare.split_by is time", "prepare.margin 23", "train.history + train.horizon = 24", "prepare.margin to 24"],
+    ),
+    (
         {"train.contrastive_weight": 0.1, "train.batch_size": 1},
         ["train.contrastive_weight is 0.1", "train.batch_size 1", "raise train.batch_size"],
     ),
@@ -399,6 +407,8 @@ def test_keys_that_work_together_are_taken():
         {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0},
         {"train.rho": 0},  # the baseline of a sweep, whose dreams are there
         {"train.contrastive_weight": 0.1, "train.batch_size": 2},
+        {"prepare.split_by": "time"},
+        {"prepare.margin": 0},
         {"train.contrastive_weight": 0, "train.batch_size": 1},
     ):
         params.check(changed(values), FILE)

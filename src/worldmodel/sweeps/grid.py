@@ -4,7 +4,7 @@ import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from worldmodel.core.yaml12 import parse
 PARAMS = Path("params.yaml")
 SEED = ".seed"  # keys that end so are averaged over
 MEASURE = (  # what errors are measured on
-    *(f"prepare.{key}" for key in ("seed", "split_by", "val_share", "test_share", "max_gap_s", "max_rejected_share")),
+    *(f"prepare.{each.name}" for each in fields(params.IngestParams) if each.name != "train_episodes"),
     "validate.horizon",
 )
 
