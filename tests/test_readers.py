@@ -19,6 +19,7 @@ from pyulog import ULog
 
 from commands import call
 from factories import write_logs
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.logs.reader import read_logs
 from worldmodel.readers.field_map import FieldMap
 from worldmodel.readers.source import FORMATS, open_source
@@ -101,12 +102,15 @@ def table():
         **{name: np.concatenate(A)[:, index] for index, name in enumerate("uv")},
         "gain": np.concatenate(R),
         "over": np.concatenate([(np.arange(len(x)) == len(x) - 1) & end for x, end in zip(X, ENDS, strict=True)]),
+        "cut": np.concatenate([(np.arange(len(x)) == len(x) - 1) & (not end) for x, end in zip(X, ENDS, strict=True)]),
         "note": ["free"] * 12,
     }
     return pa.table(columns)
 
 
-TABLE_MAP = FieldMap(("x", "y", "z"), ("u", "v"), reward="gain", terminal="over", timestamp="t", episode="run")
+TABLE_MAP = FieldMap(
+    ("x", "y", "z"), ("u", "v"), reward="gain", terminal="over", truncated="cut", timestamp="t", episode="run"
+)
 
 
 def parquet(path):
@@ -222,16 +226,24 @@ def test_every_format_comes_back_bit_for_bit_with_each_action_in_the_frame_it_ac
             x = x[:, [0, 1, 2]]  # eef, object
         if form == "minari":
             a, r = np.concatenate([a[:-1], a[-2:-1]]), np.append(r[:-1], np.float32(0))
-        assert same(episode.features, x), form
+        found = episode.features if form != "csv" else episode.features.astype(np.float32)  # of decimal text
+        assert same(found, x.astype(found.dtype)), form
         assert same(episode.actions, a), form
         if form not in ONE:
             assert same(episode.rewards, r)
             assert episode.terminal == ENDS[number]
+            assert episode.truncated == (not ENDS[number] and form in ("minari", "d4rl", "parquet", "csv"))
         assert np.allclose(np.diff(episode.timestamps), {"minari": 1, "d4rl": 1, "robomimic": 0.05}.get(
             form, 0.05 if form in ONE else 0.125
         ))  # fmt: skip
-    assert len(source.names.features) == 3
-    assert len(source.names.actions) == episodes[0].actions.shape[1]
+    assert len(source.columns.features) == 3
+    assert len(source.columns.actions) == episodes[0].actions.shape[1]
+
+
+def names_of(source):
+    """After its first episode."""
+    next(iter(source))
+    return [[each.name for each in getattr(source.columns, part)] for part in ("features", "actions")]
 
 
 def test_names_that_a_format_knows(written, tmp_path):
@@ -243,8 +255,7 @@ def test_names_that_a_format_knows(written, tmp_path):
     }
     for form, expected in known.items():
         source = open_source(written(form), MAPS.get(form))
-        list(source)
-        assert (source.names.features, source.names.actions, set(source.names.left_out)) == expected
+        assert (*names_of(source), set(source.left_out)) == expected
 
 
 def test_nested_observations_are_flattened_by_sorted_name_and_choices_stay_integers(tmp_path, monkeypatch):
@@ -262,10 +273,10 @@ def test_nested_observations_are_flattened_by_sorted_name_and_choices_stay_integ
     for source in (open_source(path), open_source(path / "data/main_data.hdf5")):
         for number, episode in enumerate(source):
             z = (np.arange(len(X[number])) % 4).astype(np.float32)[:, None]
-            assert same(episode.features, np.concatenate([X[number], z], axis=1))
+            assert same(episode.features, np.concatenate([X[number], z], axis=1).astype(np.float64))
             assert same(episode.actions[:-1], (A[number][:-1, 0] > 0).astype(np.int64))
             assert episode.agent_id == "nested-v0"
-        assert source.names.features == ["a", "b.0", "b.1", "z"]
+        assert names_of(source)[0] == ["a", "b.0", "b.1", "z"]
 
 
 def test_lerobot_in_one_file_an_episode_and_with_choices(tmp_path):
@@ -306,7 +317,7 @@ def test_batches_and_files_do_not_cut_episodes(tmp_path, monkeypatch):
     pyarrow.csv.write_csv(pa.table({"timestamp": x, "features.0": x, "features.1": x}), tmp_path / "b.csv")
     for name in ("a.parquet", "b.csv"):
         (episode,) = open_source(tmp_path / name)
-        assert same(episode.features, np.stack([x, x], 1).astype(np.float32))
+        assert same(episode.features, np.stack([x, x], 1))
 
 
 def test_an_end_that_is_left_blank_is_none(tmp_path):
@@ -358,17 +369,74 @@ def test_a_broken_file_of_each_format_is_one_line_that_names_it(written):
             print(form, len(data), found.value)
 
 
-def test_missing_readings_are_counted_by_column_with_the_place_of_the_first(written, tmp_path):
-    broken = np.concatenate(X)
+def test_missing_readings_stay_missing_and_what_else_is_no_number_is_named_with_its_place(tmp_path):
+    broken = np.concatenate(X).astype(np.float64)
     broken[6:, 1] = np.nan
+    broken[0] = 4_500_000 + np.pi  # what float32 would round
+    found = np.concatenate([each.features for each in open_source(d4rl(tmp_path / "a.h5", observations=broken))])
+    assert np.array_equal(found, broken, equal_nan=True)
     broken[9, 2] = np.inf
-    expected = r"observations.1: 6 \(first in episode 1, row 6\), observations.2: 1 \(first in episode 2, row 9\); fill"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=r"a\.h5: episode 2, row 9: observations\.2 is inf, expected a finite float32"):
         list(open_source(d4rl(tmp_path / "a.h5", observations=broken)))
-    (tmp_path / "a.csv").write_text("timestamp,features.0,features.1\n0,1,2\n1,,3\n,3,\n")
-    expected = r"timestamp: 1 \(first in episode 0, row 2\), features.0: 1 \(first in episode 0, row 1\), features.1: 1"
-    with pytest.raises(ValueError, match=expected):
-        list(open_source(tmp_path / "a.csv"))
+    (tmp_path / "a.csv").write_text("timestamp,features.0,features.1,action,reward\n0,1,,1,.5\n1,,,0,.5\n2,3,,,\n")
+    (episode,) = open_source(tmp_path / "a.csv")
+    assert np.array_equal(episode.features, [[1, np.nan], [np.nan, np.nan], [3, np.nan]], equal_nan=True)
+    assert same(episode.actions, np.array([1, 0, 0]))  # the last one leads nowhere
+    assert episode.rewards.tolist() == [0.5, 0.5, 0]
+    for rows, expected in {
+        "0,1,1\n1,2,\n2,3,0\n": r"a\.csv: episode 0, row 1: action is missing; mend it",
+        "0,1,1\n,2,0\n": r"a\.csv: episode 0, row 1: timestamps is missing",
+    }.items():
+        (tmp_path / "a.csv").write_text(f"timestamp,features.0,action\n{rows}")
+        with pytest.raises(ValueError, match=expected):
+            list(open_source(tmp_path / "a.csv"))
+
+
+def test_what_is_known_ahead_stays_beside_the_action_and_a_map_tells_units_and_kinds(tmp_path):
+    rows = "".join(f"{t / 4},{t},{t + 20},{350 + t % 9},{t % 2}\n" for t in range(6))
+    (tmp_path / "a.csv").write_text(f"t,x,hour,heading,go\n{rows}")
+    columns = {"heading": Column(unit="degrees", kind="angle")}
+    fields = FieldMap(("x", "heading"), "go", ("hour",), timestamp="t", columns=columns)
+    source = open_source(tmp_path / "a.csv", fields)
+    (episode,) = source
+    assert same(episode.context, np.arange(20, 26, dtype=np.float32)[:, None])
+    assert source.columns == Columns(
+        (Column("x"), Column("heading", "degrees", "angle")), (Column("go"),), (Column("hour"),)
+    )
+    unknown = FieldMap(("x",), timestamp="t", columns={"hedding": Column(unit="degrees", kind="angle")})
+    with pytest.raises(ValueError, match=r"a\.csv: columns: hedding is none of what is read: x"):
+        list(open_source(tmp_path / "a.csv", unknown))
+    (tmp_path / "b.csv").write_text("timestamp,features.0,context.0,context.1\n0,1,2,3\n1,1,2,4\n")
+    assert next(iter(open_source(tmp_path / "b.csv"))).context.tolist() == [[2, 3], [2, 4]]
+
+
+def test_an_end_of_every_recording_of_lerobot_is_no_end_of_the_task_unless_it_says_so(tmp_path):
+    told = {
+        "all": ({}, [False] * 3, [True] * 3),
+        "success": ({"next.success": [False, True, True]}, [False, True, True], [True, False, False]),
+        "terminated": (
+            {"next.terminated": [True, False, False], "next.truncated": [False, True, False]},
+            [True, False, False],
+            [False, True, False],
+        ),
+    }
+    for name, (columns, terminal, truncated) in told.items():
+        folder = lerobot(tmp_path / name, True)
+        info, file = folder / "meta/info.json", folder / "data/chunk-000/file-000.parquet"
+        about = json.loads(info.read_text())
+        about["features"] |= {column: {"dtype": "bool", "shape": [1]} for column in columns}
+        info.write_text(json.dumps(about))
+        whole = pq.read_table(file)
+        last = np.concatenate([np.arange(length) == length - 1 for length in LENGTHS])
+        for column, ends in {"next.done": [True] * 3, **columns}.items():
+            if column in whole.column_names:
+                whole = whole.drop_columns(column)
+            whole = whole.append_column(
+                column, pa.array(np.repeat(ends, LENGTHS) & (last | (column == "next.success")))
+            )
+        pq.write_table(whole, file)
+        found = list(open_source(folder))
+        assert ([each.terminal for each in found], [each.truncated for each in found]) == (terminal, truncated), name
 
 
 def test_what_does_not_fit_is_named_with_its_place(tmp_path):
@@ -390,7 +458,7 @@ def test_what_does_not_fit_is_named_with_its_place(tmp_path):
         list(open_source(tmp_path / "a.csv", FieldMap(("q",))))
     with pytest.raises(ValueError, match=r"terminals, timeouts: \[12, 12, 12, 11, 12\], expected equal"):
         list(open_source(d4rl(tmp_path / "a.hdf5", terminals=np.zeros(11, bool))))
-    with pytest.raises(ValueError, match=r"rate, unit|unit: means nothing to d4rl, expected only features, rate"):
+    with pytest.raises(ValueError, match=r"unit: means nothing to d4rl, expected only columns, features, rate"):
         open_source(tmp_path / "a.hdf5", FieldMap(unit="ms"))
     (tmp_path / "a.txt").touch()
     with pytest.raises(ValueError, match=r"a\.txt: not of a known format \(lerobot, minari"):
@@ -425,7 +493,8 @@ def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_r
     for form in ("robomimic", "csv"):
         shutil.move(written(form), logs)
     (logs / "log.csv.yaml").write_text(
-        "features: [x, y, z]\naction: [u, v]\nreward: gain\ntimestamp: t\nepisode: run\nterminal: over\n"
+        "features: [x, y, z]\naction: [u, v]\nreward: gain\n"
+        "timestamp: t\nepisode: run\nterminal: over\ntruncated: cut\n"
     )
     shutil.copy(logs / "log.csv", logs / "unmapped.csv")
     found = read_logs([logs], 60.0)
@@ -446,4 +515,4 @@ def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_r
     for path in (logs / "v3", logs / "log.csv"):
         assert len(read_logs([path], 60.0).episodes) == 3
     (reject,) = read_logs([logs / "unmapped.csv"], 60.0).rejects
-    assert "holds run, t, x, y, z, u, v, gain, over, note; write a file such as" in reject.reason
+    assert "holds run, t, x, y, z, u, v, gain, over, cut, note; write a file such as" in reject.reason

@@ -1,24 +1,30 @@
 """Logs of other formats -> canonical JSON lines."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
+from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.text import escaped
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.episodes.schema import Episode
 from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.files import SUFFIXES
 from worldmodel.logs.reader import collect_logs, write_jsonl
-from worldmodel.readers.field_map import FieldMap, read_map
-from worldmodel.readers.source import FORMATS, Names, open_source
+from worldmodel.readers.field_map import read_map
+from worldmodel.readers.source import FORMATS, PARTS, Source, open_source
 
 OUT = (".jsonl", ".jsonl.gz")
+FEATURES = "features.yaml"
 
 
 @dataclass
@@ -26,31 +32,56 @@ class Counted:
     """Episodes that are counted as they pass."""
 
     source: Iterable[Episode]
-    names: Names
+    about: Source | None = None  # what knows names
     episodes: int = 0
     frames: int = 0
+    missing: NDArray[np.int64] | None = None  # [F] readings
     last: Episode | None = None
 
     def __iter__(self) -> Iterator[Episode]:
         for episode in self.source:
             self.episodes += 1
             self.frames += episode.length
+            missing = np.isnan(episode.features).sum(axis=0)
+            self.missing = missing if self.missing is None else self.missing + missing
             self.last = episode
             yield episode
 
+    @property
+    def columns(self) -> Columns:
+        return self.about.columns if self.about else Columns()
+
     def lines(self) -> list[str]:
         assert self.last is not None
-        names, actions = self.names, self.last.actions
+        last, actions = self.last, self.last.actions
         kind = "none" if actions is None else "integers" if actions.ndim == 1 else f"{actions.shape[1]} numbers"
         told = [
             f"episodes  {self.episodes}",
             f"frames    {self.frames}",
-            f"features  {self.last.features.shape[1]}{': ' if names.features else ''}{', '.join(names.features)}",
-            f"actions   {kind}{': ' if names.actions else ''}{', '.join(names.actions)}",
-            f"rewards   {'none' if self.last.rewards is None else 'in every frame'}",
+            f"features  {last.features.shape[1]}{_named(self.columns.features)}",
+            f"actions   {kind}{_named(self.columns.actions)}",
+            f"rewards   {'none' if last.rewards is None else 'in every frame'}",
         ]
-        left_out = ", ".join(f"{name} ({what})" for name, what in names.left_out.items())
-        return [*told, f"left out  {left_out}"] if left_out else told
+        if last.context is not None:
+            told.append(f"context   {last.context.shape[1]}{_named(self.columns.context)}")
+        listed = {
+            "missing": ", ".join(self._missing()),
+            "left out": ", ".join(
+                f"{name} ({what})" for name, what in (self.about.left_out if self.about else {}).items()
+            ),
+        }
+        return [*told, *(f"{name:<9} {text}" for name, text in listed.items() if text)]
+
+    def _missing(self) -> Iterator[str]:
+        """Of each feature that has some, how many readings."""
+        assert self.missing is not None
+        for number in np.flatnonzero(self.missing):
+            name = self.columns.features[number].name if self.columns.features else f"feature {number}"
+            yield f"{name} {self.missing[number]} of {self.frames}"
+
+
+def _named(columns: Sequence[Column]) -> str:
+    return f": {', '.join(each.name for each in columns)}" if columns else ""
 
 
 def lines_of(path: Path) -> Iterator[Episode]:
@@ -60,8 +91,26 @@ def lines_of(path: Path) -> Iterator[Episode]:
         if logs.rejects:
             raise ValueError(f"{logs.rejects[0]}; `worldmodel check-logs` names all {len(logs.rejects)} wrong rows")
         for each in logs.episodes:
-            facts = {name: getattr(each, name) for name in ("segment", "source", "split", "terminal", "provenance")}
+            kept = ("segment", "source", "split", "terminal", "truncated", "provenance")
+            facts = {name: getattr(each, name) for name in kept}
             yield Episode(each.agent_id, each.name, **each.table()._asdict(), **facts)
+
+
+def write_columns(columns: Columns, folder: Path) -> str:
+    """Write features.yaml where names are known and no such file is there; a line that tells so."""
+    path, known = folder / FEATURES, [part for part in PARTS if getattr(columns, part)]
+    if path.exists() or not known:
+        return ""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for part in known:
+            stream.writelines([f"{part}:\n", *(f"  - {_item(each)}\n" for each in getattr(columns, part))])
+    return f"names     written to {path}"
+
+
+def _item(column: Column) -> str:
+    """As JSON, which YAML reads whatever the text, and as short as features.yaml allows."""
+    told = {key: value for key, value in asdict(column).items() if value and value != "value"}
+    return json.dumps(column.name if told.keys() == {"name"} else told, ensure_ascii=False)
 
 
 @click.command()
@@ -73,14 +122,15 @@ def command(source: Path, out: Path, map_file: Path | None, form: str | None) ->
     """Write SOURCE, logs in another format, as JSON lines that the pipeline reads.
 
     SOURCE is a file, the folder of a data set, or a log of lines (.jsonl, .gz, .zst). docs/logs.md
-    says what is taken of each format.
+    says what is taken of each format. Names of its numbers go into features.yaml beside FILE.
     """
     if not out.name.endswith(OUT):
         raise click.UsageError(f"--out {out}: expected a name that ends in {' or '.join(OUT)}.")
     if source.name.endswith(SUFFIXES) and form is None and map_file is None:
-        counted = Counted(lines_of(source), Names())
+        counted = Counted(lines_of(source))
     else:
-        opened = open_source(source, read_map(map_file) if map_file else FieldMap(), form)
-        counted = Counted(opened, opened.names)
+        opened = open_source(source, read_map(map_file) if map_file else None, form)
+        counted = Counted(opened, opened)
     write_jsonl(out, counted)
-    print("\n".join(map(escaped, [f"{out}:", *counted.lines()])))
+    told = [f"{out}:", *counted.lines(), write_columns(counted.columns, out.parent)]
+    print("\n".join(escaped(line) for line in told if line))

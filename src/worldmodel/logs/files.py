@@ -14,7 +14,7 @@ import fsspec
 from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
-from worldmodel.readers.dropped import is_source
+from worldmodel.readers.source import is_source
 from worldmodel.readers.source import SUFFIXES as OTHERS
 
 Location = Path | str

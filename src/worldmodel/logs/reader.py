@@ -29,7 +29,7 @@ from worldmodel.logs.grouping import EpisodeAssembler
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
 from worldmodel.logs.signatures import conform, unlike, votes_of
-from worldmodel.readers.dropped import source_at
+from worldmodel.readers.source import source_at
 
 View = TypeVar("View", bound=EpisodeView)
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Ints
+from worldmodel.core.typing import Doubles, Ints
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers.field_map import FieldMap, unmapped
-from worldmodel.readers.source import Names, Recorded, in_seconds
+from worldmodel.readers.source import Source, in_seconds
 
-KEYS = ("features", "action", "reward", "rate")
+KEYS = ("features", "action", "context", "reward", "rate")
 EXAMPLE = """rate: 20              # frames a second; each value is held until the next one
 features: [{0}]       # topic.field, topic.field.field or topic.field[0]
 action: [{1}]         # without brackets: an integer that names a choice"""
@@ -22,7 +23,12 @@ action: [{1}]         # without brackets: an integer that names a choice"""
 
 class Series(NamedTuple):
     times: Ints  # nanoseconds
-    values: NDArray[np.float64]
+    values: Doubles
+
+    @classmethod
+    def in_order(cls, times: Ints, values: Doubles) -> "Series":
+        order = np.argsort(times, kind="stable")
+        return cls(times[order], values[order])
 
 
 def require_map(path: Path, fields: FieldMap, topics: Sequence[str]) -> None:
@@ -43,12 +49,13 @@ def topic_of(path: Path, name: str, topics: Sequence[str]) -> tuple[str, str]:
 
 
 def wanted(fields: FieldMap) -> tuple[str, ...]:
-    names = *fields.features, *fields.actions, fields.reward
+    names = *fields.features, *fields.actions, *fields.context, fields.reward
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def episode(path: Path, fields: FieldMap, names: Names, series: Mapping[str, Series]) -> Iterator[Recorded]:
+def episode(source: Source, series: Mapping[str, Series]) -> Iterator[Episode]:
     """The one of the whole file."""
+    path, fields = source.path, source.fields
     for name, each in series.items():
         if not len(each.times):
             raise ValueError(f"{path}: {name} was never sent; map another field")
@@ -58,27 +65,20 @@ def episode(path: Path, fields: FieldMap, names: Names, series: Mapping[str, Ser
     if not len(ticks):
         raise ValueError(f"{path}: no moment at which all mapped topics were sent; map fewer topics")
     held = {name: each.values[np.searchsorted(each.times, ticks, "right") - 1] for name, each in series.items()}
-    names.features, names.actions = list(fields.features), list(fields.actions)
+    source.name(features=fields.features, actions=fields.actions, context=fields.context)
     actions: NDArray[Any] | None = np.stack([held[name] for name in fields.actions], 1) if fields.action else None
     if isinstance(fields.action, str):
         actions = held[fields.action]
         actions = actions.astype(np.int64) if (actions == np.round(actions)).all() else actions
-    yield Recorded(
-        agent_id=path.stem,
-        name="0",
-        place="frames on the clock",
-        row=0,
-        timestamps=in_seconds(ticks, 10**9),
-        features=np.stack([held[name] for name in fields.features], 1),
-        actions=actions,
-        rewards=None if fields.reward is None else held[fields.reward],
-        terminal=False,
+    yield source.episode(
+        "frames on the clock",
+        "0",
+        in_seconds(ticks, 10**9),
+        np.stack([held[name] for name in fields.features], 1),
+        actions,
+        None if fields.reward is None else held[fields.reward],
+        np.stack([held[name] for name in fields.context], 1) if fields.context else None,
     )
-
-
-def in_order(times: Ints, values: NDArray[np.float64]) -> Series:
-    order = np.argsort(times, kind="stable")
-    return Series(times[order], values[order])
 
 
 def _ticks(begin: int, end: int, rate: float) -> Ints:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers import tables
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.readers.source import Source
 
 KEYS = tables.KEYS
 BLOCK_BYTES = 1 << 22
@@ -24,25 +24,25 @@ def columns(path: Path) -> dict[str, Any]:
         return {each.name: each.type for each in head.schema}
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+def episodes(source: Source) -> Iterator[Episode]:
     from pyarrow import bool_, csv, float64, int64, string, types
 
     reading = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)  # one thread alone names rows in errors
-    known = columns(path)
-    fields = tables.mapped(path, list(known), fields)
-    names.left_out |= {name: str(kind) for name, kind in known.items() if name not in tables.wanted(fields)}
-    forced = dict.fromkeys((*fields.features, *fields.actions, fields.reward), float64())
+    known = columns(source.path)
+    fields = tables.mapped(source, known)
+    forced = dict.fromkeys((*fields.features, *fields.actions, *fields.context, fields.reward), float64())
     if isinstance(fields.action, str) and types.is_integer(known[fields.action]):
         forced[fields.action] = int64()
     forced |= dict.fromkeys((fields.agent_id, fields.episode), string())
     if fields.timestamp is not None and not types.is_temporal(known[fields.timestamp]):
         whole = fields.unit != "s" and types.is_integer(known[fields.timestamp])
         forced[fields.timestamp] = int64() if whole else float64()
-    if fields.terminal is not None and not types.is_floating(known[fields.terminal]):
-        forced[fields.terminal] = bool_()
+    for end in (fields.terminal, fields.truncated):
+        if end is not None and not types.is_floating(known[end]):
+            forced[end] = bool_()
     forced.pop(None, None)
     options = csv.ConvertOptions(column_types=forced, include_columns=tables.wanted(fields))
-    grouping = tables.Grouping(fields, names, path.name.partition(".csv")[0])
-    with csv.open_csv(path, reading, convert_options=options) as batches:
+    grouping = tables.Grouping(source, fields)
+    with csv.open_csv(source.path, reading, convert_options=options) as batches:
         yield from grouping.over(batches)
     yield from grouping.end()

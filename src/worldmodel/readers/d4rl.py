@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.hdf5 import columns, frame_times, holds, opened
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.episodes.schema import Episode
+from worldmodel.readers.hdf5 import frame_times, holds, numbers, observed_and_taken, opened
+from worldmodel.readers.source import Source
 
 KEYS = ("features", "rate")
 BLOCK = 1 << 16  # rows read at once, and more where an episode has more
@@ -22,11 +22,10 @@ def recognizes(path: Path) -> bool:
     return holds(path, "observations")
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
-    with opened(path) as file:
-        observed = columns(file, fields.features or ("observations",), names)
-        taken, earned = columns(file, ("actions",), names), columns(file, ("rewards",), names)
-        names.features, names.actions = observed.names(), taken.names()
+def episodes(source: Source) -> Iterator[Episode]:
+    with opened(source.path) as file:
+        observed, taken = observed_and_taken(source, file, "observations")
+        earned = numbers(file, ("rewards",), source)
         terminals = file["terminals"][:].astype(bool).reshape(-1)
         timeouts = file["timeouts"][:].astype(bool).reshape(-1) if "timeouts" in file else np.zeros_like(terminals)
         lengths = [len(each.datasets[0]) for each in (observed, taken, earned)] + [len(terminals), len(timeouts)]
@@ -34,20 +33,19 @@ def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
             raise ValueError(f"rows of observations, actions, rewards, terminals, timeouts: {lengths}, expected equal")
         number = 0
         for bounds in _blocks(terminals | timeouts):
-            start, stop = bounds[0], bounds[-1]
-            features, actions, rewards = (each.rows(start, stop) for each in (observed, taken, earned))
+            features, actions, rewards = (each.rows(bounds[0], bounds[-1]) for each in (observed, taken, earned))
             for begin, end in pairwise(bounds):
-                own = slice(begin - start, end - start)
-                yield Recorded(
-                    agent_id=path.stem,
-                    name=str(number),
-                    place=f"episode {number}",
-                    row=begin,
-                    timestamps=frame_times(end - begin, fields.rate),
-                    features=features[own],
-                    actions=actions[own],
-                    rewards=rewards[own],
+                own = slice(begin - bounds[0], end - bounds[0])
+                yield source.episode(
+                    f"episode {number}",
+                    str(number),
+                    frame_times(end - begin, source.fields.rate),
+                    features[own],
+                    actions[own],
+                    rewards[own],
+                    rows=np.arange(begin, end),
                     terminal=bool(terminals[end - 1]),
+                    truncated=bool(timeouts[end - 1]),
                 )
                 number += 1
 

@@ -1,7 +1,7 @@
 """FieldMap: what to take from a source, where the source does not say so itself."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from worldmodel.core.checked import Text, checked
 from worldmodel.core.regular import read_text
 from worldmodel.core.yaml12 import cut, parse_dvc
+from worldmodel.episodes.columns import Column
 
 Rate = Annotated[float, Field(strict=True, gt=0, le=1e6)]
 
@@ -20,13 +21,16 @@ class FieldMap:
 
     features: tuple[Text, ...] = ()
     action: tuple[Text, ...] | Text | None = None  # a list is a vector; one name stays what it holds, integers too
+    context: tuple[Text, ...] = ()
     reward: Text | None = None
     terminal: Text | None = None
+    truncated: Text | None = None
     timestamp: Text | None = None
     episode: Text | None = None
     agent_id: Text | None = None
     unit: Literal["s", "ms", "us", "ns"] = "s"  # of the timestamp
     rate: Rate | None = None  # frames a second
+    columns: dict[Text, Column] = field(default_factory=dict)  # unit and kind of numbers, by name
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -34,9 +38,9 @@ class FieldMap:
 
     def require(self, keys: Iterable[str], form: str) -> None:
         """Raises ValueError for a key that means nothing to the format."""
-        given = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
-        for key in given:
-            if key not in keys:
+        keys = {*keys, "columns"}
+        for key in (item.name for item in fields(self)):
+            if key not in keys and getattr(self, key) != getattr(FieldMap(), key):
                 raise ValueError(f"{key}: means nothing to {form}, expected only {', '.join(sorted(keys))}")
 
 

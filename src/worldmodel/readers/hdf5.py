@@ -1,4 +1,4 @@
-"""What the formats that lie in HDF5 share: opening, sorting, and numbers as columns."""
+"""What the formats that lie in HDF5 share: opening, sorting, and numbers side by side."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.readers.source import HDF5, Names
+from worldmodel.core.typing import Doubles
+from worldmodel.readers.source import HDF5, Source
 
 JPEG = b"\xff\xd8\xff"
 
@@ -32,16 +33,12 @@ def holds(path: Path, start: str, group: str = "") -> bool:
 
 def numbered(group: Any, start: str) -> list[tuple[str, Any]]:
     """Members whose name is `start` and a number, sorted by the number."""
-    ends = {name: name.removeprefix(start) for name in group if name.startswith(start)}
-    return [(name, group[name]) for name in sorted((name for name in ends if ends[name].isdecimal()), key=_number)]
+    names = [name for name in group if name.startswith(start) and name.removeprefix(start).isdecimal()]
+    return [(name, group[name]) for name in sorted(names, key=lambda name: int(name.removeprefix(start)))]
 
 
-def _number(name: str) -> int:
-    return int(name.rpartition("_")[2])
-
-
-class Columns(NamedTuple):
-    """Numeric datasets of one length, side by side."""
+class SideBySide(NamedTuple):
+    """Numeric datasets of one length."""
 
     datasets: tuple[Any, ...]
 
@@ -52,17 +49,24 @@ class Columns(NamedTuple):
 
     def names(self) -> list[str]:
         """One for each number of a frame."""
-        sizes = {dataset.name.rpartition("/")[2]: int(np.prod(dataset.shape[1:])) for dataset in self.datasets}
-        return [f"{name}.{n}" if size > 1 else name for name, size in sizes.items() for n in range(size)]
+        sizes = [(each.name.rpartition("/")[2], int(np.prod(each.shape[1:]))) for each in self.datasets]
+        return [f"{name}.{n}" if size > 1 else name for name, size in sizes for n in range(size)]
 
 
-def columns(group: Any, paths: Sequence[str], names: Names) -> Columns:
+def observed_and_taken(source: Source, group: Any, observations: str) -> tuple[SideBySide, SideBySide]:
+    """Features and actions of a group, and what their numbers are called."""
+    observed = numbers(group, source.fields.features or (observations,), source)
+    taken = numbers(group, ("actions",), source)
+    source.name(features=observed.names(), actions=taken.names())
+    return observed, taken
+
+
+def numbers(group: Any, paths: Sequence[str], source: Source) -> SideBySide:
     """All numbers below the paths in a group, sorted by name below each. Raises ValueError where there are none."""
-    leaves = [leaf for path in paths for leaf in _leaves(group, path)]
     taken = []
-    for path, leaf in leaves:
+    for path, leaf in (found for each in paths for found in _leaves(group, each)):
         if what := _no_numbers(leaf):
-            names.left_out[path] = what
+            source.left_out[path] = what
         else:
             taken.append(leaf)
     if not taken:
@@ -70,7 +74,7 @@ def columns(group: Any, paths: Sequence[str], names: Names) -> Columns:
     if len({len(leaf) for leaf in taken}) > 1:
         lengths = ", ".join(f"{leaf.name}: {len(leaf)}" for leaf in taken)
         raise ValueError(f"{group.name}: rows differ in number, expected one for each frame: {lengths}")
-    return Columns(tuple(taken))
+    return SideBySide(tuple(taken))
 
 
 def _leaves(group: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -93,6 +97,6 @@ def _no_numbers(leaf: Any) -> str:
     return what if images and (leaf.ndim > 2 or leaf[0, :3].tobytes() == JPEG) else ""
 
 
-def frame_times(length: int, rate: float | None) -> NDArray[np.float64]:
+def frame_times(length: int, rate: float | None) -> Doubles:
     """[T] seconds of what has no clock; a frame a second where nothing is known of the rate (1/s)."""
     return np.arange(length, dtype=np.float64) / (rate or 1.0)

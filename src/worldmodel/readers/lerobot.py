@@ -1,19 +1,22 @@
 """LeRobot v2.1 (a Parquet file for each episode) and v3.0 (many in one): meta/info.json and data/**.parquet.
 
-Features are the numbers of all `observation.*` columns, sorted by name; images and videos are left out. `next.reward`
-and `next.done` count where they are there; `next.done` of the last frame tells whether the task ended.
+Features are the numbers of all `observation.*` columns, sorted by name; images and videos are left out. The last frame
+tells how an episode ended: by `next.terminated` or `next.success` the task, by `next.truncated` the recording.
+`next.done` alone means an end of the task where some recordings lack it; where all have it, they just stop there.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from worldmodel.core.regular import read_text
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers import tables
 from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.parquet import batches
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.readers.source import Source
 
 KEYS = ("features",)
 INFO = Path("meta/info.json")
@@ -24,30 +27,32 @@ def recognizes(path: Path) -> bool:
     return (path / INFO).is_file()
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+def episodes(source: Source) -> Iterator[Episode]:
     import pyarrow.parquet as pq
 
+    path = source.path
     about: dict[str, Any] = json.loads(read_text(path / INFO))["features"]
-    observed = {name: each for name, each in about.items() if name.startswith(OBSERVED)}
-    numeric = [name for name, each in observed.items() if each["dtype"] not in ("image", "video", "string")]
-    names.left_out |= {name: each["dtype"] for name, each in observed.items() if name not in numeric}
-    fields = FieldMap(
-        features=fields.features or tuple(sorted(numeric)),
-        action=_action(about.get("action")),
-        reward="next.reward" if "next.reward" in about else None,
-        terminal="next.done" if "next.done" in about else None,
-        timestamp="timestamp",
-        episode="episode_index",
-    )
-    labels = {name: _labels(each.get("names")) for name, each in about.items()}
-    grouping = tables.Grouping(fields, names, path.resolve().name, labels)
     files = sorted((path / "data").rglob("*.parquet"))
     if not files:
         raise ValueError(f"{path / 'data'}: holds no .parquet file; fetch the whole data set")
+    observed = {name: each["dtype"] for name, each in about.items() if name.startswith(OBSERVED)}
+    images = {name: kind for name, kind in observed.items() if kind in ("image", "video", "string")}
+    source.left_out |= images
+    fields = FieldMap(
+        features=source.fields.features or tuple(sorted(observed.keys() - images)),
+        action=_action(about.get("action")),
+        reward="next.reward" if "next.reward" in about else None,
+        timestamp="timestamp",
+        episode="episode_index",
+        **_ends(about, files),
+    )
+    labels = {name: _labels(each.get("names")) for name, each in about.items()}
+    grouping = tables.Grouping(source, fields, path.resolve().name, labels, strict=False)
     for each in files:
         with pq.ParquetFile(each) as file:
-            tables.mapped(each, file.schema_arrow.names, fields)
-            yield from grouping.over(batches(file, fields), f"{each.relative_to(path)}, ")
+            tables.require(each, file.schema_arrow.names, fields)
+            batches = file.iter_batches(columns=tables.wanted(fields))
+            yield from grouping.over(batches, f"{each.relative_to(path)}, ")
     yield from grouping.end()
 
 
@@ -56,6 +61,25 @@ def _action(about: Mapping[str, Any] | None) -> str | tuple[str, ...] | None:
     if about is None:
         return None
     return "action" if about["dtype"].startswith(("int", "uint")) and about["shape"] in ([1], []) else ("action",)
+
+
+def _ends(about: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
+    """Which columns tell of ends."""
+    task = next((name for name in ("next.terminated", "next.success") if name in about), None)
+    if "next.done" not in about or task == "next.terminated":
+        return {"terminal": task, "truncated": "next.truncated" if "next.truncated" in about else None}
+    if task or all(map(_done_at_each_end, files)):
+        return {"terminal": task, "truncated": "next.done"}
+    return {"terminal": "next.done"}
+
+
+def _done_at_each_end(file: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file, columns=["episode_index", "next.done"])
+    number, done = (tables.numbers(table[name].combine_chunks(), name).reshape(-1) for name in table.column_names)
+    last = np.append(np.flatnonzero(np.diff(number)), len(number) - 1)
+    return bool(np.asarray(done)[last].all())
 
 
 def _labels(names: Any) -> list[str]:

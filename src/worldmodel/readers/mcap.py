@@ -11,9 +11,9 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers import clock
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.readers.source import Source
 
 KEYS = clock.KEYS
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
@@ -23,12 +23,13 @@ def recognizes(path: Path) -> bool:
     return path.suffix == ".mcap" and path.is_file()
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+def episodes(source: Source) -> Iterator[Episode]:
     from mcap.decoder import DecoderFactory
     from mcap.reader import make_reader
     from mcap_protobuf.decoder import DecoderFactory as Protobuf
     from mcap_ros2.decoder import DecoderFactory as Ros2
 
+    path, fields = source.path, source.fields
     with path.open("rb") as stream:
         decoders = [Ros2(), Protobuf(), cast(DecoderFactory, _Json())]
         reader = make_reader(stream, validate_crcs=True, decoder_factories=decoders)
@@ -41,7 +42,7 @@ def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
             topics.setdefault(topic, _Topic()).fields[name] = below
         for _, channel, message, decoded in reader.iter_decoded_messages(topics=list(topics), log_time_order=False):
             topics[channel.topic].add(message.log_time, decoded)
-    yield from clock.episode(path, fields, names, dict(each for topic in topics.values() for each in topic.series()))
+    yield from clock.episode(source, dict(each for topic in topics.values() for each in topic.series()))
 
 
 @dataclass
@@ -70,7 +71,9 @@ class _Topic:
     def series(self) -> Iterator[tuple[str, clock.Series]]:
         times = np.array(self.times, np.int64)
         columns = np.array(self.values).reshape(len(times), len(self.fields)).T
-        yield from ((name, clock.in_order(times, column)) for name, column in zip(self.fields, columns, strict=True))
+        yield from (
+            (name, clock.Series.in_order(times, column)) for name, column in zip(self.fields, columns, strict=True)
+        )
 
 
 def _steps(below: str, is_json: bool) -> list[Callable[[Any], Any]]:

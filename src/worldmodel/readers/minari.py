@@ -7,14 +7,15 @@ it, so nothing is learned from either. `terminations` end a task; `truncations` 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.core.regular import read_text
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.hdf5 import columns, frame_times, holds, numbered, opened
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.episodes.schema import Episode
+from worldmodel.readers.hdf5 import frame_times, holds, numbered, observed_and_taken, opened
+from worldmodel.readers.source import Source
 
 KEYS = ("features", "rate")
 FILE = "main_data.hdf5"
@@ -24,28 +25,29 @@ def recognizes(path: Path) -> bool:
     return _file(path).is_file() if path.is_dir() else holds(path, "episode_")
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
-    agent = _dataset(_file(path))
-    with opened(_file(path)) as file:
+def episodes(source: Source) -> Iterator[Episode]:
+    agent = _dataset(_file(source.path))
+    with opened(_file(source.path)) as file:
         for name, group in numbered(file, "episode_"):
-            observed = columns(group, fields.features or ("observations",), names)
-            taken = columns(group, ("actions",), names)
-            names.features, names.actions = observed.names(), taken.names()
-            features, actions = observed.rows(), taken.rows()
+            features, actions = (each.rows() for each in observed_and_taken(source, group, "observations"))
             if len(features) - len(actions) not in (0, 1) or not len(actions):
                 raise ValueError(f"{name}: {len(features)} observations of {len(actions)} actions, expected one more")
-            length, ends = len(features), group["terminations"][-1:]
-            yield Recorded(
+            length = len(features)
+            yield source.episode(
+                name,
+                name.removeprefix("episode_"),
+                frame_times(length, source.fields.rate),
+                features,
+                _padded(actions, length, actions[-1:]),
+                _padded(group["rewards"][:], length, np.zeros(1, np.float32)),
                 agent_id=agent,
-                name=name.removeprefix("episode_"),
-                place=name,
-                row=0,
-                timestamps=frame_times(length, fields.rate),
-                features=features,
-                actions=_padded(actions, length, actions[-1:]),
-                rewards=_padded(group["rewards"][:], length, np.zeros(1, np.float32)),
-                terminal=bool(ends.any()),
+                terminal=_last(group, "terminations"),
+                truncated=_last(group, "truncations"),
             )
+
+
+def _last(group: Any, name: str) -> bool:
+    return name in group and bool(group[name][-1:].any())
 
 
 def _file(path: Path) -> Path:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers import tables
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.readers.source import Source
 
 KEYS = tables.KEYS
 
@@ -22,17 +22,11 @@ def columns(path: Path) -> dict[str, Any]:
     return {each.name: each.type for each in pq.read_schema(path)}
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+def episodes(source: Source) -> Iterator[Episode]:
     import pyarrow.parquet as pq
 
-    types = columns(path)
-    fields = tables.mapped(path, list(types), fields)
-    names.left_out |= {name: str(kind) for name, kind in types.items() if name not in tables.wanted(fields)}
-    with pq.ParquetFile(path) as file:
-        grouping = tables.Grouping(fields, names, path.stem)
-        yield from grouping.over(batches(file, fields))
-        yield from grouping.end()
-
-
-def batches(file: Any, fields: FieldMap) -> Iterator[Any]:
-    yield from file.iter_batches(columns=tables.wanted(fields))
+    fields = tables.mapped(source, columns(source.path))
+    grouping = tables.Grouping(source, fields)
+    with pq.ParquetFile(source.path) as file:
+        yield from grouping.over(file.iter_batches(columns=tables.wanted(fields)))
+    yield from grouping.end()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.hdf5 import columns, frame_times, holds, numbered, opened
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.episodes.schema import Episode
+from worldmodel.readers.hdf5 import frame_times, holds, numbered, observed_and_taken, opened
+from worldmodel.readers.source import Source
 
 KEYS = ("features", "rate")
 
@@ -19,25 +19,20 @@ def recognizes(path: Path) -> bool:
     return holds(path, "demo_", "data")
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
-    with opened(path) as file:
-        rate = fields.rate or _rate(file["data"].attrs)
+def episodes(source: Source) -> Iterator[Episode]:
+    with opened(source.path) as file:
+        rate = source.fields.rate or _rate(file["data"].attrs)
         for name, group in numbered(file["data"], "demo_"):
-            observed = columns(group, fields.features or ("obs",), names)
-            taken = columns(group, ("actions",), names)
-            names.features, names.actions = observed.names(), taken.names()
-            features, actions = observed.rows(), taken.rows()
+            features, actions = (each.rows() for each in observed_and_taken(source, group, "obs"))
             if len(features) != len(actions):
                 raise ValueError(f"{name}: {len(features)} observations of {len(actions)} actions, expected as many")
-            yield Recorded(
-                agent_id=path.stem,
-                name=name,
-                place=f"data/{name}",
-                row=0,
-                timestamps=frame_times(len(features), rate),
-                features=features,
-                actions=actions,
-                rewards=group["rewards"][:] if "rewards" in group else None,
+            yield source.episode(
+                f"data/{name}",
+                name,
+                frame_times(len(features), rate),
+                features,
+                actions,
+                group["rewards"][:] if "rewards" in group else None,
                 terminal="dones" in group and bool(group["dones"][-1:].any()),
             )
 

@@ -1,50 +1,30 @@
 """A file or folder of another format as a source of episodes, each of them checked."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.core.addresses import reason
 from worldmodel.core.regular import problem
-from worldmodel.core.typing import Floats
-from worldmodel.episodes.frame import MAX_ACTIONS, is_finite, parse_agent
+from worldmodel.core.typing import Doubles
+from worldmodel.episodes.columns import Column, Columns
+from worldmodel.episodes.frame import FLOAT32_MAX, MAX_ACTIONS, parse_agent
 from worldmodel.episodes.schema import Episode
-from worldmodel.readers.field_map import FieldMap
+from worldmodel.episodes.table import Table
+from worldmodel.readers.field_map import FieldMap, read_map
 
 FORMATS = ("lerobot", "minari", "robomimic", "d4rl", "parquet", "csv", "mcap", "ulog")
 HDF5 = (".hdf5", ".h5")
-SUFFIXES = (*HDF5, ".parquet", ".csv", ".csv.gz", ".mcap", ".ulg")
+TABLES = (".parquet", ".csv", ".csv.gz")
+SUFFIXES = (*HDF5, *TABLES, ".mcap", ".ulg")
 INSTALL = "pip install 'worldmodel[formats]'"
-
-
-@dataclass
-class Names:
-    """What a source calls its numbers; filled by the time its first episode comes."""
-
-    features: list[str] = field(default_factory=list)
-    actions: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # name -> what it is
-
-
-class Recorded(NamedTuple):
-    """An episode as its source holds it: T frames, numbers of any type."""
-
-    agent_id: str
-    name: str
-    place: str  # in the source
-    row: int  # of the first frame, as the place counts
-    timestamps: NDArray[Any]  # [T] seconds
-    features: NDArray[Any]  # [T, ...]
-    actions: NDArray[Any] | None  # [T, ...]
-    rewards: NDArray[Any] | None  # [T]
-    terminal: bool
+PARTS = ("features", "actions", "context")  # of a frame, that have names
 
 
 class Reader(Protocol):
@@ -53,100 +33,163 @@ class Reader(Protocol):
     KEYS: tuple[str, ...]  # of a FieldMap, that mean something
 
     def recognizes(self, path: Path) -> bool: ...
-    def episodes(self, path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]: ...
+    def episodes(self, source: "Source") -> Iterator[Episode]: ...
 
 
 @dataclass
 class Source:
-    """Iterating reads the episodes, one in memory at a time.
+    """Iterating reads the episodes, one in memory at a time. Features are float64, NaN where a reading is missing.
 
-    Raises ValueError with path, episode and row where the source is broken, or holds what no log may. Missing readings
-    are counted over the whole source and told at its end.
+    Raises ValueError with path, episode and row where the source is broken, or holds what no log may.
     """
 
     path: Path
     reader: Reader
     fields: FieldMap = field(default_factory=FieldMap)
-    names: Names = field(default_factory=Names)
-    _missing: Counter[str] = field(default_factory=Counter)
-    _first: dict[str, str] = field(default_factory=dict)  # where each is missing first
-    _shape: tuple[object, ...] = ()  # of the first episode's frames
+    columns: Columns = field(default_factory=Columns)  # known by the time the first episode comes
+    left_out: dict[str, str] = field(default_factory=dict)  # name -> what it is
+    _shapes: tuple[Any, ...] = ()  # of the first episode's frames
 
     def __iter__(self) -> Iterator[Episode]:
-        rows, found = 0, None
-        episodes = self.reader.episodes(self.path, self.fields, self.names)
+        episodes, found = self.reader.episodes(self), None
         while True:
-            with telling(self.path, f" behind {found.place}" if found else ""):
-                found = next(episodes, None)
-            if found is None:
+            with telling(self.path, f" behind episode {found.name}" if found else ""):
+                episode = next(episodes, None)
+            if episode is None:
                 break
-            rows += len(found.timestamps)
-            if (episode := self._episode(found)) is not None:
-                yield episode
-        if self._missing:
-            listed = ", ".join(f"{name}: {count} ({self._first[name]})" for name, count in self._missing.items())
-            raise ValueError(
-                f"{self.path}: readings are missing or no finite float32 in {rows} rows: {listed}; "
-                "fill them, or leave the column or the episodes out"
-            )
-        if not rows:
+            found = episode
+            yield episode
+        if found is None:
             raise ValueError(f"{self.path}: holds no episode; record one")
 
-    def _episode(self, found: Recorded) -> Episode | None:
-        """None where a reading is missing."""
-        length, at = len(found.timestamps), f"{self.path}: {found.place}"
-        if not length:
-            raise ValueError(f"{at}: holds no frame; leave it out")
-        features, actions = _floats(found.features).reshape(length, -1), _actions(found.actions)
-        rewards = None if found.rewards is None else _floats(found.rewards).reshape(length)
-        shape = features.shape[1:], None if actions is None else (actions.dtype, actions.shape[1:]), rewards is None
-        if shape != (self._shape or shape):
-            raise ValueError(f"{at}: frames hold {_told(shape)}, expected {_told(self._shape)} as in the first episode")
-        self._shape = shape
-        timestamps = found.timestamps.astype(np.float64)
-        whole = self._whole(found, "timestamp", timestamps, [])
-        whole &= self._whole(found, "features", features, self.names.features)
-        whole &= self._whole(found, "action", actions, self.names.actions)
-        if not self._whole(found, "reward", rewards, []) or not whole:
-            return None
-        for row in np.flatnonzero(timestamps[1:] <= timestamps[:-1]):
-            times = f"{float(timestamps[row + 1])!r} s after {float(timestamps[row])!r} s"
-            raise ValueError(f"{at}, row {found.row + row + 1}: {times}, expected time that grows within an episode")
-        try:
-            if actions is not None and actions.ndim == 1 and actions.max() >= MAX_ACTIONS:
-                raise ValueError(f"action {actions.max()}, expected integers below {MAX_ACTIONS}; give it as a vector")
-            agent = parse_agent(found.agent_id)
-            return Episode(agent, found.name, timestamps, features, actions, rewards, terminal=found.terminal)
-        except ValueError as error:
-            raise ValueError(f"{at}: {error}") from None
+    def name(self, **names: Sequence[str]) -> None:
+        """What the numbers of PARTS are called; the field map may tell more of each."""
+        told = self.fields.columns
+        self.columns = Columns(
+            **{part: tuple(replace(told.get(name, Column()), name=name) for name in names[part]) for part in names}
+        )
+        known = {name for each in names.values() for name in each}
+        if unknown := sorted(told.keys() - known):
+            raise ValueError(f"columns: {unknown[0]} is none of what is read: {', '.join(sorted(known))}")
 
-    def _whole(self, found: Recorded, kind: str, array: NDArray[Any] | None, names: list[str]) -> bool:
-        if array is None or is_finite(array):
-            return True
-        missing = ~np.isfinite(array.reshape(len(array), -1))
-        for column in np.flatnonzero(missing.any(axis=0)):
-            name = names[column] if column < len(names) else f"{kind}.{column}" if missing.shape[1] > 1 else kind
-            self._missing[name] += int(missing[:, column].sum())
-            row = found.row + int(missing[:, column].argmax())
-            self._first.setdefault(name, f"first in {found.place}, row {row}")
-        return False
+    def episode(
+        self,
+        place: str,
+        name: str,
+        timestamps: NDArray[Any],  # [T] seconds
+        features: NDArray[Any],  # [T, ...]
+        actions: NDArray[Any] | None = None,  # [T, ...]; integers of one dimension are choices
+        rewards: NDArray[Any] | None = None,  # [T]
+        context: NDArray[Any] | None = None,  # [T, C]
+        agent_id: str | None = None,  # or else the name of the file
+        rows: NDArray[Any] | None = None,  # [T] number of each, as the place counts
+        terminal: bool = False,
+        truncated: bool = False,  # means nothing where the task ended
+    ) -> Episode:
+        """Of an episode as the source holds it, numbers of any type. The last frame may lack action and reward.
+
+        Raises ValueError that names the place, and the row where it is about one.
+        """
+        length = len(timestamps)
+        if not length:
+            raise ValueError(f"{place}: holds no frame; leave it out")
+        if actions is not None and not (actions.ndim == 1 and actions.dtype.kind in "biu"):
+            actions = _floats(_completed(actions.reshape(length, -1), hold=True))
+        table = Table(
+            timestamps.astype(np.float64),
+            features.reshape(length, -1).astype(np.float64),
+            actions.astype(np.int64) if actions is not None and actions.ndim == 1 else actions,
+            None if rewards is None else _floats(_completed(rewards.reshape(length, 1), hold=False))[:, 0],
+            None,
+            None if context is None else _floats(context),
+        )
+        self._require_alike(place, table)
+        self._require_readable(place, np.arange(length) if rows is None else rows, table)
+        with _placing(place):
+            agent = parse_agent(self.path.name.removesuffix(".gz").rpartition(".")[0] if agent_id is None else agent_id)
+            truncated &= not terminal
+            return Episode(agent, name, **table._asdict(), terminal=terminal, truncated=truncated)
+
+    def _require_alike(self, place: str, table: Table) -> None:
+        shapes = tuple(None if array is None else (array.dtype.kind, array.shape[1:]) for array in table)
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            found, expected = _told(shapes), _told(self._shapes)
+            raise ValueError(f"{place}: frames hold {found}, expected {expected} as in the first episode")
+
+    def _require_readable(self, place: str, rows: NDArray[Any], table: Table) -> None:
+        for part, array in table._asdict().items():
+            if array is not None:
+                self._require_finite(place, rows, part, array)
+        back = np.flatnonzero(np.diff(table.timestamps) <= 0)
+        if len(back):
+            before, after = table.timestamps[back[0] : back[0] + 2].tolist()
+            raise ValueError(f"{place}, row {rows[back[0] + 1]}: {after} s after {before} s, expected time that grows")
+        if table.actions is not None and table.actions.ndim == 1 and table.actions.max() >= MAX_ACTIONS:
+            most = f"integers below {MAX_ACTIONS}; give it as a vector"
+            raise ValueError(f"{place}: action {table.actions.max()}, expected {most}")
+
+    def _require_finite(self, place: str, rows: NDArray[Any], part: str, array: NDArray[Any]) -> None:
+        bad = np.abs(array) > FLOAT32_MAX if part == "features" else ~np.isfinite(array)
+        if not bad.any():
+            return
+        row, number = np.argwhere(bad.reshape(len(bad), -1))[0].tolist()
+        names = [each.name for each in getattr(self.columns, part, ())]
+        shown = names[number] if names else f"{part}[{number}]" if part in PARTS else part
+        found = array.reshape(bad.shape[0], -1)[row, number]
+        flaw = "is missing" if np.isnan(found) else f"is {found:g}, expected a finite float32 number"
+        raise ValueError(f"{place}, row {rows[row]}: {shown} {flaw}; mend it, or leave out what holds it")
 
 
 def open_source(path: Path, fields: FieldMap | None = None, form: str | None = None) -> Source:
-    """`form` is one of FORMATS, or what recognizes the path. Raises ValueError where none does."""
+    """Of the format, or else of the first one that recognizes it. Raises ValueError where none does, or cannot tell."""
+    fields = fields or FieldMap()
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     if not path.is_dir() and (flaw := problem(path)):
         raise ValueError(f"{path}: {flaw}")
-    fields = fields or FieldMap()
-    for name in FORMATS if form is None else (form,):
-        reader: Reader = import_module(f"worldmodel.readers.{name}")
+    for name in (form,) if form else FORMATS:
+        reader = reader_of(name)
         with telling(path):
             known = form is not None or reader.recognizes(path)
         if known:
             fields.require(reader.KEYS, name)
             return Source(path, reader, fields)
     raise ValueError(f"{path}: not of a known format ({', '.join(FORMATS)}); convert it, or name its --format")
+
+
+def reader_of(form: str) -> Any:
+    return import_module(f"worldmodel.readers.{form}")
+
+
+def is_source(path: Path) -> bool:
+    """A data set's folder, HDF5, a file with its map beside it, or a table whose columns are called as in our logs."""
+    if path.is_dir():
+        return any(reader_of(form).recognizes(path) for form in ("lerobot", "minari"))
+    if path.suffix in HDF5:
+        return True
+    return path.name.endswith(SUFFIXES) and path.is_file() and (map_of(path).is_file() or _is_named(path))
+
+
+def _is_named(path: Path) -> bool:
+    """True as well where the table cannot be read: reading it tells why."""
+    if not path.name.endswith(TABLES):
+        return False
+    try:
+        known = reader_of("parquet" if path.suffix == ".parquet" else "csv").columns(path)
+        return bool(reader_of("tables").counted("features", list(known)))
+    except Exception:  # each library has some of its own
+        return True
+
+
+def source_at(path: Path) -> Source:
+    """Of what lies among logs. Raises as open_source and read_map do."""
+    return open_source(path, read_map(map_of(path)) if map_of(path).is_file() else None)
+
+
+def map_of(path: Path) -> Path:
+    """Beside log.csv, log.csv.yaml."""
+    return path.with_name(f"{path.name}.yaml")
 
 
 @contextmanager
@@ -166,26 +209,37 @@ def telling(path: Path, where: str = "") -> Iterator[None]:
         ) from None
 
 
-def in_seconds(times: NDArray[Any], parts: int) -> NDArray[np.float64]:
+@contextmanager
+def _placing(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def in_seconds(times: NDArray[Any], parts: int) -> Doubles:
     """Of times in so many parts of a second; whole numbers keep digits that a float64 of them would lose."""
     with np.errstate(invalid="ignore"):
         whole, rest = np.divmod(times, parts)
     return whole + rest / parts
 
 
-def _floats(array: NDArray[Any]) -> Floats:
+def _completed(values: NDArray[Any], hold: bool) -> NDArray[Any]:
+    """[T, k] whose last row has what the row before has, or 0, where it lacks all: nothing follows it."""
+    if values.dtype.kind != "f" or not np.isnan(values[-1]).all():
+        return values
+    last = values[-2:-1] if hold and len(values) > 1 else np.zeros_like(values[:1])
+    return np.concatenate([values[:-1], last])
+
+
+def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
 
-def _actions(array: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Integers of one dimension [T] are choices; all else is a vector [T, A]."""
-    if array is None or (array.ndim == 1 and array.dtype.kind in "biu"):
-        return None if array is None else array.astype(np.int64)
-    return _floats(array).reshape(len(array), -1)
-
-
-def _told(shape: Any) -> str:
-    (features,), action, unrewarded = shape
-    kind = "no action" if action is None else f"actions of {action[1][0]} numbers" if action[1] else "an integer action"
-    return f"{features} features, {kind} and {'no reward' if unrewarded else 'a reward'}"
+def _told(shapes: Sequence[Any]) -> str:
+    of = dict(zip(Table._fields, shapes, strict=True))
+    kind, width = of["actions"] or ("", ())
+    action = f"actions of {width[0]} numbers" if width else "an integer action" if kind else "no action"
+    context = f", {of['context'][1][0]} numbers of context" if of["context"] else ""
+    return f"{of['features'][1][0]} features, {action}{context} and {'a' if of['rewards'] else 'no'} reward"

@@ -1,7 +1,7 @@
 """Tables with a row for each frame, read batch by batch -> episodes. What Parquet, CSV and LeRobot share.
 
 Consecutive rows of one agent with the same episode are one. Without a column of episodes, a new one begins where time
-runs backwards and behind a terminal row.
+runs backwards and behind a row that ends one.
 """
 
 import re
@@ -14,193 +14,220 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.core.typing import Ints
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers.field_map import FieldMap, unmapped
-from worldmodel.readers.source import Names, Recorded, in_seconds
+from worldmodel.readers.source import Source, in_seconds
 
-KEYS = ("features", "action", "reward", "terminal", "timestamp", "episode", "agent_id", "unit", "rate")
-SINGLE = ("reward", "terminal", "timestamp", "episode", "agent_id")
+SINGLE = ("reward", "terminal", "truncated", "timestamp", "episode", "agent_id")
+KEYS = ("features", "action", "context", *SINGLE, "unit", "rate")
 SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EXAMPLE = """timestamp: {0}       # seconds, or say `unit: ms`
 features: [{1}]
 action: [{2}]         # without brackets: an integer that names a choice
-# episode, agent_id, reward, terminal: columns too, where there are such"""
+# context: [hour]     # known ahead
+# episode, agent_id, reward, terminal, truncated: columns too, where there are such"""
 
 
-def mapped(path: Path, known: Sequence[str], fields: FieldMap) -> FieldMap:
+def mapped(source: Source, known: Mapping[str, Any]) -> FieldMap:
     """The map, or else one of columns that are named as in our own logs; features.0 and action.0 count on.
 
-    Raises ValueError that lists the columns where it has no features, or names what is not there.
+    `known` columns and their types. Raises ValueError that lists them where there are no features, or one is missing.
     """
+    fields = source.fields
     if not fields.features:
-        own = {key: key for key in SINGLE if key in known} | {
-            key: getattr(fields, key) for key in SINGLE if getattr(fields, key)
-        }
-        action: Any = fields.action or _counted("action", known) or None
-        if action == ("action",):
-            action = "action"
-        fields = replace(fields, features=_counted("features", known), action=action, **own)
+        own: dict[str, Any] = {key: key for key in SINGLE if key in known and getattr(fields, key) is None}
+        action: Any = fields.action or counted("action", known) or None
+        fields = replace(
+            fields,
+            features=counted("features", known),
+            action="action" if action == ("action",) else action,
+            context=fields.context or counted("context", known),
+            **own,
+        )
     if not fields.features:
-        some = [*known, "x", "y", "z"]
-        raise unmapped(path, "columns", known, EXAMPLE.format(*some[:3]))
-    for name in wanted(fields):
-        if name not in known:
-            raise ValueError(f"{path}: has no column {name}; it has {', '.join(known)}")
+        raise unmapped(source.path, "columns", known, EXAMPLE.format(*[*known, "x", "y", "z"][:3]))
+    require(source.path, list(known), fields)
+    source.left_out |= {name: str(kind) for name, kind in known.items() if name not in wanted(fields)}
     return fields
 
 
-def named(known: Sequence[str]) -> bool:
-    """Whether features are called so."""
-    return bool(_counted("features", known))
+def require(path: Path, known: Sequence[str], fields: FieldMap) -> None:
+    for name in wanted(fields):
+        if name not in known:
+            raise ValueError(f"{path}: has no column {name}; it has {', '.join(known)}")
 
 
 def wanted(fields: FieldMap) -> list[str]:
     """Names of columns, each once."""
-    names = [*fields.features, *fields.actions, *(getattr(fields, key) for key in SINGLE if getattr(fields, key))]
-    return list(dict.fromkeys(names))
+    names = [*fields.features, *fields.actions, *fields.context, *(getattr(fields, key) for key in SINGLE)]
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def _counted(stem: str, known: Sequence[str]) -> tuple[str, ...]:
+def counted(stem: str, known: Iterable[str]) -> tuple[str, ...]:
+    """The column `stem`, or else stem.0, stem.1 and so on."""
     if stem in known:
         return (stem,)
-    return tuple(sorted((name for name in known if re.fullmatch(rf"{stem}\.\d+", name)), key=_index))
-
-
-def _index(name: str) -> int:
-    return int(name.rpartition(".")[2])
+    numbered = (name for name in known if re.fullmatch(rf"{stem}\.\d+", name))
+    return tuple(sorted(numbered, key=lambda name: int(name.rpartition(".")[2])))
 
 
 class Rows(NamedTuple):
-    """Frames that follow each other; the columns that a field map names."""
+    """Rows that follow each other; the columns that a field map names."""
 
-    numbers: NDArray[np.int64]  # of the rows, in their file
+    numbers: Ints  # in their file
     times: NDArray[Any]
     features: NDArray[Any]
     actions: NDArray[Any] | None
     rewards: NDArray[Any] | None
-    terminal: NDArray[np.bool_] | None
+    context: NDArray[Any] | None
+    ends: NDArray[np.bool_]  # [rows, 2] terminal, truncated
 
     def of(self, indices: NDArray[Any] | slice) -> "Rows":
         return Rows._make(None if column is None else column[indices] for column in self)
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    return Rows._make(None if one[0] is None else np.concatenate(one) for one in zip(*parts, strict=True))
+@dataclass
+class _Open:
+    """An episode so far."""
+
+    key: Any
+    place: str  # the file
+    parts: list[Rows] = field(default_factory=list)
+
+    def ended(self, rows: Rows) -> bool:
+        """Whether these rows begin another one, where no column tells."""
+        last = self.parts[-1]
+        return bool(last.times[-1] > rows.times[0] or last.ends[-1].any())
 
 
 @dataclass
 class Grouping:
     """Tables of one source, in order -> episodes."""
 
+    source: Source
     fields: FieldMap
-    names: Names
-    agent: str  # where no column names one
+    agent: str | None = None  # where no column names one
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)  # column -> names of its numbers
-    _open: dict[Any, list[Rows]] = field(default_factory=dict)  # by agent
-    _episode: dict[Any, Any] = field(default_factory=dict)  # of what is open
-    _place: dict[Any, str] = field(default_factory=dict)
+    strict: bool = True  # only an episode's last row may end it; else what the others say is passed over
+    _open: dict[Any, _Open] = field(default_factory=dict)  # by agent
     _ended: dict[Any, int] = field(default_factory=dict)  # how many episodes
+    _integers: bool = False  # whether one column of integers holds the actions
 
-    def over(self, batches: Iterable[Any], file: str = "") -> Iterator[Recorded]:
+    def over(self, batches: Iterable[Any], file: str = "") -> Iterator[Episode]:
         """The episodes that end in pyarrow's batches of one file."""
         before = 0
         for batch in batches:
             rows = self._rows(batch, before)
             before += batch.num_rows
-            agents = _keys(batch, self.fields.agent_id, rows)
-            keys = _keys(batch, self.fields.episode, rows)
+            agents, agent_of = _keys(batch, self.fields.agent_id, rows)
+            keys, key_of = _keys(batch, self.fields.episode, rows)
             for agent in dict.fromkeys(agents.tolist()):
-                yield from self._add(agent, np.flatnonzero(agents == agent), rows, keys, file)
+                own = slice(None) if len(agent_of) == 1 else np.flatnonzero(agents == agent)
+                yield from self._add(agent_of[agent], rows.of(own), keys[own], key_of, file)
 
-    def end(self) -> Iterator[Recorded]:
+    def end(self) -> Iterator[Episode]:
         for agent in list(self._open):
             yield self._close(agent)
 
-    def _add(self, agent: Any, indices: NDArray[Any], rows: Rows, keys: NDArray[Any], file: str) -> Iterator[Recorded]:
-        own, key = rows.of(indices), keys[indices]
-        begins = np.zeros(len(indices), bool)
-        begins[1:] = key[1:] != key[:-1]
+    def _add(self, agent: Any, own: Rows, keys: Ints, key_of: Sequence[Any], file: str) -> Iterator[Episode]:
+        begins = np.append(True, keys[1:] != keys[:-1])
         if self.fields.episode is None:
-            begins[1:] |= own.times[1:] < own.times[:-1]
-            if own.terminal is not None:
-                begins[1:] |= own.terminal[:-1]
-        if agent in self._open:
-            last = self._open[agent][-1]
-            ended = last.times[-1] > own.times[0] or (last.terminal is not None and bool(last.terminal[-1]))
-            begins[0] = self._episode[agent] != key[0] or (self.fields.episode is None and ended)
-        bounds = [*sorted({0, *np.flatnonzero(begins).tolist()}), len(indices)]
+            begins[1:] |= (own.times[1:] < own.times[:-1]) | own.ends[:-1].any(axis=1)
+        bounds = [*np.flatnonzero(begins).tolist(), len(keys)]
         for begin, end in pairwise(bounds):
-            if begins[begin] and agent in self._open:
+            part, key, open_one = own.of(slice(begin, end)), key_of[keys[begin]], self._open.get(agent)
+            if open_one and (begin or open_one.key != key or (self.fields.episode is None and open_one.ended(part))):
                 yield self._close(agent)
-            if agent not in self._open:
-                self._episode[agent], self._place[agent] = key[begin], file
-            self._open.setdefault(agent, []).append(own.of(slice(begin, end)))
+            self._open.setdefault(agent, _Open(key, file)).parts.append(part)
 
-    def _close(self, agent: Any) -> Recorded:
-        rows, key = joined(self._open.pop(agent)), self._episode.pop(agent)
+    def _close(self, agent: Any) -> Episode:
+        whole = self._open.pop(agent)
+        rows = Rows._make(None if one[0] is None else np.concatenate(one) for one in zip(*whole.parts, strict=True))
         number = self._ended.get(agent, 0)
         self._ended[agent] = number + 1
-        name = str(number if self.fields.episode is None else key)
-        place = f"{self._place.pop(agent)}episode {name}"
-        ends = np.zeros(1, bool) if rows.terminal is None else rows.terminal
-        if ends[:-1].any():
-            row = rows.numbers[ends.argmax()]
-            raise ValueError(f"{place}, row {row}: {self.fields.terminal} is true before the episode's last row")
+        name = str(number if self.fields.episode is None else whole.key)
+        place = f"{whole.place}episode {name}"
+        early = rows.ends[:-1].any(axis=1)
+        if self.strict and early.any():
+            row = early.argmax()
+            end = self.fields.terminal if rows.ends[row, 0] else self.fields.truncated
+            raise ValueError(f"{place}, row {rows.numbers[row]}: {end} is true before the episode's last row")
         steps = np.arange(len(rows.numbers)) / (self.fields.rate or 1.0)
-        return Recorded(
+        return self.source.episode(
+            place,
+            name,
+            steps if self.fields.timestamp is None else rows.times,
+            rows.features,
+            self._choices(rows, place),
+            rows.rewards,
+            rows.context,
             agent_id=self.agent if self.fields.agent_id is None else str(agent),
-            name=name,
-            place=place,
-            row=int(rows.numbers[0]),
-            timestamps=steps if self.fields.timestamp is None else rows.times,
-            features=rows.features,
-            actions=rows.actions,
-            rewards=rows.rewards,
-            terminal=bool(ends[-1]),
+            rows=rows.numbers,
+            terminal=bool(rows.ends[-1, 0]),
+            truncated=bool(rows.ends[-1, 1]),
         )
 
     def _rows(self, batch: Any, before: int) -> Rows:
         fields, number = self.fields, np.arange(before, before + batch.num_rows)
-        times = number if fields.timestamp is None else seconds(batch.column(fields.timestamp), fields.unit)
-        features, self.names.features = self._side_by_side(batch, fields.features)
-        actions = None
+        features, actions, context = (
+            self._side_by_side(batch, columns) for columns in (fields.features, fields.actions, fields.context)
+        )
+        self.source.name(features=features[1], actions=actions[1], context=context[1])
+        taken = actions[0]
         if isinstance(fields.action, str):
-            actions, self.names.actions = numbers(batch.column(fields.action), fields.action), [fields.action]
-        elif fields.action:
-            actions, self.names.actions = self._side_by_side(batch, fields.action)
+            column = batch.column(fields.action)
+            taken, self._integers = numbers(column, fields.action), "int" in str(column.type)
+        ends = np.zeros((batch.num_rows, 2), bool)
+        for index, name in enumerate((fields.terminal, fields.truncated)):
+            if name is not None:  # a blank is no end
+                ends[:, index] = np.nan_to_num(numbers(batch.column(name), name).reshape(-1).astype(np.float64)) != 0
+        times = number if fields.timestamp is None else seconds(batch.column(fields.timestamp), fields.unit)
         rewards = None if fields.reward is None else numbers(batch.column(fields.reward), fields.reward)
-        ends = None
-        if fields.terminal is not None:  # a blank is no end
-            ends = np.nan_to_num(numbers(batch.column(fields.terminal), fields.terminal).astype(np.float64)) != 0
-        return Rows(number, times, features, actions, rewards, ends)
+        assert features[0] is not None
+        return Rows(number, times, features[0], taken, rewards, context[0], ends)
 
-    def _side_by_side(self, batch: Any, columns: Sequence[str]) -> tuple[NDArray[Any], list[str]]:
+    def _side_by_side(self, batch: Any, columns: Sequence[str]) -> tuple[NDArray[Any] | None, list[str]]:
         """[rows, numbers] as vectors, and the name of each number."""
+        if not columns:
+            return None, []
         parts = [numbers(batch.column(name), name).reshape(batch.num_rows, -1) for name in columns]
         names = list[str]()
         for name, part in zip(columns, parts, strict=True):
             one = [name] if part.shape[1] == 1 else [f"{name}.{index}" for index in range(part.shape[1])]
             labels = self.labels.get(name, ())
             names += labels if len(labels) == len(one) else one
-        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0].astype(float, copy=False), names
+        return np.concatenate(parts, axis=1).astype(float, copy=False), names
+
+    def _choices(self, rows: Rows, place: str) -> NDArray[Any] | None:
+        """Actions; a column of integers that lacks the last one is still one of choices."""
+        actions = rows.actions
+        if actions is None or not self._integers or actions.dtype.kind != "f":
+            return actions
+        missing = np.flatnonzero(np.isnan(actions))
+        if len(missing) and (missing[0] + 1 < len(actions) or not missing[0]):
+            row = rows.numbers[missing[0]]
+            raise ValueError(
+                f"{place}, row {row}: {self.fields.action} is missing; mend it, or leave out what holds it"
+            )
+        return np.append(actions[:-1], actions[-2 if len(missing) else -1]).astype(np.int64)
 
 
 def numbers(column: Any, name: str) -> NDArray[Any]:
     """[rows], or [rows, k] of a column of lists; NaN where a number is missing. Raises ValueError for anything else."""
-    import pyarrow as pa
+    from pyarrow import float64, types, uint8
 
     rows, nested = len(column), False
-    while (
-        pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
-    ):
+    while types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
         if column.null_count:
             raise ValueError(f"{name}: {column.null_count} lists are missing; fill them, or leave the column out")
         column, nested = column.flatten(), True
-    if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
-        column = column.cast(pa.uint8() if pa.types.is_boolean(column.type) else pa.float64())
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if types.is_boolean(column.type) or types.is_decimal(column.type):
+        column = column.cast(uint8() if types.is_boolean(column.type) else float64())
+    if not (types.is_integer(column.type) or types.is_floating(column.type) or types.is_null(column.type)):
         raise ValueError(f"{name}: holds {column.type}, expected numbers; map it to nothing, or make it numbers")
+    if types.is_null(column.type):
+        column = column.cast(float64())
     found: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     if rows and len(found) % rows:
         raise ValueError(f"{name}: lists differ in length, expected one length")
@@ -216,12 +243,13 @@ def seconds(column: Any, unit: str) -> NDArray[Any]:
     return in_seconds(numbers(column, "timestamp"), SECOND[unit])
 
 
-def _keys(batch: Any, name: str | None, rows: Rows) -> NDArray[Any]:
-    """[rows] of one agent or episode for each."""
+def _keys(batch: Any, name: str | None, rows: Rows) -> tuple[Ints, list[Any]]:
+    """[rows] index of one agent or episode for each, and these."""
     if name is None:
-        return np.zeros(batch.num_rows, np.int64)
+        return np.zeros(batch.num_rows, np.int64), [None]
     column = batch.column(name)
     if column.null_count:
         row = rows.numbers[np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]]
         raise ValueError(f"row {row}: {name} is missing; fill it")
-    return np.array(column.to_pylist(), object) if batch.num_rows else np.empty(0, object)
+    encoded = column.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()

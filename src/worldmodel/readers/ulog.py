@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodel.episodes.schema import Episode
 from worldmodel.readers import clock
-from worldmodel.readers.field_map import FieldMap
-from worldmodel.readers.source import Names, Recorded
+from worldmodel.readers.source import Source
 
 KEYS = clock.KEYS
 HEADER = 3  # bytes of a message
@@ -19,9 +19,10 @@ def recognizes(path: Path) -> bool:
     return path.suffix == ".ulg" and path.is_file()
 
 
-def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
+def episodes(source: Source) -> Iterator[Episode]:
     from pyulog import ULog
 
+    path, fields = source.path, source.fields
     chosen = sorted({name.partition(".")[0].partition("#")[0] for name in clock.wanted(fields)}) or None
     with _Stream(path.open("rb", buffering=0)) as stream, redirect_stdout(StringIO()):  # it remarks on what it skips
         log = ULog(stream, chosen)
@@ -38,8 +39,8 @@ def episodes(path: Path, fields: FieldMap, names: Names) -> Iterator[Recorded]:
         if field not in topics[topic]:
             raise ValueError(f"{path}: {topic} has no {field}; it has {', '.join(topics[topic])}")
         times = topics[topic]["timestamp"].astype(np.int64) * 1000
-        series[name] = clock.in_order(times, topics[topic][field].astype(np.float64))
-    yield from clock.episode(path, fields, names, series)
+        series[name] = clock.Series.in_order(times, topics[topic][field].astype(np.float64))
+    yield from clock.episode(source, series)
 
 
 class _Stream(BufferedReader):
