@@ -17,11 +17,11 @@ from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.tables import read_csv, write_csv
 from worldmodel.dreams.dreamer import fit_on_logs
 from worldmodel.dreams.teacher import Teacher
-from worldmodel.episodes.schema import Split
+from worldmodel.episodes.schema import Episode, Split
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
+from worldmodel.logs.ingest import ingest
 from worldmodel.numerics import setup
-from worldmodel.stages.dreams import read_observed
 from worldmodel.sweeps.grid import PARAMS, Run
 
 HELD_OUT: tuple[Split, Split] = ("val", "test")
@@ -49,16 +49,17 @@ def measure(values: dict[str, Any], logs: Path, out: Path) -> None:
     settings = params.check(values, PARAMS)
     device = setup.configure(settings.train)
     horizon, history = settings.validate.horizon, settings.train.history
-    observed, space = read_observed(logs, settings.prepare)
-    teacher, _, scaler = fit_on_logs(observed["train"], space, settings.dreams, settings.normalize, history, device)
+    found = ingest([logs], settings.prepare, Episode.whole, least=history + 1)
+    train, space = found.observed("train"), found.action_space
+    teacher, _, scaler = fit_on_logs(train, space, settings.dreams, settings.normalize, history, device)
     rows: list[tuple[str, str, str, int, float]] = []
     for split in HELD_OUT:
-        samples = [encoded(each.table(), space) for each in observed[split]]
+        logged = found.observed(split)
+        samples = [encoded(each.table(), space) for each in logged]
         if samples:
             held_out = windows(pack(samples, scaler), np.arange(len(samples)), history, horizon)
             for episode, (count, error) in by_episode(teacher, held_out).items():
-                logged = observed[split][episode]
-                rows.append((split, logged.agent_id, logged.name, count, error))
+                rows.append((split, logged[episode].agent_id, logged[episode].name, count, error))
     write_csv(out, ("split", "agent_id", "episode", "windows", "model"), sorted(rows))
 
 

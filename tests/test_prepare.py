@@ -60,7 +60,7 @@ def spoil(logs, lines):
     path = logs / "log.jsonl"
     rows = path.read_text().splitlines()
     for line in lines:
-        rows[line - 1] = rows[line - 1].replace("[", "[null,", 1)
+        rows[line - 1] = rows[line - 1].replace("[", '["x",', 1)
     path.write_text("\n".join(rows))
 
 
@@ -81,7 +81,7 @@ def test_a_hole_cuts_an_episode_and_both_halves_share_its_split(tmp_path, capsys
 
 def test_rejects_are_all_in_the_csv_even_if_they_stop_the_stage(tmp_path, logs):
     spoil(logs, range(1, 41))
-    with pytest.raises(ValueError, match=r"40 of 120 rows are bad(.|\n)*log.jsonl:1: features\[0\]: found null"):
+    with pytest.raises(ValueError, match=r"40 of 120 rows are bad(.|\n)*log.jsonl:1: features\[0\]: found .x."):
         prepare(logs, None, tmp_path / "out", make_intake())
     with (tmp_path / "out" / "rejects.csv").open(newline="") as stream:
         rows = list(csv.reader(stream))

@@ -26,9 +26,7 @@ from worldmodel.episodes.schema import ActionSpace, Episode, Split
 from worldmodel.episodes.table import Table
 from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
-from worldmodel.logs.reader import read_logs
-from worldmodel.logs.rejects import require_few_rejects
-from worldmodel.logs.split import assign
+from worldmodel.logs.ingest import ingest
 from worldmodel.model.baselines import linear_baseline, persistence
 from worldmodel.model.optimization import learning_rate
 from worldmodel.model.selection import subsample
@@ -75,11 +73,10 @@ class Logs:
         return pack(_samples(episodes, self.action_space), self.scaler, labels_of(episodes, [*self.splits, *of_dreams]))
 
 
-def read(path: Path, ingest: IngestParams, normalize: Normalize) -> Logs:
+def read(path: Path, intake: IngestParams, normalize: Normalize) -> Logs:
     """Raises ValueError where the logs are no good."""
-    logs = read_logs([path], ingest.max_gap_s)
-    require_few_rejects(logs, ingest.max_rejected_share)
-    pairs = zip(logs.episodes, assign(logs.episodes, ingest), strict=True)
+    logs = ingest([path], intake, Episode.whole)
+    pairs = zip(logs.episodes, logs.splits, strict=True)
     kept = [(episode, split) for episode, split in pairs if split is not None and episode.source == "observed"]
     train = [episode for episode, split in kept if split == "train"]
     space = logs.action_space

@@ -11,23 +11,27 @@ from worldmodel.core.locking import writing
 from worldmodel.core.options import PATH
 from worldmodel.core.params import IngestParams, read
 from worldmodel.core.project import default_params
+from worldmodel.episodes.columns import NAMELESS
+from worldmodel.episodes.temporary_store import EpisodeStore
+from worldmodel.logs.described import FILE, as_yaml
 from worldmodel.logs.files import Location, location
+from worldmodel.logs.ingest import ingest
 from worldmodel.logs.reader import write_jsonl
 from worldmodel.logs.rejects import REJECTS, write_rejects
-from worldmodel.stages.prepare import gather, prepare
+from worldmodel.stages.prepare import prepare, sources
 
 
 def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams) -> Path:
     """Write out/dataset.jsonl, in which meta.split names each episode's split; returns its path."""
-    result, splits = gather(logs, dreams, out, intake, lambda episode: episode)
-    pairs = zip(result.episodes, splits, strict=True)
-    kept = [replace(episode, split=split) for episode, split in pairs if split is not None]
     path = out / "dataset.jsonl"
-    write_rejects(out / REJECTS, result.rejects)
-    write_jsonl(path, kept)
-    print(
-        f"{path}: {len(kept)} of {len(result.episodes)} episodes; rejected {len(result.rejects)} of {result.rows} rows"
-    )
+    with EpisodeStore.within(out) as store:
+        found = ingest(sources(logs, dreams), intake, store.add, out / REJECTS)
+        write_rejects(out / REJECTS, found.rejects)
+        kept = [pair for pair in zip(found.episodes, found.splits, strict=True) if pair[1] is not None]
+        write_jsonl(path, (replace(episode.whole(), split=split) for episode, split in kept))
+    if found.columns != NAMELESS:
+        (out / FILE).write_text(as_yaml(found.columns), encoding="utf-8")
+    print(f"{path}: {len(kept)} of {len(found.episodes)} episodes; rejected {len(found.rejects)} of {found.rows} rows")
     return path
 
 

@@ -11,6 +11,7 @@ F32 = 3.4028234663852886e38  # largest float32
 CLOSED = ConfigDict(extra="forbid")
 Float = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-F32, le=F32)]
 Text = Annotated[str, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Sha256 = Annotated[str, Field(strict=True, pattern="^[0-9a-f]{64}$")]
 

@@ -34,3 +34,6 @@ class Columns:
     features: tuple[Column, ...] = ()
     actions: tuple[Column, ...] = ()
     context: tuple[Column, ...] = ()
+
+
+NAMELESS = Columns()

@@ -134,10 +134,14 @@ class Episode(SameData):
 
     def narrowed(self) -> Self:
         """With float32 features."""
-        return replace(self, features=self.features.astype(np.float32))
+        wide = self.features.dtype != np.float32
+        return replace(self, features=self.features.astype(np.float32)) if wide else self
 
     def numbered(self, segment: int) -> Self:
         return replace(self, segment=segment)
+
+    def whole(self) -> Self:
+        return self
 
     def table(self) -> Table:
         return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence, self.context)

@@ -4,18 +4,20 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 
 from worldmodel.core.temporary import naming
+from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode, EpisodeInfo, Source, Split, identity_of
 from worldmodel.episodes.table import Table
 
 MOST_READ = 1 << 30  # bytes in one call, which all systems allow
 
+OWN = ("stored", "length", "narrow")  # of a stored episode, beside an episode's fields
 Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
 
 
@@ -31,11 +33,15 @@ class EpisodeView(EpisodeInfo, Protocol):
     @property
     def identity(self) -> str: ...
     @property
+    def timestamps(self) -> Doubles: ...
+    @property
     def begin(self) -> float: ...
     @property
     def length(self) -> int: ...
     def numbered(self, segment: int) -> Self: ...
+    def narrowed(self) -> Self: ...
     def table(self) -> Table: ...
+    def whole(self) -> Episode: ...
 
 
 class StoredTable(NamedTuple):
@@ -46,7 +52,11 @@ class StoredTable(NamedTuple):
     shapes: Shapes
 
     def read(self) -> Table:
-        return self.store.read(self.offset, self.shapes)
+        return Table._make(self.store.read(self.offset, self.shapes))
+
+    def timestamps(self) -> Doubles:
+        (times,) = self.store.read(self.offset, self.shapes[:1])
+        return cast(Doubles, times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +73,16 @@ class StoredEpisode:
     truncated: bool
     length: int
     provenance: Mapping[str, Any]
+    narrow: bool = False  # features are read as float32
+
+    @property
+    def timestamps(self) -> Doubles:
+        return self.stored.timestamps()
 
     @property
     def begin(self) -> float:
         """Seconds, read from the store."""
-        return float(self.table().timestamps[0])
+        return float(self.timestamps[0])
 
     @property
     def identity(self) -> str:
@@ -76,8 +91,17 @@ class StoredEpisode:
     def numbered(self, segment: int) -> Self:
         return replace(self, segment=segment)
 
+    def narrowed(self) -> Self:
+        return replace(self, narrow=True)
+
     def table(self) -> Table:
-        return self.stored.read()
+        table = self.stored.read()
+        return table._replace(features=table.features.astype(np.float32)) if self.narrow else table
+
+    def whole(self) -> Episode:
+        """With its arrays."""
+        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in OWN}
+        return Episode(**facts, **self.table()._asdict())
 
 
 @dataclass(eq=False)
@@ -118,7 +142,7 @@ class EpisodeStore:
             provenance=episode.provenance,
         )
 
-    def read(self, offset: int, shapes: Shapes) -> Table:
+    def read(self, offset: int, shapes: Shapes) -> list[Any]:
         self.stream.flush()
         columns = [None if shape is None else np.empty(shape[1], shape[0]) for shape in shapes]
         for column in columns:
@@ -127,4 +151,4 @@ class EpisodeStore:
                 read = os.preadv(self.stream.fileno(), [left[:MOST_READ]], offset)
                 assert read, offset
                 left, offset = left[read:], offset + read
-        return Table._make(columns)
+        return columns

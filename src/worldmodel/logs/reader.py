@@ -67,6 +67,7 @@ def collect_logs(
     max_gap_s: float,
     keep: Callable[[Episode], View],
     observer: Observer | None = None,
+    missing: str = "refuse",
 ) -> Logs[View]:
     """As read_logs, but with what `keep` returns for each episode, so that memory need not hold their arrays.
 

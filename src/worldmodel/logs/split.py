@@ -1,15 +1,64 @@
-"""Train, val or test: a hash of the episode's identity decides, so that other episodes never move it."""
+"""Train, val or test: a hash of the episode's identity decides, so that other episodes never move it; or time does."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
 
 from worldmodel.core.params import IngestParams
-from worldmodel.episodes.schema import Split, canonical, identity_of
+from worldmodel.core.typing import Doubles
+from worldmodel.episodes.schema import Episode, Split, canonical, identity_of
 from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.logs.cutting import View, part
 
 SEEDS_TRIED = 100  # to advise one
+IN_TIME: tuple[Split, ...] = ("train", "val", "test")
+
+
+def by_time(episodes: Sequence[View], intake: IngestParams, keep: Callable[[Episode], View]) -> list[View]:
+    """Observed episodes cut at two moments, before which the shares of all observed frames have passed.
+
+    Of what follows such a moment, the first `margin` frames after an agent's last one before it are left out.
+    What meta.split names stays whole, as dreams do.
+    """
+    observed = [episode for episode in episodes if episode.source == "observed"]
+    fixed, moments = _fixed(observed), _moments(observed, intake)
+    latest: dict[str, Doubles] = {}  # by agent, its last frame before each moment
+    for episode in observed:
+        times = np.append(-np.inf, episode.timestamps)
+        before = times[np.searchsorted(times, moments) - 1]
+        latest[episode.agent_id] = np.maximum(before, latest.get(episode.agent_id, before))
+    found = list[View]()
+    for episode in episodes:
+        if episode.source == "dream" or episode.identity in fixed:
+            found.append(episode)
+            continue
+        whole = episode.whole()
+        for split, begin, end in _spans(whole.timestamps, moments, latest[episode.agent_id], intake.margin):
+            found.append(keep(replace(part(whole, begin, end), name=f"{whole.name}#{split}", split=split)))
+    return found
+
+
+def _moments(observed: Sequence[EpisodeView], intake: IngestParams) -> Doubles:
+    """[2] seconds; infinity where all frames are before it."""
+    times = np.sort(np.concatenate([episode.timestamps for episode in observed] or [np.zeros(0)]))
+    shares = np.array([1 - intake.val_share - intake.test_share, 1 - intake.test_share])
+    return np.append(times, np.inf)[np.round(shares * len(times)).astype(np.int64)]
+
+
+def _spans(times: Doubles, moments: Doubles, latest: Doubles, margin: int) -> Iterator[tuple[Split, int, int]]:
+    """Split, first frame and the one after the last, where there is any; `latest` is the agent's before each moment."""
+    step = np.median(np.diff(times)) if len(times) > 1 else np.float64(0)
+    bounds = pairwise([0, *np.searchsorted(times, moments).tolist(), len(times)])
+    for split, (begin, end), last in zip(IN_TIME, bounds, [-np.inf, *latest], strict=True):
+        with np.errstate(divide="ignore"):
+            steps = 1 if begin else (times[0] - last) / step
+        begin += int(max(0, np.round(margin + 1 - steps)))
+        if begin < end:
+            yield split, begin, end
 
 
 def assign(episodes: Sequence[EpisodeView], intake: IngestParams) -> list[Split | None]:
@@ -100,11 +149,14 @@ def _empty(present: Collection[Split], intake: IngestParams) -> dict[Split, floa
 
 def _advice(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], intake: IngestParams) -> str:
     """Advise a seed that leaves no split empty, if one of the first does: with few episodes most seeds leave one."""
+    if intake.split_by == "time":
+        return f"lower prepare.margin (of each part {intake.margin} frames are left out), "
     for seed in range(SEEDS_TRIED):
         other = replace(intake, seed=seed)
         if not _empty({_decided(episode, fixed, other) for episode in observed}, other):
             return f"set prepare.seed to {seed} (which gives each split some), "
-    return "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
+    by_episode = "split by episode (prepare.split_by), " if intake.split_by == "agent" else ""
+    return f"{by_episode}cut long recordings (prepare.split_by: time, or prepare.max_length_s), "
 
 
 def _require_trained_starts(episodes: Sequence[EpisodeView], splits: Sequence[Split | None]) -> None:

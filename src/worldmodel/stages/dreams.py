@@ -20,10 +20,9 @@ from worldmodel.core.stage_run import begin
 from worldmodel.dreams.dreamer import generate_dreams
 from worldmodel.dreams.realism import Realism, describe, realism
 from worldmodel.dreams.simulating import simulator_files
-from worldmodel.episodes.schema import ActionSpace, Episode, Split
-from worldmodel.logs.reader import read_logs, write_jsonl
-from worldmodel.logs.rejects import require_few_rejects
-from worldmodel.logs.split import assign
+from worldmodel.episodes.schema import ActionSpace, Episode
+from worldmodel.logs.ingest import ingest
+from worldmodel.logs.reader import write_jsonl
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
@@ -45,8 +44,8 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage, checkpoints: Che
 def _dream(
     logs: Path, out: Path, settings: params.DreamsStage, device: torch.device, checkpoints: Checkpoints | None
 ) -> Realism | None:
-    observed, space = read_observed(logs, settings.prepare)
-    train = observed["train"]
+    found = ingest([logs], settings.prepare, Episode.whole, least=settings.train.history + 1)
+    train, space = found.observed("train"), found.action_space
     dreamed = generate_dreams(
         train, space, settings.dreams, settings.normalize, settings.train.history, device, checkpoints
     )
@@ -54,17 +53,6 @@ def _dream(
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
     return _realism(train, dreamed, space, settings)
-
-
-def read_observed(logs: Path, intake: params.IngestParams) -> tuple[dict[Split, list[Episode]], ActionSpace]:
-    """Observed episodes by split, less what train_episodes leaves out. Raises ValueError for bad logs."""
-    found = read_logs([logs], intake.max_gap_s)
-    require_few_rejects(found, intake.max_rejected_share)
-    by_split: dict[Split, list[Episode]] = {"train": [], "val": [], "test": []}
-    for episode, split in zip(found.episodes, assign(found.episodes, intake), strict=True):
-        if split is not None and episode.source == "observed":
-            by_split[split].append(episode.narrowed())
-    return by_split, found.action_space
 
 
 def _realism(

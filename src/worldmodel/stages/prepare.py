@@ -3,7 +3,6 @@
 One rule: a row of the input becomes a frame of an episode or a line of rejects.csv; no transition crosses a hole.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +10,13 @@ import click
 
 from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
-from worldmodel.core.params import IngestParams, Prepare, PrepareStage, load
+from worldmodel.core.params import Prepare, PrepareStage, load
 from worldmodel.core.stage_run import begin
 from worldmodel.core.text import escaped
-from worldmodel.episodes.schema import Episode, Split
 from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
 from worldmodel.logs.files import Location, location, log_files
-from worldmodel.logs.reader import Logs, View, collect_logs
-from worldmodel.logs.rejects import REJECTS, by_reason, require_few_rejects, write_rejects
-from worldmodel.logs.split import assign
+from worldmodel.logs.ingest import Ingested, ingest
+from worldmodel.logs.rejects import REJECTS, by_reason, write_rejects
 from worldmodel.store.manifest import count
 from worldmodel.store.prepared import OWN, Prepared, write_prepared
 
@@ -34,28 +31,27 @@ def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepar
     Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
     """
     with publishing(out, own=[*OWN, REJECTS]) as (folder,), EpisodeStore.within(folder) as store:
-        result, splits = gather(logs, dreams, out, settings, store.add)
-        write_rejects(folder / REJECTS, result.rejects)
-        prepared = write_prepared(folder, result.episodes, splits, result.action_space, settings.format)
-        print(summary(prepared, result))
+        found = ingest(sources(logs, dreams), settings, store.add, out / REJECTS)
+        write_rejects(folder / REJECTS, found.rejects)
+        prepared = write_prepared(
+            folder,
+            found.episodes,
+            found.splits,
+            found.action_space,
+            settings.format,
+            found.columns,
+            found.interval_s,
+        )
+        print(summary(prepared, found))
     return replace(prepared, folder=out)
 
 
-def gather(
-    logs: Location, dreams: Location | None, out: Path, intake: IngestParams, keep: Callable[[Episode], View]
-) -> tuple[Logs[View], list[Split | None]]:
-    """What `keep` returns for each episode, and the splits; if too many rows are bad, out/rejects.csv lists them."""
-    sources = [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
-    result = collect_logs(sources, intake.max_gap_s, keep)
-    try:
-        require_few_rejects(result, intake.max_rejected_share)
-    except ValueError:
-        write_rejects(out / REJECTS, result.rejects)
-        raise
-    return result, assign(result.episodes, intake)
+def sources(logs: Location, dreams: Location | None) -> list[Location]:
+    """Those that hold something: there may be no dreams yet."""
+    return [logs, dreams] if dreams is not None and log_files(dreams) else [logs]
 
 
-def summary(prepared: Prepared, result: Logs[StoredEpisode]) -> str:
+def summary(prepared: Prepared, result: Ingested[StoredEpisode]) -> str:
     """Episodes and frames by source and split and by agent (the first few), and what was left out or rejected."""
     counts = count(
         prepared,
@@ -75,7 +71,7 @@ def _table(prefix: str, counts: dict[str, dict[str, int]]) -> list[str]:
     return [f"{prefix}{name}: {each['episodes']} episodes, {each['frames']} frames" for name, each in counts.items()]
 
 
-def _rejected(result: Logs[StoredEpisode]) -> list[str]:
+def _rejected(result: Ingested[StoredEpisode]) -> list[str]:
     counts = [f"  {count} {reason}" for reason, count in by_reason(result.rejects)]
     return [f"rejected: {len(result.rejects)} of {result.rows} rows", *counts]
 

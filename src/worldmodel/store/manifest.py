@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from worldmodel.core.checked import CLOSED, Sha256, Text, Whole
+from worldmodel.core.checked import CLOSED, Flag, Float, Sha256, Text, Whole
 from worldmodel.core.listing import write_listing
-from worldmodel.episodes.schema import ActionSpace, Kind, Source, Split, identity_of
-from worldmodel.episodes.table import Table
+from worldmodel.episodes.columns import Columns
+from worldmodel.episodes.schema import ActionSpace, Source, Split, identity_of
 from worldmodel.store.shards import SUFFIX
 
 MANIFEST = "manifest.json"
@@ -33,11 +33,11 @@ class Record:
     source: Source
     split: Split
     frames: Whole
-    terminal: Annotated[bool, Field(strict=True)]
+    terminal: Flag
     sha256: Annotated[str, Field(strict=True, pattern="^[0-9a-f]{16}$")]  # of the NPZ's bytes, first digits
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    truncated: Annotated[bool, Field(strict=True)] = False
     shard: Text = ""  # the file that holds `file`; empty where it is a file of its own
+    truncated: Flag = False
 
     def __post_init__(self) -> None:
         if not FILE_NAME.fullmatch(self.file):
@@ -50,49 +50,48 @@ class Record:
         return identity_of(self.agent_id, self.name)
 
 
-COLUMNS = [column.name for column in fields(Record)]
+KEYS = [key.name for key in fields(Record)]
+OPTIONAL = ("provenance", "shard", "truncated")  # left out where empty
 
 
-@checked_dataclass(frozen=True, config=CLOSED)
-class Action:
-    kind: Kind
-    size: Whole
+@checked_dataclass(frozen=True, kw_only=True, config=CLOSED | {"validate_by_name": True})
+class DataSet:
+    """What all episodes have in common; a key of the manifest that says no more than its default is left out."""
 
-
-@checked_dataclass(frozen=True, config=CLOSED)
-class Head:
-    """The manifest without its episodes."""
-
-    action: Action
-    counts: dict[Literal["agent", "source", "split"], dict[Text, dict[Literal["episodes", "frames"], Whole]]]
-    episodes: tuple[()]
+    action_space: Annotated[ActionSpace, Field(alias="action")]
     feature_count: Whole
-    rewards: Annotated[bool, Field(strict=True)]
+    has_rewards: Annotated[Flag, Field(alias="rewards")]
+    columns: Columns = field(default_factory=Columns)
+    context_count: Annotated[Whole, Field(alias="context")] = 0
+    interval_s: Annotated[Float, Field(ge=0)] = 0.0  # from frame to frame
+    missing: Flag = False  # whether any reading is, which is NaN then
+    wide: Flag = False  # features are float64
     shards: dict[Text, Sha256] = field(default_factory=dict)  # of each file
 
 
-def write_manifest(
-    path: Path, records: Iterable[Record], table: Table, action_space: ActionSpace, shards: Mapping[str, str]
-) -> None:
-    """`records` are iterated twice; `shards`: sha256 of each file, none where each episode is a file of its own."""
-    head = {
-        "action": asdict(action_space),
-        "counts": count(
-            records,
-            agent=lambda record: record.agent_id,
-            source=lambda record: record.source,
-            split=lambda record: record.split,
-        ),
-        "feature_count": table.features.shape[1],
-        "rewards": table.rewards is not None,
-    } | ({"shards": shards} if shards else {})
-    write_listing(path, head, "episodes", map(_entry, records), pad=2)
+@checked_dataclass(frozen=True, kw_only=True, config=CLOSED)
+class Head(DataSet):
+    """The manifest without its episodes."""
+
+    counts: dict[Literal["agent", "source", "split"], dict[Text, dict[Literal["episodes", "frames"], Whole]]]
+    episodes: tuple[()]
+
+
+def write_manifest(path: Path, records: Iterable[Record], data: DataSet) -> None:
+    """`records` are iterated twice."""
+    counts = count(
+        records,
+        agent=lambda record: record.agent_id,
+        source=lambda record: record.source,
+        split=lambda record: record.split,
+    )
+    head = TypeAdapter(DataSet).dump_python(data, mode="json", by_alias=True, exclude_defaults=True)
+    write_listing(path, {**head, "counts": counts}, "episodes", map(_entry, records), pad=2)
 
 
 def _entry(record: Record) -> dict[str, Any]:
-    values = {column: getattr(record, column) for column in COLUMNS}
-    optional = ("provenance", "shard", "truncated")
-    return {column: value for column, value in values.items() if value or column not in optional}
+    values = {key: getattr(record, key) for key in KEYS}
+    return {key: value for key, value in values.items() if value or key not in OPTIONAL}
 
 
 def count(records: Iterable[Record], **by: Callable[[Record], str]) -> dict[str, dict[str, dict[str, int]]]:

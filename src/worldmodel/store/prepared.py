@@ -5,26 +5,28 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass as checked_dataclass
 from tqdm import tqdm
 
 from worldmodel.core.checked import checked
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.integrity import SHORT, require_file, require_same
 from worldmodel.core.listing import read_listing
-from worldmodel.episodes.columns import Columns
+from worldmodel.episodes.columns import NAMELESS, Columns
+from worldmodel.episodes.frame import is_finite
 from worldmodel.episodes.schema import ActionSpace, Split, canonical
 from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.store.manifest import MANIFEST, Head, Record, write_manifest
+from worldmodel.store.manifest import MANIFEST, DataSet, Head, Record, write_manifest
 from worldmodel.store.npz import npz_bytes, read_npz
 from worldmodel.store.shards import REMEDY, Item, read_shard, write_shards
 
@@ -34,21 +36,12 @@ EPISODES = "episodes"
 OWN = (MANIFEST, EPISODES)  # of the folder
 
 
-@dataclass(frozen=True)
-class Prepared:
+@checked_dataclass(frozen=True, kw_only=True)
+class Prepared(DataSet):
     """A folder of prepared episodes. Iterating reads the records, in canonical order; `load` reads arrays."""
 
     folder: Path
-    feature_count: int
-    action_space: ActionSpace
-    has_rewards: bool
     count: int
-    shards: Mapping[str, str] = field(default_factory=dict)  # sha256 of each file
-    columns: Columns = field(default_factory=Columns)
-    context_count: int = 0
-    missing: bool = False
-    wide: bool = False
-    interval_s: float = 0.0  # seconds
 
     def __iter__(self) -> Iterator[Record]:
         return _read_records(self.folder, lambda item: Record(**item))
@@ -59,18 +52,20 @@ class Prepared:
     def load(self, record: Record) -> Table:
         """The arrays of one record. Raises ValueError that names the file if it is missing or not as described."""
         path = self.folder / EPISODES / (record.shard or record.file)
-        t, f, a = record.frames, self.feature_count, self.action_space.size
-        arrays = self._read(path, record, t * (8 + 4 * (f + a + 2)))
-        expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,)), "features": ("<f4", (t, f))}
-        if a:
-            expected["actions"] = ("<f4", (t, a))
+        t, kind = record.frames, "<f8" if self.wide else "<f4"
+        widths = {"features": self.feature_count, "actions": self.action_space.size, "context": self.context_count}
+        arrays = self._read(path, record, t * 8 * (sum(widths.values()) + 3))
+        expected: dict[str, tuple[str, tuple[int, ...]]] = {"timestamps": ("<f8", (t,))}
+        for name, width in widths.items():
+            if width:
+                expected[name] = (kind if name == "features" else "<f4", (t, width))
         if self.has_rewards:
             expected["rewards"] = ("<f4", (t,))
         if record.source == "dream" and "confidence" in arrays:
             expected["confidence"] = ("<f4", (t,))
         shapes = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
         if shapes != expected:
-            raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; run dvc repro prepare")
+            raise ValueError(f"{path}: holds {shapes}, expected {expected} as {MANIFEST} says; {REMEDY}")
         return Table._make(map(arrays.get, Table._fields))
 
     def _read(self, path: Path, record: Record, most: int) -> dict[str, NDArray[Any]]:
@@ -93,6 +88,8 @@ def write_prepared(
     splits: Sequence[Split | None],
     action_space: ActionSpace,
     form: Format = "npz",
+    columns: Columns = NAMELESS,
+    interval_s: float = 0.0,
 ) -> Prepared:
     """Write the episodes that have a split into a new folder; the same bytes in every folder.
 
@@ -108,17 +105,27 @@ def write_prepared(
     shards = dict[str, str]()
     if form == "lmdb":
         observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
-        records = replace(
-            records, shards=dict(write_shards(folder / EPISODES, records.files(observed_first, action_space)))
-        )
+        records.shards.update(write_shards(folder / EPISODES, records.files(observed_first, action_space)))
         shards = {name: sha256(folder / EPISODES / name) for name in set(records.shards.values())}
     else:
         for _, file, content in records.files(order, action_space):
             (folder / EPISODES / file).write_bytes(content)
     table = episodes[chosen[0]].table()
-    write_manifest(folder / MANIFEST, records, table, action_space, shards)
-    rewards = table.rewards is not None
-    return Prepared(folder, table.features.shape[1], action_space, rewards, len(chosen), shards)
+    prepared = Prepared(
+        folder=folder,
+        count=len(chosen),
+        action_space=action_space,
+        feature_count=table.features.shape[1],
+        has_rewards=table.rewards is not None,
+        columns=columns,
+        context_count=0 if table.context is None else table.context.shape[1],
+        interval_s=interval_s,
+        missing=bool(records.missing),
+        wide=table.features.dtype == np.float64,
+        shards=shards,
+    )
+    write_manifest(folder / MANIFEST, records, prepared)
+    return prepared
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,8 @@ class _Records:
     splits: Sequence[Split | None]
     order: Sequence[int]
     digests: NDArray[np.uint64]  # by episode; `files` fills them in
-    shards: Mapping[str, str] = field(default_factory=dict)  # by file
+    missing: set[int] = field(default_factory=set)  # episodes that miss a reading; `files` finds them
+    shards: dict[str, str] = field(default_factory=dict)  # by file
 
     def __iter__(self) -> Iterator[Record]:
         for index in self.order:
@@ -156,8 +164,9 @@ class _Records:
         for index in tqdm(order, desc="episodes", unit="episode", disable=None):
             episode = self.episodes[index]
             table = episode.table()
-            features = table.features.astype(np.float32)
-            arrays = table._replace(features=features, actions=action_space.encode(table.actions))._asdict()
+            if not is_finite(table.features):
+                self.missing.add(index)
+            arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
             content = npz_bytes({name: array for name, array in arrays.items() if array is not None})
             self.digests[index] = int(_digest(content), 16)
             yield episode.source, _file_of(episode), content
@@ -195,8 +204,8 @@ def read_prepared(folder: Path) -> Prepared:
     with _naming(path):
         head = checked(Head, read_listing(path, EPISODES)[0])
         count = sum(each["episodes"] for each in head.counts["source"].values())
-    space = ActionSpace(head.action.kind, head.action.size)
-    prepared = Prepared(folder, head.feature_count, space, head.rewards, count, head.shards)
+    facts = {key.name: getattr(head, key.name) for key in fields(DataSet)}
+    prepared = Prepared(folder=folder, count=count, **facts)
     _require_files(prepared)
     return prepared
 

@@ -1,0 +1,142 @@
+"""Logs as every stage sees them: read, checked, cut at holes, put on one clock, cut by length, split."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.core.params import IngestParams
+from worldmodel.episodes.columns import Columns
+from worldmodel.episodes.schema import Episode, Split
+from worldmodel.episodes.table import Table
+from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.logs.cutting import View, pieces
+from worldmodel.logs.described import columns_of, fitted
+from worldmodel.logs.files import Location
+from worldmodel.logs.reader import Logs, collect_logs
+from worldmodel.logs.rejects import Reject, require_few_rejects, write_rejects
+from worldmodel.logs.split import assign, by_time
+
+SAMPLED = 20_000  # about so many frames tell how finely features move
+FINE = 16  # float32 spacings: what usually moves by no more would be lost in them
+
+
+@dataclass(frozen=True)
+class Ingested(Logs[View]):
+    """All episodes with the split of each; their features are float32 unless the data set is wide."""
+
+    splits: tuple[Split | None, ...]  # None where train_episodes leaves it out
+    columns: Columns
+    context_count: int
+    missing: bool  # whether any reading is
+    wide: bool  # whether float32 would lose what moves: then features are float64
+    interval_s: float  # from frame to frame of observed train episodes, median
+
+    def observed(self, split: Split) -> list[View]:
+        pairs = zip(self.episodes, self.splits, strict=True)
+        return [episode for episode, own in pairs if own == split and episode.source == "observed"]
+
+
+def ingest(
+    sources: Sequence[Location],
+    intake: IngestParams,
+    keep: Callable[[Episode], View],
+    rejects: Path | None = None,
+    least: int = 2,
+) -> Ingested[View]:
+    """Memory need hold no more than what `keep` returns for each episode.
+
+    Raises ValueError where logs are missing or bad (then the file `rejects` lists the bad rows), where a split is
+    empty, and where no observed train episode has the `least` number of frames.
+    """
+    logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
+    columns = columns_of(sources)
+    logs = replace(logs, rejects=tuple(_named(reject, columns) for reject in logs.rejects))
+    try:
+        require_few_rejects(logs, intake.max_rejected_share)
+    except ValueError:
+        if rejects is not None:
+            write_rejects(rejects, logs.rejects)
+        raise
+    return _divided(logs, columns, intake, keep, least)
+
+
+def _divided(
+    logs: Logs[View], columns: Columns, intake: IngestParams, keep: Callable[[Episode], View], least: int
+) -> Ingested[View]:
+    context = logs.episodes[0].table().context
+    context_count = 0 if context is None else context.shape[1]
+    columns = fitted(columns, logs.feature_count, logs.action_space, context_count)
+    episodes = pieces(logs.episodes, intake, columns, keep)
+    if intake.split_by == "time":
+        episodes = by_time(episodes, intake, keep)
+    splits = assign(episodes, intake)
+    _require_windows(episodes, splits, least, intake)
+    sample = _spread_out(episodes, splits)
+    wide = _is_wide(sample)
+    found = episodes if wide else [episode.narrowed() for episode in episodes]
+    steps = np.concatenate([np.diff(table.timestamps) for table in sample])
+    return Ingested(
+        **vars(logs) | {"episodes": tuple(found)},
+        splits=tuple(splits),
+        columns=columns,
+        context_count=context_count,
+        missing=intake.missing == "mask" and any(np.isnan(each.table().features).any() for each in found),
+        wide=wide,
+        interval_s=intake.resample_s or float(np.median(steps)),
+    )
+
+
+def _named(reject: Reject, columns: Columns) -> Reject:
+    """With the name of each column that its reason has by number."""
+
+    def told(found: re.Match[str]) -> str:
+        own = getattr(columns, "actions" if found[1] == "action" else found[1])
+        number = int(found[2])
+        return f"{found[0]} ({own[number].name})" if number < len(own) and own[number].name else found[0]
+
+    return reject._replace(reason=re.sub(r"\b(features|action|context)\[(\d+)\]", told, reject.reason))
+
+
+def _require_windows(
+    episodes: Sequence[EpisodeView], splits: Sequence[Split | None], least: int, intake: IngestParams
+) -> None:
+    """Raise ValueError that says why no observed train episode has the least number of frames."""
+    observed = [episode for episode in episodes if episode.source == "observed"]
+    pairs = zip(episodes, splits, strict=True)
+    longest = max((each.length for each, split in pairs if (each.source, split) == ("observed", "train")), default=0)
+    if longest >= least:
+        return
+    begins = dict[str, list[float]]()
+    for episode in observed:
+        begins.setdefault(episode.agent_id, []).append(episode.begin)
+    steps = np.concatenate([np.diff(sorted(of_agent)) for of_agent in begins.values()])
+    apart = f"; they begin {np.median(steps):g} s apart (median)" if len(steps) else ""
+    cuts = {"max_gap_s": intake.max_gap_s, "max_length_s": intake.max_length_s, "resample_s": intake.resample_s}
+    found = ", ".join(f"prepare.{key} {value:g} s" for key, value in cuts.items() if value is not None)
+    raise ValueError(
+        f"no window: the longest of {len(observed)} observed episodes has {longest} frames to train on, expected "
+        f"{least} or more{apart}; timestamps are seconds, and {found} cut them: change these, or log longer episodes"
+    )
+
+
+def _spread_out(episodes: Sequence[EpisodeView], splits: Sequence[Split | None]) -> list[Table]:
+    """Observed train episodes of about as many frames as SAMPLED, the same in whatever order they come."""
+    pairs = zip(episodes, splits, strict=True)
+    train = [each for each, split in pairs if (each.source, split) == ("observed", "train") and each.length > 1]
+    train.sort(key=lambda each: (each.agent_id, each.name, each.segment))
+    every = max(1, sum(each.length for each in train) // SAMPLED)
+    return [each.table() for each in train[::every]]
+
+
+def _is_wide(tables: Sequence[Table]) -> bool:
+    """Whether a feature usually moves by so little that float32 would lose it, at the size that it has."""
+    changes = np.abs(np.concatenate([np.diff(table.features, axis=0) for table in tables]))
+    largest = np.nanmax([np.nanmax(np.abs(table.features), axis=0, initial=0) for table in tables], axis=0)
+    for change, size in zip(changes.T, largest.astype(np.float32), strict=True):
+        moved = change[change > 0]
+        if len(moved) and np.median(moved) <= FINE * np.spacing(size):
+            return True
+    return False
