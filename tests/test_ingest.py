@@ -47,7 +47,7 @@ def test_no_episode_has_a_hole_and_no_frame_is_lost(steps, max_gap_s, resample_s
         assert max_length_s is None or each.timestamps[-1] - each.timestamps[0] < max_length_s
     if resample_s is None:
         assert np.concatenate([each.timestamps for each in found]).tolist() == times.tolist()
-        assert (max_length_s or {each.name for each in found} == {"e"})
+        assert max_length_s or {each.name for each in found} == {"e"}
 
 
 def test_a_hole_in_a_named_episode_cuts_it_as_in_one_without_a_name(tmp_path):

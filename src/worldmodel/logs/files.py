@@ -14,8 +14,8 @@ import fsspec
 from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
-from worldmodel.readers.source import is_source
 from worldmodel.readers.source import SUFFIXES as OTHERS
+from worldmodel.readers.source import is_source
 
 Location = Path | str
 
