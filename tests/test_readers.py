@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from mcap.writer import Writer
+from mcap_protobuf.writer import Writer as ProtobufWriter
 from mcap_ros2.writer import Writer as Ros2Writer
 from pyulog import ULog
 
@@ -354,6 +356,69 @@ def test_ros_2_messages_are_held_until_the_next_one(tmp_path):
     (episode,) = open_source(path, FieldMap(("/slow.p.x", "/fast.p.x"), rate=100))
     assert episode.features.tolist() == [[1, 1], [1, 2], [2, 3], [2, 4], [3, 5]]
     assert episode.timestamps.tolist() == [0.01, 0.02, 0.03, 0.04, 0.05]
+
+
+CDR = """\
+byte KIND=3
+std_msgs/Header header
+string<=20 note "none"
+bool on
+Spot[2] spots   # two of them
+float32[] ranges
+int16[3] counts
+uint64 last
+===
+MSG: std_msgs/Header
+builtin_interfaces/Time stamp
+string frame_id
+===
+MSG: test/Spot
+string label
+float64 x
+"""
+
+
+def test_numbers_behind_texts_and_lists_of_any_length_are_those_that_the_library_decodes(tmp_path):
+    path, paths = tmp_path / "bag.mcap", ("header.stamp.sec", "on", "spots[1].x", "ranges[1]", "counts[2]", "last")
+    expected = []
+    with path.open("wb") as stream:
+        writer = Ros2Writer(stream, chunk_size=700)
+        schema = writer.register_msgdef("test/State", CDR)
+        for t in range(50):
+            text, spots = RNG.choice(["", "a", "left", "right"], 3).tolist(), RNG.normal(size=2).tolist()
+            ranges, counts = RNG.normal(size=2 + RNG.integers(3)).astype(np.float32), RNG.integers(-9, 9, 3)
+            message = {"header": {"stamp": {"sec": t, "nanosec": 5}, "frame_id": text[0]}, "note": text[1], "on": t % 2}
+            message |= {"spots": [{"label": text[2], "x": x} for x in spots], "ranges": ranges.tolist()}
+            writer.write_message("/s", schema, message | {"counts": counts.tolist(), "last": 2**40 + t}, t * STEP)
+            expected.append([t, t % 2, spots[1], ranges[1], counts[2], 2**40 + t])
+        writer.finish()
+    (episode,) = open_source(path, FieldMap(tuple(f"/s.{each}" for each in paths), rate=20))
+    assert same(episode.features, np.array(expected, np.float64))
+    with pytest.raises(
+        ValueError, match=r"/s\.ranges\[9\], message at \d+ ns: no such number \(ranges holds"
+    ):
+        list(open_source(path, FieldMap(("/s.ranges[9]",), rate=20)))
+
+
+def test_json_and_protobuf_messages_give_numbers_of_any_depth_and_null_is_missing(tmp_path):
+    path = tmp_path / "log.mcap"
+    with path.open("wb") as stream:
+        writer = ProtobufWriter(stream)
+        for t in range(3):
+            writer.write_message("/clock", Timestamp(seconds=t, nanos=t + 7), t * STEP, t * STEP)
+        schema = writer._writer.register_schema("any", "jsonschema", b"{}")
+        channel = writer._writer.register_channel("/j", "json", schema)
+        for t, value in enumerate((1.5, None, True)):
+            message = {"skipped": {"a": ["b"]}, "a-b": {"c": [0, {"d": [[t, value]]}]}, "e": t}
+            writer._writer.add_message(channel, t * STEP, json.dumps(message).encode(), t * STEP)
+        writer.finish()
+    fields = FieldMap(("/clock.nanos", "/j.a-b.c[1].d[0][1]"), "/j.e", ("/clock.seconds",), rate=20)
+    (episode,) = open_source(path, fields)
+    assert np.array_equal(episode.features, [[7, 1.5], [8, np.nan], [9, 1]], equal_nan=True)
+    assert same(episode.actions, np.arange(3))
+    assert episode.context.tolist() == [[0], [1], [2]]
+    with pytest.raises(ValueError, match=r"/j\.a-b\.c, message at 0 ns: no such number"):
+        list(open_source(path, FieldMap(("/j.a-b.c",), rate=20)))
 
 
 def test_a_broken_file_of_each_format_is_one_line_that_names_it(written):

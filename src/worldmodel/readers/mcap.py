@@ -1,22 +1,36 @@
 """MCAP: fields of topics (JSON, ROS 2, Protobuf) by a field map, on one clock by their log times. See clock.py."""
 
+import mmap
 import re
+import struct
+import zlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import takewhile
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode
 from worldmodel.readers import clock
+from worldmodel.readers.cdr import CdrNumbers, definitions, short
 from worldmodel.readers.source import Source
 
 KEYS = clock.KEYS
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+RECORD = struct.Struct("<BQ")  # kind and length
+MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+MAGIC, MESSAGES, CHUNK, DATA_END = 8, 5, 6, 15  # bytes before the first record; kinds of records
+MANY = 1 << 14  # messages that are decoded at once, where no chunk ends before
+
+Step = Callable[[Any], Any]  # from a part of a message to one below
+Numbers = Callable[[Sequence[bytes]], Doubles]  # messages -> [N, fields], NaN where a number is null
 
 
 def recognizes(path: Path) -> bool:
@@ -24,24 +38,33 @@ def recognizes(path: Path) -> bool:
 
 
 def episodes(source: Source) -> Iterator[Episode]:
-    from mcap.decoder import DecoderFactory
     from mcap.reader import make_reader
-    from mcap_protobuf.decoder import DecoderFactory as Protobuf
-    from mcap_ros2.decoder import DecoderFactory as Ros2
 
     path, fields = source.path, source.fields
     with path.open("rb") as stream:
-        decoders = [Ros2(), Protobuf(), cast(DecoderFactory, _Json())]
-        reader = make_reader(stream, validate_crcs=True, decoder_factories=decoders)
-        summary = reader.get_summary()
+        summary = make_reader(stream).get_summary()
         known = sorted({channel.topic for channel in summary.channels.values()}) if summary else []
         clock.require_map(path, fields, known)
-        topics: dict[str, _Topic] = {}
+        assert summary is not None
+        wanted = dict[str, dict[str, str]]()  # topic -> name in the map -> field of a message
         for name in clock.wanted(fields):
             topic, below = clock.topic_of(path, name, known)
-            topics.setdefault(topic, _Topic()).fields[name] = below
-        for _, channel, message, decoded in reader.iter_decoded_messages(topics=list(topics), log_time_order=False):
-            topics[channel.topic].add(message.log_time, decoded)
+            wanted.setdefault(topic, {})[name] = below
+        topics = {topic: _Topic(list(names)) for topic, names in wanted.items()}
+        channels = {
+            number: _Channel(
+                topics[channel.topic],
+                _numbers(
+                    channel.message_encoding,
+                    summary.schemas.get(channel.schema_id),
+                    list(wanted[channel.topic].values()),
+                ),
+            )
+            for number, channel in summary.channels.items()
+            if channel.topic in topics
+        }
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _read(data, channels)
     yield from clock.episode(source, dict(each for topic in topics.values() for each in topic.series()))
 
 
@@ -49,41 +72,141 @@ def episodes(source: Source) -> Iterator[Episode]:
 class _Topic:
     """The mapped numbers of its messages so far; NaN where one is null."""
 
-    fields: dict[str, str] = field(default_factory=dict)  # name in the map -> field in a message
+    names: list[str]
     times: "array[int]" = field(default_factory=lambda: array("q"))  # nanoseconds
-    values: "array[float]" = field(default_factory=lambda: array("d"))
-    _steps: list[list[Callable[[Any], Any]]] = field(default_factory=list)
-
-    def add(self, time: int, message: Any) -> None:
-        if not self._steps:
-            self._steps = [_steps(below, isinstance(message, dict)) for below in self.fields.values()]
-        try:
-            for steps in self._steps:
-                value = message
-                for step in steps:
-                    value = step(value)
-                self.values.append(np.nan if value is None else value)
-        except (AttributeError, LookupError, TypeError) as error:
-            name = list(self.fields)[len(self.values) % len(self.fields)]
-            raise ValueError(f"{name}, message at {time} ns: no such number ({error}); check the field map") from None
-        self.times.append(time)
+    values: list[Doubles] = field(default_factory=list)
 
     def series(self) -> Iterator[tuple[str, clock.Series]]:
-        times = np.array(self.times, np.int64)
-        columns = np.array(self.values).reshape(len(times), len(self.fields)).T
-        yield from (
-            (name, clock.Series.in_order(times, column)) for name, column in zip(self.fields, columns, strict=True)
-        )
+        times, values = np.array(self.times, np.int64), np.concatenate([np.empty((0, len(self.names))), *self.values])
+        for name, column in zip(self.names, values.T, strict=True):
+            yield name, clock.Series.in_order(times, column)
 
 
-def _steps(below: str, is_json: bool) -> list[Callable[[Any], Any]]:
-    """From a message to a number in it."""
-    member = itemgetter if is_json else attrgetter
-    return [itemgetter(int(index)) if index else member(name) for name, index in STEP.findall(below)]
+@dataclass
+class _Channel:
+    """Messages of one encoding that are not decoded yet."""
+
+    topic: _Topic
+    numbers: Numbers
+    times: list[int] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
+
+    def decode(self) -> None:
+        try:
+            self.topic.values.append(self.numbers(self.waiting))
+        except Exception:  # each encoding has some of its own
+            for time, message in zip(self.times, self.waiting, strict=True):
+                self._try(time, message)
+            raise
+        self.topic.times.extend(self.times)
+        self.times, self.waiting = [], []
+
+    def _try(self, time: int, message: bytes) -> None:
+        try:
+            self.numbers([message])
+        except Exception as error:
+            names = ", ".join(self.topic.names)
+            raise ValueError(f"{names}, message at {time} ns: no such number ({error}); check the field map") from None
 
 
-class _Json:
-    """As mcap's DecoderFactory."""
+def _read(data: Any, channels: dict[int, _Channel]) -> None:
+    """All messages of the channels. Raises ValueError where the file is broken."""
+    from mcap.data_stream import ReadDataStream
+    from mcap.records import Chunk
+    from mcap.stream_reader import get_chunk_data_stream
 
-    def decoder_for(self, message_encoding: str, schema: Any) -> Callable[[bytes], Any] | None:
-        return msgspec.json.decode if message_encoding == "json" else None
+    at = MAGIC
+    while True:
+        kind, length = RECORD.unpack_from(data, at)
+        begin, at = at + RECORD.size, at + RECORD.size + length
+        if at > len(data):
+            raise ValueError(f"breaks off at byte {begin}; copy it again from where it came from")
+        if kind == CHUNK:
+            chunk = Chunk.read(ReadDataStream(BytesIO(data[begin:at])))
+            _collect(get_chunk_data_stream(chunk, validate_crc=True)[0].read(chunk.uncompressed_size), channels)
+        elif kind == MESSAGES:
+            _collect(data[begin - RECORD.size : at], channels)
+        for channel in channels.values():
+            if channel.waiting and (kind in (CHUNK, DATA_END) or len(channel.waiting) >= MANY):
+                channel.decode()
+        if kind == DATA_END:
+            (expected,) = struct.unpack_from("<I", data, begin)
+            if expected and zlib.crc32(memoryview(data)[: begin - RECORD.size]) != expected:
+                raise ValueError(
+                    "is not what was written (its checksum differs); copy it again from where it came from"
+                )
+            return
+
+
+def _collect(data: bytes, channels: dict[int, _Channel]) -> None:
+    at, end = 0, len(data)
+    while at < end:
+        kind, length = RECORD.unpack_from(data, at)
+        at += RECORD.size
+        if kind == MESSAGES:
+            number, _, time, _ = MESSAGE.unpack_from(data, at)
+            if number in channels:
+                channels[number].times.append(time)
+                channels[number].waiting.append(data[at + MESSAGE.size : at + length])
+        at += length
+
+
+def _numbers(encoding: str, schema: Any, paths: Sequence[str]) -> Numbers:
+    from mcap_protobuf.decoder import DecoderFactory as Protobuf
+
+    if encoding == "json":
+        return _json(paths)
+    if encoding == "cdr" and schema is not None and schema.encoding == "ros2msg":
+        return CdrNumbers(definitions(schema.name, schema.data.decode()), short(schema.name), paths)
+    decode = Protobuf().decoder_for(encoding, schema)
+    if decode is None:
+        found = f"{encoding} by {schema.encoding if schema else 'no schema'}"
+        raise ValueError(f"{', '.join(paths)}: {found}, expected JSON, ROS 2 (cdr by ros2msg) or Protobuf")
+    steps = [[_step(name, index) for name, index in STEP.findall(path)] for path in paths]
+    return lambda messages: _columns(list(map(decode, messages)), steps)
+
+
+def _step(name: str, index: str) -> Step:
+    return itemgetter(int(index)) if index else attrgetter(name)
+
+
+def _json(paths: Sequence[str]) -> Numbers:
+    """Decodes what the paths need and passes over the rest; what lies below a list is decoded whole."""
+    tree, steps = dict[str, Any](), list[list[Step]]()
+    for path in paths:
+        parts, node, taken = STEP.findall(path), tree, list[Step]()
+        names = list(takewhile(bool, (name for name, _ in parts)))
+        for name in names:
+            node = node.setdefault(name, {})
+            taken.append(attrgetter(_own(name)))
+        below = parts[len(names) :]
+        steps.append([*taken, *(itemgetter(int(index) if index else name) for name, index in below)])
+    kind = _struct(tree)
+    decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+    return lambda messages: _columns(decode(b"[" + b",".join(messages) + b"]"), steps)
+
+
+def _own(name: str) -> str:
+    """Any text as an attribute."""
+    return f"key_{name.encode().hex()}"
+
+
+def _struct(tree: dict[str, Any]) -> Any:
+    if not tree:
+        return Any
+    names = {_own(name): name for name in tree}
+    return msgspec.defstruct("Part", [(own, _struct(tree[name])) for own, name in names.items()], rename=names)
+
+
+def _columns(messages: Sequence[Any], steps: Sequence[Sequence[Step]]) -> Doubles:
+    """[N, fields]"""
+    found = np.empty((len(messages), len(steps)))
+    for column, path in enumerate(steps):
+        values = list(messages)
+        for step in path:
+            values = list(map(step, values))
+        numbers = np.array([np.nan if value is None else value for value in values] if None in values else values)
+        if numbers.dtype.kind not in "biuf" or numbers.ndim != 1:
+            raise TypeError(f"found {str(values[0])[:60]}")
+        found[:, column] = numbers
+    return found
