@@ -18,7 +18,6 @@ from worldmodel.core.tables import read_csv, write_csv
 from worldmodel.dreams.dreamer import fit_on_logs
 from worldmodel.dreams.teacher import Teacher
 from worldmodel.episodes.schema import Episode, Split
-from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
 from worldmodel.logs.ingest import ingest
 from worldmodel.numerics import setup
@@ -69,7 +68,7 @@ def by_episode(teacher: Teacher, held_out: Windows) -> dict[int, tuple[int, floa
     begin = 0
     for batch in chunks(held_out):
         end = begin + len(batch.weight)
-        error = squared_error(teacher.rollout(batch).features, batch.features)
+        error = np.square(teacher.rollout(batch).features.astype(np.float64) - batch.features).mean(axis=2)
         total[begin:end], weight[begin:end] = (error * batch.weight).sum(axis=1), batch.weight.sum(axis=1)
         begin = end
     owner = held_out.episode

@@ -7,7 +7,6 @@ import torch
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.dreams import gaussian
-from worldmodel.evaluation.metrics import squared_error
 from worldmodel.model.baselines import fit_linear
 
 
@@ -76,7 +75,7 @@ def test_it_predicts_what_ridge_cannot():
     rows = [packed.rows(episode) for episode in range(8)]
     ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
     own, floor = (
-        squared_error(each.rollout(batch.history[:, -1], batch.planned_actions)[..., :1], batch.features[..., :1])
+        np.square(each.rollout(batch.history[:, -1], batch.planned_actions)[..., 0] - batch.features[..., 0])
         for each in (fitted(packed, episodes=range(8))[0], ridge)
     )
     assert own[:, 0].mean() < 0.05 * floor[:, 0].mean()

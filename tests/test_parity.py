@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.arrays.scaler import Affine
+from worldmodel.arrays.affine import Affine
 from worldmodel.client import Future
 from worldmodel.evaluation.parity import _apart, _rounded_up, largest_difference
 
@@ -11,13 +11,13 @@ class Wrong:
     """The bundle, but for one number of its futures."""
 
     def __init__(self, model, change):
-        self.model, self.change, self.action_count = model, change, model.action_count
+        self.model, self.change = model, change
 
-    def encode(self, *inputs):
-        return self.model.encode(*inputs)
+    def encode(self, features, **inputs):
+        return self.model.encode(features, **inputs)
 
-    def predict(self, *inputs):
-        future = Future(*(part if part is None else np.array(part) for part in self.model.predict(*inputs)))
+    def predict(self, z, **inputs):
+        future = Future(*(part if part is None else np.array(part) for part in self.model.predict(z, **inputs)))
         self.change(future)
         return future
 

@@ -86,7 +86,7 @@ def test_dots_are_the_data(data):
     assert alike(dots(figure, "model"), errors)
     assert all(f"<title>{row['agent_id']}, {row['episode']}: model " in figure for row in data.tests)
     changes = np.log([data.dreamed.observed_change, data.dreamed.dreamed_change]).T
-    assert alike(dots(charts.changes(data.dreamed), "dream"), changes)
+    assert alike(dots(charts.changes(data.dreamed, data.scaler.features), "dream"), changes)
     latents, agents = data.latents, charts.most_seen(data.latents)
     own = latents.held_out[np.array(latents.agents) == agents[1]]
     assert drawn(charts.by_source(latents), "model", *latents.observed.T)
@@ -110,9 +110,9 @@ def test_a_histogram_has_the_counts(data):
 
 def test_dreams_are_laid_beside_the_log(data):
     real, dream = np.random.default_rng(0).normal(size=(2, 6, 2)).astype(np.float32)
-    pair, scaler = Pair("agent-0", "dream-0", 5, real, dream, 1.0), data.scored.predictors.scaler
+    pair, features = Pair("agent-0", "dream-0", 5, real, dream, 1.0), data.scaler.features
     for figure, (_, *columns) in zip(
-        charts.beside_the_log(pair, scaler, 3), pair.most_variable(scaler, 2), strict=True
+        charts.beside_the_log(pair, features, 3), pair.most_variable(features, 2), strict=True
     ):
         for color, column in zip(("real", "dream"), columns, strict=True):
             assert drawn(figure, color, range(6), column)

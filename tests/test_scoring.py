@@ -21,7 +21,7 @@ def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
     assert found.episode.tolist() == held_out.episode.tolist()
     for number in range(len(held_out)):
         batch = held_out.take(np.array([number]))
-        history, past, plan = (part[0] for part in scoring.raw_inputs(batch, scaler))
+        history, past, plan, *_ = (part[0] for part in scoring.raw_inputs(batch, scaler))
         real, last = batch.features[0], batch.history[0, -1]
         if model.action_count:
             future = model.predict(model.encode(history, past), plan)
@@ -44,7 +44,7 @@ def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
 
 def test_raw_inputs_are_what_was_logged(project):
     held_out, packed, scaler = project.held_out(), project.read_packed().packed, project.scaler
-    history, past, plan = scoring.raw_inputs(held_out.take(np.array([0])), scaler)
+    history, past, plan, *_ = scoring.raw_inputs(held_out.take(np.array([0])), scaler)
     begin = held_out.first[0]
     np.testing.assert_allclose(history[0], scaler.features.inverse(packed.features[begin : begin + 3]))
     np.testing.assert_allclose(past[0], scaler.actions.inverse(packed.actions[begin : begin + 2]))
@@ -61,9 +61,10 @@ def test_the_size_of_chunks_does_not_matter(variant, predictors, monkeypatch):
 
 @pytest.mark.parametrize("length", [1, 3])
 def test_a_shorter_horizon_is_the_beginning_of_the_whole(variant, predictors, length):
-    history, past, plan = scoring.raw_inputs(variant.held_out().take(np.arange(4)), variant.scaler)
-    whole = scoring.predict_raw(predictors.model, history, past, plan)
-    short = scoring.predict_raw(predictors.model, history, past, plan[:, :length])
+    inputs = scoring.raw_inputs(variant.held_out().take(np.arange(4)), variant.scaler)
+    whole = scoring.predict_raw(predictors.model, inputs)
+    cut = inputs._replace(planned_actions=inputs.planned_actions[:, :length])
+    short = scoring.predict_raw(predictors.model, cut)
     assert short.features.shape == short.std.shape == (4, length, 2)
     np.testing.assert_allclose(short.features, whole.features[:, :length], rtol=1e-5, atol=1e-5)
     assert (short.reward is None) == (whole.reward is None)

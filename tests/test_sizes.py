@@ -15,7 +15,6 @@ from test_validate import flat
 from worldmodel.arrays.windows import windows
 from worldmodel.core import params
 from worldmodel.episodes.schema import Episode
-from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import raw_inputs
 from worldmodel.logs.reader import read_logs
 from worldmodel.model.baselines import linear_baseline
@@ -87,7 +86,7 @@ def require_dreams(project):
 def require_futures(project, episodes):
     """The client answers with the promised shapes, a positive std, and constants where features never changed."""
     client, shape, held_out = project.client(), project.read_trained().model.shape, project.held_out()
-    history, past, plan = raw_inputs(held_out.take(np.arange(1)), project.scaler)
+    history, past, plan, *_ = raw_inputs(held_out.take(np.arange(1)), project.scaler)
     acts = shape.actions > 0
     z = client.encode(history[0], past[0] if past.size else None)
     future = client.predict(z, plan[0] if acts else None)
@@ -115,7 +114,7 @@ def require_selection(project):
 def ridge_error(packed, val):
     batch = val.take(np.arange(len(val)))
     predicted = linear_baseline(packed).rollout(batch.history[:, -1], batch.planned_actions)
-    return (squared_error(predicted, batch.features) * batch.weight).sum() / batch.weight.sum()
+    return (np.square(predicted - batch.features).mean(axis=2) * batch.weight).sum() / batch.weight.sum()
 
 
 def humanoid(count=10, length=8):

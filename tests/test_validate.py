@@ -19,6 +19,7 @@ from worldmodel.dreams import rarity
 from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation.scoring import raw_inputs
 from worldmodel.model.baselines import fit_linear
+from worldmodel.stages.validate import PLOTS
 
 KEYS = {
     "baseline.linear.mse",
@@ -86,7 +87,7 @@ def test_the_error_is_that_of_every_test_window_predicted_one_by_one(project):
     errors = []
     for number in range(len(held_out)):
         batch = held_out.take(np.array([number]))
-        history, past, plan = (part[0] for part in raw_inputs(batch, scaler))
+        history, past, plan, *_ = (part[0] for part in raw_inputs(batch, scaler))
         predicted = scaler.features.transform(model.predict(model.encode(history, past), plan).features)
         errors.append(np.square(predicted - batch.features[0]).mean(axis=1)[batch.weight[0] > 0])
     found = read(project.metrics)
@@ -111,7 +112,7 @@ def test_the_same_inputs_give_the_same_bytes(project, tmp_path):
     again.validate()
     assert again.metrics.read_bytes() == project.metrics.read_bytes()
     before, after = contents(project.plots), contents(again.plots)
-    assert set(after) == {"agents.csv", "coverage.csv", "episodes.csv", "horizon.csv", "predicted.csv", "realism.csv"}
+    assert set(after) == {f"{name}.csv" for name in PLOTS}
     assert {name: before[name] for name in after} == after
 
 
@@ -143,7 +144,7 @@ def test_the_rare_slice_is_the_tenth_of_the_test_windows_that_is_farthest_from_t
 
 
 def encoded(model, batch, scaler):
-    history, past, plan = raw_inputs(batch, scaler)
+    history, past, plan, *_ = raw_inputs(batch, scaler)
     return model.encode(history, past), plan
 
 

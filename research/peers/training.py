@@ -24,7 +24,6 @@ from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.core.params import IngestParams, Normalize, Params, Train
 from worldmodel.episodes.schema import ActionSpace, Episode, Split
 from worldmodel.episodes.table import Table
-from worldmodel.evaluation.metrics import squared_error
 from worldmodel.evaluation.scoring import chunks
 from worldmodel.logs.ingest import ingest
 from worldmodel.model.baselines import linear_baseline, persistence
@@ -156,7 +155,7 @@ def errors(predict: Predict, held_out: Windows) -> dict[str, float]:
     for batch in chunks(held_out):
         with torch.no_grad():
             predicted = predict(to_device(batch, CPU)).numpy()
-        total += (squared_error(predicted, batch.features) * batch.weight).sum(axis=0)
+        total += (np.square(predicted.astype(np.float64) - batch.features).mean(axis=2) * batch.weight).sum(axis=0)
         weight += batch.weight.sum(axis=0)
     frames = {f"h{mark}": float(total[mark - 1] / weight[mark - 1]) for mark in MARKS if mark <= held_out.horizon}
     return {"mean": float(total.sum() / weight.sum())} | frames

@@ -102,14 +102,14 @@ def _numbers(
     if not fits or not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise ValueError(f"{what}: found {_shown(array)}, expected numbers [{', '.join(map(str, shape))}]")
     with np.errstate(over="ignore"):
-        finite: NDArray[np.bool_] = np.asarray(np.isfinite(array.astype(np.float32)))
+        finite = np.isfinite(array.astype(np.float32))
         numbers = array.astype(scalar)
     if missing is not None:
         finite[: len(missing)] |= np.isnan(numbers[: len(missing)]) & np.isnan(missing[: len(numbers)])
-    finite = finite.reshape(len(numbers), -1).all(axis=1)
-    if not finite.all():
+    whole = finite.reshape(len(numbers), -1).all(axis=1)
+    if not whole.all():
         expected = "finite float32 numbers" + ("" if missing is None else ", or NaN where the start has it")
-        raise ValueError(f"{what}: frame {finite.argmin()} holds NaN or infinity, expected {expected}")
+        raise ValueError(f"{what}: frame {whole.argmin()} holds NaN or infinity, expected {expected}")
     return numbers
 
 

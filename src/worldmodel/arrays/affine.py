@@ -52,7 +52,7 @@ class Coded(Column):
             turned = np.arctan2(wide[..., 0], wide[..., 1]) * (self.turn / (2 * math.pi))
             angle: Doubles = np.where(turned < self.least, turned + self.turn, turned)
             return angle
-        chosen: Doubles = np.array(self.classes)[wide.argmax(axis=-1)]
+        chosen: Doubles = np.where(np.isnan(wide[..., 0]), np.nan, np.array(self.classes)[wide.argmax(axis=-1)])
         return chosen
 
     def apart(self, one: Doubles, other: Doubles) -> Doubles:

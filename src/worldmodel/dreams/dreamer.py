@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldmodel.arrays.packing import encoded, pack
+from worldmodel.arrays.moments import moments
+from worldmodel.arrays.packing import encoded, labels_of, pack
 from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.arrays.windows import Batch, Packed, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints
@@ -27,6 +28,7 @@ from worldmodel.dreams.repeating import repeat_dreams
 from worldmodel.dreams.simulating import dream_times, simulate_dreams, start_identity
 from worldmodel.dreams.starts import CHUNK, StartSampler
 from worldmodel.dreams.teacher import Rollout, Teacher, fit_teacher
+from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.model.shape import Shape
 from worldmodel.numerics.setup import configure_as
@@ -42,6 +44,7 @@ def generate_dreams(
     history: int,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
+    columns: Columns | None = None,
 ) -> list[Episode]:
     """Dreams of a teacher fitted on observed train episodes, of the user's simulator, or logged windows; raw units.
 
@@ -51,14 +54,16 @@ def generate_dreams(
     if not dreams.episodes:
         return []
     if train:
-        rewards, width = train[0].rewards is not None, train[0].features.shape[1]
-        shape = _member_shape(width, action_space.size, rewards, dreams, history)
+        first, none = train[0], np.empty((0, 0))
+        ahead = action_space.size + (none if first.context is None else first.context).shape[1]
+        shape = _member_shape(first.features.shape[1], ahead, first.rewards is not None, dreams, history)
         require_for_dreams(shape, dreams, sum(episode.length for episode in train), device)
     if dreams.source == "simulator":
         return simulate_dreams(train, action_space, dreams, history)
     if dreams.source == "repeat":
-        return repeat_dreams(train, starts_of(pack_logs(train, action_space, normalize)[0], dreams, history), dreams)
-    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device, checkpoints)
+        packed, _ = pack_logs(train, action_space, normalize, columns)
+        return repeat_dreams(train, starts_of(packed, dreams, history), dreams)
+    teacher, packed, scaler = fit_on_logs(train, action_space, dreams, normalize, history, device, checkpoints, columns)
     starts = starts_of(packed, dreams, history)
     return Dreamer(teacher, starts, train, action_space, scaler, dreams).dream()
 
@@ -71,19 +76,28 @@ def fit_on_logs(
     history: int,
     device: torch.device,
     checkpoints: Checkpoints | None = None,
+    columns: Columns | None = None,
 ) -> tuple[Teacher, Packed, Scaler]:
     """The teacher of these train episodes, the episodes in standardized units, and their scales."""
-    packed, scaler = pack_logs(train, action_space, normalize)
-    width, actions = packed.features.shape[1], packed.actions.shape[1]
-    shape = _member_shape(width, actions, packed.rewards is not None, dreams, history)
+    packed, scaler = pack_logs(train, action_space, normalize, columns)
+    width, ahead = packed.features.shape[1], packed.actions.shape[1]
+    shape = _member_shape(width, ahead, packed.rewards is not None, dreams, history)
     teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 
 
-def pack_logs(train: Sequence[Episode], action_space: ActionSpace, normalize: Normalize) -> tuple[Packed, Scaler]:
-    samples = [encoded(episode.table(), action_space) for episode in train]
-    scaler = fit(samples, normalize.method, normalize.min_std, one_hot=action_space.kind == "discrete")
-    return pack(samples, scaler), scaler
+def pack_logs(
+    train: Sequence[Episode],
+    action_space: ActionSpace,
+    normalize: Normalize,
+    columns: Columns | None = None,
+    dreamed: Sequence[Episode] = (),
+) -> tuple[Packed, Scaler]:
+    """Train episodes, then their dreams; scales are fitted on the former."""
+    episodes, one_hot = [*train, *dreamed], action_space.kind == "discrete"
+    tables = [encoded(episode.table(), action_space) for episode in episodes]
+    scaler = fit(tables[: len(train)], normalize.method, normalize.min_std, one_hot, columns)
+    return pack(tables, scaler, labels_of(episodes, ["train"] * len(episodes))), scaler
 
 
 def starts_of(packed: Packed, dreams: Dreams, history: int) -> StartSampler:
@@ -171,7 +185,8 @@ class Dreamer:
 
     def _episodes(self, drawn: "_Drawn", rollout: Rollout) -> list[Episode]:
         batch = drawn.perturbed
-        kept = np.minimum(self._agreed(rollout), np.minimum(drawn.frames, self._max_frames(batch)))
+        most = self._max_frames(batch, self.starts.windows.at(drawn.windows).episode)
+        kept = np.minimum(self._agreed(rollout), np.minimum(drawn.frames, most))
         return [
             self._episode(int(drawn.windows[row]), batch, rollout, row, int(kept[row]), bool(drawn.directed[row]))
             for row in range(CHUNK)
@@ -183,23 +198,35 @@ class Dreamer:
         real, exploration = self.starts.windows, self.teacher.exploration
         batch, other = real.take(chosen), real.take(rng.integers(len(real), size=len(chosen)))
         borrowed = rng.random(len(chosen)) < exploration
-        plans = np.where(borrowed[:, None, None], other.planned_actions, batch.planned_actions)
-        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * real.packed.features.std(axis=0)
+        taken = slice(real.packed.action_count)  # what comes after is context, which is the start's own
+        plans = np.where(borrowed[:, None, None], other.planned_actions[..., taken], batch.planned_actions[..., taken])
+        noise = rng.standard_normal(batch.history.shape).astype(np.float32) * self._spread
+        disturbed = self._disturbed(plans, exploration * self.params.action_noise, rng)
+        context = batch.planned_actions[..., taken.stop :]
         return replace(
             batch,
             history=batch.history + np.float32(exploration * self.params.start_noise) * noise,
-            planned_actions=self._disturbed(plans, exploration * self.params.action_noise, rng),
+            planned_actions=np.concatenate([disturbed, context], axis=-1) if context.size else disturbed,
         )
+
+    @cached_property
+    def _spread(self) -> Floats:
+        """[G] of the logged features, standardized units."""
+        packed = self.starts.windows.packed
+        known = moments(lambda: [packed.features]) if packed.missing else None
+        spread: Floats = known.std.astype(np.float32) if known else packed.features.std(axis=0)
+        return spread
 
     def _blend_with_log(self, logged: Batch, dreamed: Rollout, on_log: Rollout) -> Rollout:
         """The teacher's rollout, plus what it misses along the logged actions: all that where dreams keep to the log.
 
         A mean rollout alone is smoother than anything real. But the larger the generalization gap, the less do a
-        teacher's errors on one start tell of those on what it dreams from there. Where the log ends, there is the
-        rollout alone.
+        teacher's errors on one start tell of those on what it dreams from there. Where the log ends, or misses a
+        reading, there is the rollout alone.
         """
         share = np.float32(1 - self.teacher.exploration) * logged.weight
-        features = dreamed.features + share[..., None] * (logged.features - on_log.features)
+        there = share[..., None] if logged.present is None else share[..., None] * logged.present
+        features = dreamed.features + there * (logged.features - on_log.features)
         if dreamed.rewards is None or on_log.rewards is None or logged.rewards is None:
             return replace(dreamed, features=features)
         rewards = dreamed.rewards + share * (logged.rewards - on_log.rewards)
@@ -207,7 +234,7 @@ class Dreamer:
 
     def _disturbed(self, plans: Floats, share: float, rng: np.random.Generator) -> Floats:
         """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
-        logged = self.starts.windows.packed.actions
+        logged = self.starts.windows.packed.actions[:, : plans.shape[-1]]
         if self.action_space.kind == "discrete":
             redrawn = rng.random(plans.shape[:2]) < share
             return np.where(redrawn[..., None], logged[rng.integers(len(logged), size=plans.shape[:2])], plans)
@@ -220,15 +247,17 @@ class Dreamer:
         agreed: Ints = (rollout.disagreement[:, : self.params.length] <= self.params.max_disagreement).sum(axis=1)
         return agreed
 
-    def _max_frames(self, batch: Batch) -> Ints:
+    def _max_frames(self, batch: Batch, episodes: Ints) -> Ints:
         """Frames that a dream may have, [B]: what the log goes on for, less the one for an action.
 
-        Of a short episode, more by the teacher's exploration: at least one frame, at most `length`.
+        Of a short episode, more by the teacher's exploration: at least one frame, at most `length`. But nothing
+        follows the end of a task, and no frame is dreamed whose context is not known.
         """
         logged = batch.weight.sum(axis=1).astype(np.int64) - 1
         further = np.round(self.teacher.exploration * (self.params.length - logged)).astype(np.int64)
         frames: Ints = np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
-        return frames
+        bound = np.array([each.terminal or each.context is not None for each in self.train])[episodes]
+        return np.where(bound, np.minimum(frames, logged + 1), frames)
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
@@ -236,13 +265,15 @@ class Dreamer:
         source, history, scaler = self.train[number], self.starts.windows.history, self.scaler
         frames = slice(begin, begin + history)
         predicted, planned = rollout.features[row, :kept], batch.planned_actions[row, : kept + 1]
-        actions = np.concatenate([batch.past_actions[row], planned])
+        actions = np.concatenate([batch.past_actions[row], planned])[:, : self.starts.windows.packed.action_count]
+        past = batch.history[row] if batch.known is None else np.where(batch.known[row] > 0, batch.history[row], np.nan)
         return Episode(
             agent_id=source.agent_id,
             name="dream",
             timestamps=dream_times(source, begin, history, kept),
-            features=scaler.features.inverse(np.concatenate([batch.history[row], predicted])),
+            features=scaler.features.inverse(np.concatenate([past, predicted])),
             actions=self._raw_actions(actions),
+            context=None if source.context is None else source.context[begin : begin + history + kept],
             rewards=self._rewards(source, frames, rollout, row, kept),
             confidence=np.concatenate([np.ones(history), np.exp(-rollout.disagreement[row, :kept])]).astype(np.float32),
             source="dream",

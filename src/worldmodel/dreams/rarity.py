@@ -8,6 +8,7 @@ Dimension key: W windows, R reference windows, C coordinates.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,14 +57,15 @@ def _parts(these: Windows) -> Iterator[Windows]:
 
 
 def _situations(these: Windows) -> Doubles:
-    """Last frame of the history and the change that led there, [W, C]; no change in a history of one frame."""
-    packed, parts = these.packed, []
-    for first in np.split(these.first, range(PICKED, len(these), PICKED)):
-        last = first + these.history - 1
-        frames = packed.features[last].astype(np.float64)
-        parts.append(np.concatenate([frames, frames - packed.features[np.maximum(last - 1, first)]], axis=1))
-        packed.release()
-    return np.concatenate(parts)
+    """Last frame of the history and the change that led there, [W, C]; no change in a history of one frame.
+
+    A reading that is missing counts as the one before it.
+    """
+    past, every = replace(these, horizon=0), np.arange(len(these))
+    parts = [past.take(part).history[:, -2:] for part in np.split(every, range(PICKED, len(these), PICKED))]
+    frames = np.concatenate(parts)
+    last = frames[:, -1].astype(np.float64)
+    return np.concatenate([last, last - frames[:, 0]], axis=1)
 
 
 def _distances(known: Doubles, known_episode: Ints, asked: Doubles, asked_episode: Ints) -> Doubles:

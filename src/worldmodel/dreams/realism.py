@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.scaler import MIN_SPREAD
-from worldmodel.arrays.windows import Batch, Packed, Windows, windows
+from worldmodel.arrays.windows import Batch, Packed, Windows, held, windows
 from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.model.baselines import LinearModel, linear_baseline
 
@@ -84,8 +84,17 @@ def _chunks(pairs: Windows) -> list[Ints]:
 def _both_signs(real: Windows, dreamed: Windows, ridge: LinearModel) -> tuple[dict[str, Doubles], dict[str, Doubles]]:
     """Signs of the real windows and of the dreamed ones."""
     one, other = (these.take(np.arange(len(these))) for these in (real, dreamed))
+    if one.present is not None and other.present is not None:
+        present = one.present * other.present  # what one of them misses tells nothing of either
+        one, other = _held(one, present), _held(other, present)
     exists = one.weight * other.weight
     return _signs(one, exists, ridge), _signs(other, exists, ridge)
+
+
+def _held(batch: Batch, present: Floats) -> Batch:
+    """The batch with the value before it instead of each reading to predict that is not `present` [P, K, F]."""
+    path = np.concatenate([batch.history[:, -1:], np.where(present > 0, batch.features, np.nan)], axis=1)
+    return replace(batch, features=held(path)[0][:, 1:])
 
 
 def _signs(batch: Batch, exists: Floats, ridge: LinearModel) -> dict[str, Doubles]:

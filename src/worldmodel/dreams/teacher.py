@@ -100,9 +100,12 @@ def fit_teacher(
 
 
 def _fit_all(trainer: EnsembleTrainer, folds: Sequence[Fold]) -> tuple[list[Member], list[Candidates]]:
-    """Members, and where each of them leaves out episodes to judge by, candidates of each kind of auxiliary models."""
+    """Members, and where each of them leaves out episodes to judge by, candidates of each kind of auxiliary models.
+
+    These see a single frame, which has to be whole: there are none where readings are missing.
+    """
     params, kinds = trainer.params, list[Candidates]()
-    judged = all(len(fold.held_out) for fold in folds)
+    judged = all(len(fold.held_out) for fold in folds) and not trainer.packed.missing
     gaussian = [(gaussian_candidates, trainer, folds)] if params.points and judged else []
     with tqdm(desc="teacher", unit="model", mininterval=1.0) as bar:
         fitted = _fitted(trainer, [*gaussian, *((EnsembleTrainer.fit_member, trainer, fold) for fold in folds)], bar)

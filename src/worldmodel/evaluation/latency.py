@@ -32,6 +32,6 @@ def _seconds(model: WorldModel, scaler: Scaler, held_out: Windows, size: int, ca
         chosen = (np.arange(size) + call * size) % len(held_out)
         inputs = raw_inputs(held_out.take(chosen), scaler)
         begin = time.perf_counter()
-        predict_raw(model, *inputs)
+        predict_raw(model, inputs)
         spent.append(time.perf_counter() - begin)
     return spent[WARM_UP:]

@@ -1,11 +1,12 @@
 """Metrics of open-loop predictions on held-out windows: error, likelihood, coverage, skill, discrepancy by agent.
 
-All errors in standardized units. Dimension key: W windows, K horizon, F features.
+All errors in standardized units; readings that are missing count nowhere. Dimension key: W windows, K horizon,
+F features.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,31 +15,29 @@ from numpy.typing import NDArray
 from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
 from worldmodel.arrays.windows import Labels
-from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.core.typing import Doubles, Floats, Ints, Reals
 from worldmodel.model.calibration import NORMAL_90
 
 ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
 BLOCK = 1 << 10  # windows at once
 
 
-def squared_error(predicted: Floats, real: Floats) -> Doubles:
-    """[W, K, F] -> mean over features [W, K]"""
-    squared: Doubles = np.square(predicted.astype(np.float64) - real).mean(axis=2)
-    return squared
-
-
-def log_likelihood(predicted: Floats, std: Floats, real: Floats) -> Doubles:
-    """Of independent normals: [W, K, F] -> nats a feature [W, K]"""
+def log_likelihood(residual: Doubles, std: Reals) -> Doubles:
+    """Of independent normals, nats [W, K, F]"""
     wide = std.astype(np.float64)
-    nats = -0.5 * np.square((predicted - real) / wide) - np.log(wide) - 0.5 * math.log(2 * math.pi)
-    mean: Doubles = nats.mean(axis=2)
+    nats: Doubles = -0.5 * np.square(residual / wide) - np.log(wide) - 0.5 * math.log(2 * math.pi)
+    return nats
+
+
+def covered(residual: Doubles, std: Reals) -> Doubles:
+    """1 where within the central 90 % interval, [W, K, F]"""
+    return (np.abs(residual) <= NORMAL_90 * std).astype(np.float64)
+
+
+def over_features(values: Doubles, there: NDArray[np.bool_]) -> Doubles:
+    """Mean of those that are there, [W, K, F] -> [W, K]; 0 where none is."""
+    mean: Doubles = np.where(there, values, 0).sum(axis=2) / np.maximum(there.sum(axis=2), 1)
     return mean
-
-
-def covered(predicted: Floats, std: Floats, real: Floats) -> Doubles:
-    """Share of features within the central 90 % interval: [W, K, F] -> [W, K]"""
-    inside: Doubles = (np.abs(predicted - real) <= NORMAL_90 * std).mean(axis=2, dtype=np.float64)
-    return inside
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class Scores:
     linear: Doubles  # [W, K]
     log_likelihood: Doubles  # [W, K]
     covered: Doubles  # [W, K]
-    weight: Floats  # [W, K] 1 where the frame exists
+    weight: Floats  # [W, K] share of the features that are there; 0 where the frame does not exist
     episode: NDArray[np.int64]  # [W]
+    features: Mapping[str, Doubles] = field(default_factory=dict)  # each of the first five -> mean of each feature, [F]
 
     def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
         """Over all windows, or over some."""
@@ -60,15 +60,15 @@ class Scores:
         return summed / math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
 
     def by_frame(self, values: Doubles) -> Doubles:
-        """Mean over windows for each frame of the horizon that any of them reaches, [K] or fewer."""
+        """Mean over windows for each frame of the horizon up to the first that none has readings of, [K] or fewer."""
         weight: Doubles = np.sum([part.sum(axis=0) for part, _ in self._weighted(values)], axis=0, dtype=np.float64)
-        reached = int((weight > 0).sum())
+        reached = int((weight > 0).cumprod().sum())
         summed = total((part[:, :reached] for _, part in self._weighted(values)), len(values))
         means: Doubles = summed / weight[:reached]
         return means
 
     def by_episode(self, values: Doubles) -> dict[int, float]:
-        """Mean over the windows of each episode."""
+        """Mean over the windows of each episode that has any readings to predict."""
         counts = self.windows
         summed, weight, done = np.zeros(len(counts)), np.zeros(len(counts)), 0
         for weights, part in self._weighted(values):
@@ -76,7 +76,7 @@ class Scores:
             np.add.at(summed, episode, part.sum(axis=1))
             np.add.at(weight, episode, weights.sum(axis=1).astype(np.float64))
             done += len(part)
-        return {episode: float(summed[episode] / weight[episode]) for episode in np.flatnonzero(counts).tolist()}
+        return {episode: float(summed[episode] / weight[episode]) for episode in np.flatnonzero(weight).tolist()}
 
     @property
     def windows(self) -> Ints:

@@ -5,8 +5,7 @@ count as equal: a rollout that grows, or a feature with a large offset, holds no
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,14 +14,14 @@ from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows
 from worldmodel.client import Future, WorldModel
-from worldmodel.core.typing import Floats
-from worldmodel.evaluation.scoring import chunks, predict_raw, raw_inputs
+from worldmodel.core.typing import Reals
+from worldmodel.evaluation.scoring import RawInputs, chunks, predict_raw, raw_inputs
 from worldmodel.export.graph import RawEncoder, RawPredictor
 from worldmodel.model import world_model as torch_model
 from worldmodel.model.shape import Shape
 
 RANDOM_WINDOWS = 256
-Inputs = tuple[Floats, Floats, Floats]  # history, past actions, planned actions; raw units
+MISSING = 0.2  # share of the readings of random windows, where the logs miss some
 
 
 def largest_difference(
@@ -35,31 +34,40 @@ def largest_difference(
     torch_encoder, torch_predictor = RawEncoder(model, scaler).eval(), RawPredictor(model, scaler).eval()
     differences = []
     for inputs in _inputs(model.shape, scaler, held_out, seed):
-        future = predict_raw(client, *inputs)
+        future = predict_raw(client, inputs)
         with torch.no_grad():
-            history, past, planned = (torch.from_numpy(array) for array in inputs)
-            answers = torch_predictor(torch_encoder(history, past), planned)
+            z = torch_encoder(torch.from_numpy(inputs.history), **_tensors(inputs.past))
+            answers = torch_predictor(z, **_tensors(inputs.planned))
         differences.append(_difference(future, answers, scaler))
     return _rounded_up(float(np.max(differences)))  # NaN where any is
 
 
-def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[Inputs]:
+def _tensors(arrays: Mapping[str, Reals]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[RawInputs]:
     rng = np.random.default_rng(seed)
 
-    def noise(frames: int, width: int) -> Floats:
-        return rng.standard_normal((RANDOM_WINDOWS, frames, width), np.float32)
+    def noise(frames: int, unit: Affine) -> Reals:
+        return unit.inverse(rng.standard_normal((RANDOM_WINDOWS, frames, len(unit.center)), np.float32))
 
-    yield (
-        scaler.features.inverse(noise(shape.history, shape.features)),
-        scaler.actions.inverse(noise(shape.history - 1, shape.actions)),
-        scaler.actions.inverse(noise(shape.horizon, shape.actions)),
-    )
+    history = noise(shape.history, scaler.features)
+    ahead = [
+        noise(frames, unit)
+        for unit in (scaler.actions, scaler.context)
+        for frames in (shape.history - 1, shape.horizon)
+    ]
+    if held_out.packed.missing:
+        history = np.where(rng.random(history.shape) < MISSING, np.nan, history)
+    yield RawInputs(history, *ahead)
     for batch in chunks(held_out):
         yield raw_inputs(batch, scaler)
 
 
 def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scaler) -> float:
-    units = [scaler.features, replace(scaler.features, center=np.zeros_like(scaler.features.center))]
+    spread = scaler.features.spread
+    units = [scaler.features, Affine(np.zeros_like(spread), spread)]
     if scaler.rewards is not None:
         units.append(scaler.rewards)
     raw = [part for part in future if part is not None]
@@ -70,12 +78,12 @@ def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scale
     return float(np.max(differences))
 
 
-def _apart(onnx: Floats, answer: Floats, unit: Affine) -> float:
+def _apart(onnx: Reals, answer: Reals, unit: Affine) -> float:
     """Largest difference of raw answers, in standardized units."""
-    actual, expected = onnx.astype(np.float64), answer.astype(np.float64)
-    beyond_rounding = np.maximum(np.abs(actual - expected) - np.spacing(np.abs(answer)), 0)
-    size = np.maximum(np.abs(expected - unit.center) / unit.scale, 1)
-    return float((beyond_rounding / unit.scale / size).max())
+    middle = unit.inverse(np.zeros_like(unit.scale))
+    beyond_rounding = np.maximum(np.abs(unit.residual(onnx, answer)) - np.spacing(np.abs(answer)) / unit.spread, 0)
+    size = np.maximum(np.abs(unit.residual(answer, middle)), 1)
+    return float((beyond_rounding / size).max())
 
 
 def _rounded_up(value: float) -> float:

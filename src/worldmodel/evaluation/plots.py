@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.core.tables import write_csv
 from worldmodel.dreams.realism import Realism
@@ -55,6 +56,23 @@ def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     write_csv(path, header, sorted(rows))
 
 
+def write_features(path: Path, scores: Scores, features: Affine) -> None:
+    """One row a feature, worst first: mean squared errors and the share of readings that the 90 % intervals hold."""
+    columns = [scores.features[name].tolist() for name in ("model", "linear", "persistence", "covered")]
+    rows = sorted(zip(names_of(features), *columns, strict=True), key=lambda row: -row[1])
+    write_csv(path, ("feature", "model", "ridge", "hold-last", "held"), rows)
+
+
+def names_of(columns: Affine, what: str = "feature") -> list[str]:
+    """Each raw column's name and unit; its number where it has no name, or not one of its own."""
+    names = [each.name for each in columns.columns] or [""] * columns.width
+    units = [f" ({each.unit})" if each.unit else "" for each in columns.columns] or [""] * columns.width
+    return [
+        name + unit if name and names.count(name) == 1 else f"{name} {what} {number}{unit}".strip()
+        for number, (name, unit) in enumerate(zip(names, units, strict=True))
+    ]
+
+
 def write_realism(path: Path, result: Realism | None) -> None:
     """How many real and dreamed windows get which score; more means: more like a dream. All 0 without dreams."""
     scores = [np.zeros(0), np.zeros(0)] if result is None else [result.real, result.dream]
@@ -70,23 +88,26 @@ def write_realism(path: Path, result: Realism | None) -> None:
 
 
 def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episode: Episode) -> None:
-    """An episode's worst predicted features, worst first: real, predicted and the 90 % interval, raw units.
+    """An episode's worst predicted features, worst first: real, predicted and the 90 % interval, raw units; no rows for
+    readings that are missing.
 
     Each piece of a prediction is open loop over one horizon and begins anew where the one before ends.
     """
     every = windows(held_out.packed, np.array([episode.number]), held_out.history, held_out.horizon)
     whole = every.every(held_out.horizon)
     batch = whole.take(np.arange(len(whole)))
-    future, scaler, exists = predictors.future(batch), predictors.scaler.features, batch.weight > 0
+    future, features, exists = predictors.future(batch), predictors.scaler.features, batch.weight > 0
     begin = whole.first - whole.packed.starts[episode.number] + whole.history
     piece, ahead = np.nonzero(exists)
-    real, predicted = scaler.inverse(batch.features)[exists], future.features[exists]
+    real, predicted = predictors.real(batch)[exists], future.features[exists]
     half = NORMAL_90 * future.std[exists]
     columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float).tolist()
-    wrong = np.square((predicted - real) / scaler.scale).mean(axis=0)
+    there, squared = ~np.isnan(real), np.square(features.residual(predicted, real))
+    wrong = np.where(there, squared, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    names, frames = names_of(features), list(zip((begin[piece] + ahead).tolist(), piece.tolist(), strict=True))
     rows = [
-        (episode.agent_id, episode.name, f"feature {feature}", frame, number, *columns[row][feature])
+        (episode.agent_id, episode.name, names[feature], *frames[row], *columns[row][feature])
         for feature in np.argsort(-wrong, kind="stable")[:SHOWN].tolist()
-        for row, (frame, number) in enumerate(zip((begin[piece] + ahead).tolist(), piece.tolist(), strict=True))
+        for row in np.flatnonzero(there[:, feature]).tolist()
     ]
     write_csv(path, ("agent", "episode", "feature", "frame", "piece", "real", "predicted", "low", "high"), rows)

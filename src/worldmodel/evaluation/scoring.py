@@ -2,21 +2,45 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldmodel.arrays.mapped import mapped
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Batch, Windows
 from worldmodel.client import Future, WorldModel
-from worldmodel.core.typing import Floats, Ints
-from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, squared_error
+from worldmodel.core.typing import Doubles, Floats, Ints, Reals
+from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, over_features
 from worldmodel.model.baselines import LinearModel, persistence
 
 CHUNK = 1024  # windows predicted at once
+
+
+class RawInputs(NamedTuple):
+    """What the bundle is asked about, raw units; K planned frames."""
+
+    history: Reals  # [B, H, F], NaN where a reading is missing
+    past_actions: Reals  # [B, H-1, A]
+    planned_actions: Reals  # [B, K, A]
+    past_context: Reals  # [B, H-1, C]
+    planned_context: Reals  # [B, K, C]
+
+    @property
+    def past(self) -> dict[str, Reals]:
+        """Named as the encoder names them; what the logs do not have is absent."""
+        return _given(self.past_actions, self.past_context)
+
+    @property
+    def planned(self) -> dict[str, Reals]:
+        return _given(self.planned_actions, self.planned_context)
+
+
+def _given(actions: Reals, context: Reals) -> dict[str, Reals]:
+    return {name: array for name, array in (("actions", actions), ("context", context)) if array.size}
 
 
 @dataclass(frozen=True)
@@ -27,39 +51,43 @@ class Predictors:
 
     def future(self, batch: Batch) -> Future:
         """What `control` would get for this batch, raw units."""
-        return predict_raw(self.model, *raw_inputs(batch, self.scaler))
+        return predict_raw(self.model, raw_inputs(batch, self.scaler))
 
-    def predicted(self, batch: Batch) -> tuple[Floats, Floats]:
-        """features and std [B, K, F], standardized units."""
-        future = self.future(batch)
-        return self.scaler.features.transform(future.features), future.std / self.scaler.features.scale
+    def real(self, batch: Batch) -> Reals:
+        """The frames to predict [B, K, F], raw units, NaN where a reading is missing."""
+        return self.scaler.features.inverse(masked(batch.features, batch.present))
 
-    def linear(self, batch: Batch) -> Floats:
-        """What the linear model predicts, through raw float32 as the model's answer: a large offset rounds both."""
-        features = self.scaler.features
-        return features.transform(
-            features.inverse(self.linear_model.rollout(batch.history[:, -1], batch.planned_actions))
-        )
+    def linear(self, batch: Batch) -> Reals:
+        """What the linear model predicts, raw units."""
+        return self.scaler.features.inverse(self.linear_model.rollout(batch.history[:, -1], batch.planned_actions))
+
+    def persistence(self, batch: Batch) -> Reals:
+        """The last known readings, raw units."""
+        return self.scaler.features.inverse(persistence(batch.history[:, -1], batch.features.shape[1]))
 
 
-def raw_inputs(batch: Batch, scaler: Scaler) -> tuple[Floats, Floats, Floats]:
-    """history, past and planned actions in raw units."""
-    actions = scaler.actions
-    return (
-        scaler.features.inverse(batch.history),
-        actions.inverse(batch.past_actions),
-        actions.inverse(batch.planned_actions),
+def masked(values: Floats, there: Floats | None) -> Floats:
+    """With NaN where nothing is there."""
+    return values if there is None else np.where(there > 0, values, np.float32(np.nan))
+
+
+def raw_inputs(batch: Batch, scaler: Scaler) -> RawInputs:
+    actions, context = scaler.actions, scaler.context
+    taken = len(actions.center)
+    return RawInputs(
+        scaler.features.inverse(masked(batch.history, batch.known)),
+        actions.inverse(batch.past_actions[..., :taken]),
+        actions.inverse(batch.planned_actions[..., :taken]),
+        context.inverse(batch.past_actions[..., taken:]),
+        context.inverse(batch.planned_actions[..., taken:]),
     )
 
 
-def predict_raw(model: WorldModel, history: Floats, past: Floats, planned: Floats) -> Future:
-    """Encode and predict; a model without actions predicts its whole horizon, which is cut to the plan's length."""
-    if not model.action_count:
-        future = model.predict(model.encode(history))
-        length = planned.shape[1]
-        reward = None if future.reward is None else future.reward[:, :length]
-        return Future(future.features[:, :length], future.std[:, :length], reward)
-    return model.predict(model.encode(history, past if past.size else None), planned)
+def predict_raw(model: WorldModel, inputs: RawInputs) -> Future:
+    """Encode and predict; a model of nothing but states predicts its whole horizon, which is cut to the plan's."""
+    length = inputs.planned_actions.shape[1]
+    future = model.predict(model.encode(inputs.history, **inputs.past), **inputs.planned)
+    return Future._make(None if part is None else part[:, :length] for part in future)
 
 
 def chunks(held_out: Windows) -> Iterator[Batch]:
@@ -74,28 +102,36 @@ def _numbers(held_out: Windows) -> Iterator[Ints]:
 
 def score(predictors: Predictors, held_out: Windows) -> Scores:
     """Every held-out window; the scores wait in files without a name, which are gone with them."""
+    sums, counts = dict[str, Any](), 0
     with ExitStack() as stack:
-        files = {column.name: stack.enter_context(TemporaryFile()) for column in fields(Scores)}
-        kinds = dict[str, np.dtype[Any]]()
+        files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
-            columns = _scores(predictors, held_out.take(numbers)) | {"episode": held_out.at(numbers).episode}
+            batch = held_out.take(numbers)
+            measured, there = _measured(predictors, batch)
+            columns: dict[str, Any] = {name: over_features(values, there) for name, values in measured.items()}
+            columns |= {"weight": there.mean(axis=2, dtype=np.float32), "episode": held_out.at(numbers).episode}
             for name, array in columns.items():
+                if name not in files:
+                    files[name] = stack.enter_context(TemporaryFile())
                 files[name].write(np.ascontiguousarray(array).data)
                 kinds[name] = array.dtype
+            for name, values in measured.items():
+                sums[name] = sums.get(name, 0) + np.where(there, values, 0).sum(axis=(0, 1))
+            counts = counts + there.sum(axis=(0, 1))
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
-        return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files})
+        features = {name: each / np.maximum(counts, 1) for name, each in sums.items()}
+        return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files}, features=features)
 
 
-def _scores(predictors: Predictors, batch: Batch) -> dict[str, Any]:
-    """The fields of Scores, [B, K] each."""
-    last, real = batch.history[:, -1], batch.features
-    predicted, std = predictors.predicted(batch)
-    linear = predictors.linear(batch)
-    return {
-        "model": squared_error(predicted, real),
-        "persistence": squared_error(persistence(last, real.shape[1]), real),
-        "linear": squared_error(linear, real),
-        "log_likelihood": log_likelihood(predicted, std, real),
-        "covered": covered(predicted, std, real),
-        "weight": batch.weight,
+def _measured(predictors: Predictors, batch: Batch) -> tuple[dict[str, Doubles], NDArray[np.bool_]]:
+    """The first five fields of Scores for each feature, [B, K, F] each, and which readings are there."""
+    features, future, real = predictors.scaler.features, predictors.future(batch), predictors.real(batch)
+    residual, std = features.residual(future.features, real), future.std / features.spread
+    measured = {
+        "model": np.square(residual),
+        "persistence": np.square(features.residual(predictors.persistence(batch), real)),
+        "linear": np.square(features.residual(predictors.linear(batch), real)),
+        "log_likelihood": log_likelihood(residual, std),
+        "covered": covered(residual, std),
     }
+    return measured, (batch.weight[..., None] > 0) & ~np.isnan(real)

@@ -10,7 +10,6 @@ import click
 from jinja2 import ChainableUndefined, Environment, PackageLoader, UndefinedError
 from matplotlib import style
 
-from worldmodel.arrays.scaler import Scaler
 from worldmodel.core.addresses import redacted
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
@@ -51,7 +50,6 @@ def page() -> str:
                 charts=charts,
                 tables=tables,
                 changes=tables.against_baselines(data.tests),
-                scaler=Scaler.read(data.bundle / "normalizer.json") if data.bundle else None,
             )
     except (KeyError, UndefinedError) as error:
         raise ValueError(

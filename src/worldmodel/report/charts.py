@@ -7,8 +7,9 @@ from itertools import groupby
 import numpy as np
 from markupsafe import Markup
 
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.affine import Affine
 from worldmodel.core.typing import Doubles
+from worldmodel.evaluation.plots import names_of
 from worldmodel.report.canvas import AGENTS, HIGH, LOW, PANEL, SQUARE, WIDE, Canvas
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.dreamed import Dreamed, Pair
@@ -72,12 +73,12 @@ def against_baseline(tests: Rows, column: str, name: str) -> Markup:
     return canvas.figure(f"Each test episode: {better}", f"Scatter plot: the model is {better} test episodes.")
 
 
-def changes(comparison: Dreamed) -> Markup:
+def changes(comparison: Dreamed, features: Affine) -> Markup:
     """How much each feature changes from frame to frame, in dreams and in reality."""
     real, dreamed = comparison.observed_change, comparison.dreamed_change
     canvas = Canvas("real, standardized units (log scale)", "dreamed, standardized units (log scale)", SQUARE)
-    pairs = zip(real, dreamed, strict=True)
-    titles = [f"feature {n}: real {number(own)}, dreamed {number(other)}" for n, (own, other) in enumerate(pairs)]
+    rows = zip(names_of(features), real, dreamed, strict=True)
+    titles = [f"{name}: real {number(own)}, dreamed {number(other)}" for name, own, other in rows]
     _compare(canvas, real, dreamed, "dream", ("alike", "a feature"), titles)
     calmer = f"{(dreamed < real).sum()} of {len(real)} features"
     description = f"Scatter plot: {calmer} change less from frame to frame in dreams than in reality."
@@ -174,11 +175,11 @@ def realism(data: ReportData) -> Markup | None:
     return canvas.figure("Dreams among real windows", description)
 
 
-def beside_the_log(pair: Pair, scaler: Scaler, history: int) -> Iterator[Markup]:
+def beside_the_log(pair: Pair, features: Affine, history: int) -> Iterator[Markup]:
     frames = pair.begin + np.arange(len(pair.real))
-    for feature, real, dream in pair.most_variable(scaler, FEATURES):
-        canvas, title = Canvas("frame of the logged episode", "raw units", LOW), f"feature {feature}"
-        ends = [min(real.min(), dream.min()), max(real.max(), dream.max())]
+    for feature, real, dream in pair.most_variable(features, FEATURES):
+        canvas, title = Canvas("frame of the logged episode", "raw units", LOW), names_of(features)[feature]
+        ends = [np.fmin.reduce([*real, *dream]), np.fmax.reduce([*real, *dream])]
         canvas.line([frames[history - 1]] * 2, ends, "hold", "end of the history")
         canvas.line(frames, real, "real", "real")
         canvas.line(frames, dream, "dream", "dreamed")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worldmodel.arrays.packing import MANIFEST, read_packed
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed
 from worldmodel.ci.fresh import stale
 from worldmodel.ci.revisions import TIMING, state
@@ -24,7 +25,7 @@ from worldmodel.report.latents import Latents
 from worldmodel.report.scored import Scored
 
 BUNDLES, TRAINED, PLOTS = Path("artifacts/worldmodel"), Path("artifacts/train"), Path("artifacts/plots")
-NORMALIZED, RUNS = Path("data/worldmodel/normalized"), Path("runs")
+NORMALIZED, NORMALIZER, RUNS = Path("data/worldmodel/normalized"), Path("artifacts/normalizer.json"), Path("runs")
 SAME = 1e-3  # relative difference of an error that another processor's rounding may make
 
 Rows = Sequence[Mapping[str, str]]
@@ -46,6 +47,7 @@ class ReportData:
     run: Mapping[str, Any] | None  # record of the export that made the bundle
     revision: str | None  # of git
     stale: Mapping[str, Sequence[str]] | None  # stage -> what has changed since; None where DVC cannot tell
+    scaler: Scaler | None
     packed: Packed | None
     scored: Scored | None
     latents: Latents | None
@@ -82,6 +84,11 @@ def collect() -> ReportData:
         _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores.model), bundle)
     trained = _manifest(TRAINED)
     manifest = (_manifest(bundle) if bundle else None) or trained or {}
+    scales = bundle / NORMALIZER.name if bundle else NORMALIZER
+    scaler = Scaler.read(scales) if scales.is_file() else None
+    if data and scaler:
+        data.require_scales(scaler, scales)
+    packed, history = data.packed if data else None, manifest.get("shape", {}).get("history")
     record = RUNS / manifest.get("run_id", "")
     return ReportData(
         metrics=now.metrics,
@@ -95,10 +102,11 @@ def collect() -> ReportData:
         run=run_records.read(record) if (record / METADATA).is_file() else None,
         revision=_answer(lambda: git("rev-parse", "HEAD")),
         stale=_answer(stale),
-        packed=data.packed if data else None,
+        scaler=scaler,
+        packed=packed,
         scored=scores,
         latents=latents.project(scores) if scores else None,
-        dreamed=dreamed.compare(data, manifest["shape"]["history"]) if data and manifest else None,
+        dreamed=dreamed.compare(packed, scaler.features, history) if packed and scaler and history else None,
     )
 
 

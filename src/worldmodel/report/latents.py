@@ -51,8 +51,8 @@ def _encoded(scored: Scored, sampled: Windows) -> Doubles:
     """[W, Z]"""
     model, parts = scored.predictors.model, [np.empty((0, scored.predictors.model.z_dim))]
     for batch in chunks(sampled):
-        history, past, _ = raw_inputs(batch, scored.predictors.scaler)
-        parts.append(model.encode(history, past if past.size else None).astype(np.float64))
+        inputs = raw_inputs(batch, scored.predictors.scaler)
+        parts.append(model.encode(inputs.history, **inputs.past).astype(np.float64))
     return np.concatenate(parts)
 
 

@@ -41,7 +41,7 @@ class Scored:
     def intervals(self) -> Mapping[str, Means]:
         """Series of validate's plots -> its mean at each frame of the horizon, and last over all of them."""
         weight = self.scores.weight.astype(float)
-        reached = int((weight.sum(axis=0) > 0).sum())
+        reached = int((weight.sum(axis=0) > 0).cumprod().sum())
         weights = self._sums(weight, reached)
         return {
             series: means(self._sums(getattr(self.scores, field) * weight, reached), weights)

@@ -4,23 +4,20 @@ that the log holds already (the control).
 All of them see observed train episodes and nothing else; the split is the one that prepare uses.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import torch
 
-from worldmodel.arrays.packing import encoded, labels_of, pack
-from worldmodel.arrays.scaler import fit
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
-from worldmodel.dreams.dreamer import generate_dreams
+from worldmodel.dreams.dreamer import generate_dreams, pack_logs
 from worldmodel.dreams.realism import Realism, describe, realism
 from worldmodel.dreams.simulating import simulator_files
-from worldmodel.episodes.schema import ActionSpace, Episode
+from worldmodel.episodes.schema import Episode
 from worldmodel.logs.ingest import ingest
 from worldmodel.logs.reader import write_jsonl
 from worldmodel.numerics import setup
@@ -45,26 +42,16 @@ def _dream(
     logs: Path, out: Path, settings: params.DreamsStage, device: torch.device, checkpoints: Checkpoints | None
 ) -> Realism | None:
     found = ingest([logs], settings.prepare, Episode.whole, least=settings.train.history + 1)
-    train, space = found.observed("train"), found.action_space
-    dreamed = generate_dreams(
-        train, space, settings.dreams, settings.normalize, settings.train.history, device, checkpoints
-    )
+    train, space, scales = found.observed("train"), found.action_space, settings.normalize
+    history = settings.train.history
+    dreamed = generate_dreams(train, space, settings.dreams, scales, history, device, checkpoints, found.columns)
     write_jsonl(out / FILE, dreamed)
     frames, who = sum(episode.length for episode in dreamed), DREAMERS[settings.dreams.source]
     print(f"{len(dreamed)} dreams of {frames} frames by {who}, from {len(train)} train episodes")
-    return _realism(train, dreamed, space, settings)
-
-
-def _realism(
-    train: Sequence[Episode], dreamed: Sequence[Episode], space: ActionSpace, settings: params.DreamsStage
-) -> Realism | None:
-    """What validate will measure, told before anyone trains on these dreams."""
-    episodes = [*train, *dreamed]
-    samples = [encoded(each.table(), space) for each in episodes]
-    scales = settings.normalize
-    scaler = fit(samples[: len(train)], scales.method, scales.min_std, one_hot=space.kind == "discrete")
-    packed = pack(samples, scaler, labels_of(episodes, ["train"] * len(episodes)))
-    return realism(packed, settings.train.history, settings.dreams.length)
+    if found.missing and settings.dreams.source == "teacher":
+        print("readings are missing: the teacher is its world models alone, as others beside them need whole frames")
+    packed, _ = pack_logs(train, space, scales, found.columns, dreamed)
+    return realism(packed, history, settings.dreams.length)  # what validate will measure, told before the training
 
 
 def _simulator(settings: params.Dreams) -> dict[str, Path]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
+from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
@@ -19,13 +21,17 @@ from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import rounded
+from worldmodel.core.text import escaped
 from worldmodel.dreams import rarity
 from worldmodel.dreams.realism import describe, realism
 from worldmodel.evaluation import latency, metrics, parity
+from worldmodel.evaluation.metrics import Scores
 from worldmodel.evaluation.plots import (
+    names_of,
     write_agents,
     write_coverage,
     write_episodes,
+    write_features,
     write_horizon,
     write_predicted,
     write_realism,
@@ -37,7 +43,7 @@ from worldmodel.model.baselines import linear_baseline
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
-PLOTS = ("horizon.csv", "coverage.csv", "agents.csv", "episodes.csv", "realism.csv", "predicted.csv")
+PLOTS = ("horizon", "coverage", "agents", "episodes", "features", "realism", "predicted")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
 
 
@@ -75,20 +81,30 @@ def validate(
     # Plots and the clock
     val = _windows(data, model, settings.horizon, "val")
     val_episodes = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
-    with publishing(out, *(plots / name for name in PLOTS), own=[]) as (file, *curves):
+    with publishing(out, *(plots / f"{name}.csv" for name in PLOTS), own=[]) as (file, *curves):
         file.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        horizon, coverage, agents, episodes, of_realism, predicted = curves
+        horizon, coverage, agents, episodes, features, of_realism, predicted = curves
         write_horizon(horizon, scores)
         write_coverage(coverage, scores)
         write_agents(agents, by_agent)
         write_episodes(episodes, [*val_episodes, *by_episode])
+        write_features(features, scores, scaler.features)
         write_realism(of_realism, dreamlike)
         write_predicted(predicted, predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(summary(result, bundle))
+    print(worst_feature(scores, scaler.features))
     if dreamlike:
         print(describe(dreamlike))
     return result
+
+
+def worst_feature(scores: Scores, features: Affine) -> str:
+    """Which one has most of the error: names what is hard, or of the wrong kind."""
+    errors = scores.features["model"]
+    number = int(errors.argmax())
+    share = errors[number] / max(errors.sum(), np.finfo(float).tiny)
+    return f"{escaped(names_of(features)[number])} has {share:.0%} of the error of {len(errors)} features"
 
 
 def summary(result: dict[str, Any], bundle: Path) -> str:
