@@ -1,10 +1,15 @@
 import re
 from collections import Counter
+from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from factories import make_episodes, make_intake
-from worldmodel.logs.split import assign, hashed_share
+from worldmodel.episodes.schema import Episode
+from worldmodel.logs.split import assign, by_time, hashed_share
 
 
 def splits(episodes, intake):
@@ -133,3 +138,69 @@ def test_the_advised_seed_leaves_no_split_empty(count):
 def test_one_agent_is_no_reason_to_split_by_agent():
     with pytest.raises(ValueError, match=r"split by episode \(prepare\.split_by\)"):
         assign(make_episodes(20, 1, agents=1), make_intake(split_by="agent"))
+
+
+STEP = 0.5  # seconds
+
+
+def recording(begin, length, **fields):
+    """One agent's frames on a regular clock, from its frame number `begin`."""
+    times = (begin + np.arange(length)) * STEP
+    return make_episodes(1, length, rewards=False, kind="none", timestamps=times, **({"agent_id": "a"} | fields))[0]
+
+
+def in_time(episodes, **fields):
+    intake = make_intake(split_by="time", **fields)
+    return by_time(episodes, intake, Episode.whole), intake
+
+
+def test_by_time_a_recording_is_cut_in_three_with_a_margin_before_val_and_test():
+    found, intake = in_time([recording(0, 100, name="x")], val_share=0.2, test_share=0.1, margin=5)
+    numbers = [(each.name, each.timestamps[0] / STEP, each.timestamps[-1] / STEP) for each in found]
+    assert numbers == [("x#train", 0, 69), ("x#val", 75, 89), ("x#test", 95, 99)]
+    assert assign(found, intake) == ["train", "val", "test"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 80), st.integers(1, 40)), min_size=1, max_size=8),
+    st.integers(0, 12),
+    st.sampled_from([(0.2, 0.2), (0.4, 0.1), (0.3, 0.0)]),
+)
+def test_by_time_an_agents_parts_are_a_margin_apart_whatever_its_episodes_are(pieces, margin, shares):
+    begins = np.cumsum([0, *[gap + length for (_, length), (gap, _) in pairwise(pieces)]])
+    episodes = [recording(b, n, name=str(i)) for i, (b, (_, n)) in enumerate(zip(begins, pieces, strict=True))]
+    found, intake = in_time(episodes, val_share=shares[0], test_share=shares[1], margin=margin)
+    numbers = {split: [] for split in ("train", "val", "test")}
+    for each in found:
+        if each.length > 1 or len(episodes) == 1:
+            numbers[each.split] += np.round(each.timestamps / STEP).tolist()
+    everything = np.sort(np.concatenate([each.timestamps for each in episodes]))
+    for before, behind in (("train", "val"), ("train", "test"), ("val", "test")):
+        if numbers[before] and numbers[behind]:
+            assert min(numbers[behind]) - max(numbers[before]) > margin
+    train = round((1 - sum(shares)) * len(everything))
+    assert sum(each.length for each in found if each.split == "train") == train
+
+
+def test_by_time_frames_of_all_agents_are_cut_at_the_same_moments():
+    early, late = recording(0, 60), recording(50, 60, agent_id="b", name="late")
+    found, _ = in_time([early, late, dream_from(agent_id="a", episode="x")], margin=0)
+    ends = {each.split: max(e.timestamps[-1] for e in found if e.split == each.split) for each in found[:-1]}
+    for split, others in (("val", "train"), ("test", "val")):
+        assert all(each.timestamps[0] > ends[others] for each in found if each.split == split)
+    assert found[-1].source == "dream"
+
+
+def test_by_time_what_meta_split_names_stays_whole():
+    fixed = recording(0, 50, name="fixed", split="test")
+    found, intake = in_time([fixed, recording(0, 50, agent_id="b")], margin=1)
+    assert found[0] == fixed
+    assert assign(found, intake)[0] == "test"
+
+
+def test_one_long_recording_is_told_what_it_can_be_split_by():
+    with pytest.raises(ValueError, match=r"no observed.*prepare\.split_by: time, or prepare\.max_length_s"):
+        assign([recording(0, 500)], make_intake())
+    found, intake = in_time([recording(0, 50)], margin=40)
+    with pytest.raises(ValueError, match=r"no observed episode is val.*lower prepare\.margin .*40 frames"):
+        assign(found, intake)
