@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
 from commands import call
 from copies import ROOT
 from factories import make_episodes, write_logs
+from lines import log
 from test_episodes import contents
 from worldmodel.core.params import PrepareStage, load
 from worldmodel.logs.reader import read_logs
@@ -36,6 +38,27 @@ def test_jsonl_mixes_all_in_one_file_with_the_split_in_it_whatever_the_seed_is_t
     episodes = read_logs([mixed], 60).episodes
     assert {(episode.source, episode.identity): episode.split for episode in episodes} == expected
     assert contents(made(tmp_path / "again", "--logs", mixed, "--seed", 99)) == contents(direct)
+
+
+def test_jsonl_keeps_what_was_cut_resampled_missing_named_and_known_ahead(tmp_path):
+    rng = np.random.default_rng(3)
+    frames = [
+        {"agent_id": "a", "timestamp": 1e9 + t + 0.2 * rng.random(), "features": [4e5 + 0.001 * t, t % 9 or None]}
+        | {"action": t % 3, "reward": t / 7, "context": [t / 24], "meta": {"episode": t // 50}}
+        for t in range(400)
+    ]
+    logs = log(tmp_path, *frames)
+    (logs / "features.yaml").write_text("features: [x, y]\ncontext: [hour]\n")
+    given = ["--missing", "mask", "--resample-s", 0.5, "--max-length-s", 20, "--split-by", "time", "--margin", 2]
+    direct = made(tmp_path / "direct", "--logs", logs, *given)
+    mixed = made(tmp_path / "mixed", "--logs", logs, *given, "--format", "jsonl")
+    assert contents(made(tmp_path / "again", "--logs", mixed, *given)) == contents(direct)
+    prepared = read_prepared(direct)
+    assert [column.name for column in (*prepared.columns.features, *prepared.columns.context)] == ["x", "y", "hour"]
+    assert (prepared.missing, prepared.wide, prepared.context_count, prepared.interval_s) == (True, True, 1, 0.5)
+    assert {record.name.split("#")[-1] for record in prepared} == {"train", "val", "test"}
+    arrays = prepared.load(next(iter(prepared)))
+    assert (arrays.features.dtype, arrays.context.shape[1]) == (np.float64, 1)
 
 
 def test_dreams_may_be_one_file(tmp_path, inputs):

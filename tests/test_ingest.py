@@ -104,9 +104,14 @@ def test_names_are_those_of_features_yaml_also_in_what_is_refused(tmp_path):
 
 def test_frames_farther_apart_than_max_gap_s_leave_no_window_and_it_is_said_why(tmp_path):
     log(tmp_path, *[frame(t * 3600) for t in range(9)])
-    with pytest.raises(ValueError, match=r"no window: the longest of 9 .* 3600 s apart .*prepare\.max_gap_s 60 s"):
+    with pytest.raises(
+        ValueError, match=r"no window in .* 1 frames.* 3600 s apart .*prepare\.max_gap_s is 60, .* divide"
+    ):
         ingested(tmp_path)
     assert ingested(tmp_path, max_gap_s=3700).episodes[0].length == 9
+    for key, value in (("max_length_s", 3600.0), ("resample_s", 30000.0)):
+        with pytest.raises(ValueError, match=rf"no window.*prepare\.{key} is {value:g}: .*or log longer"):
+            ingested(tmp_path, **{"max_gap_s": 3700.0, key: value})
 
 
 @settings(max_examples=15, deadline=None)

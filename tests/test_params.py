@@ -381,6 +381,10 @@ UNRELATED = [
         ["prepare.split_by is time", "prepare.margin 23", "train.history + train.horizon = 24", "prepare.margin to 24"],
     ),
     (
+        {"prepare.max_length_s": 4.0, "prepare.resample_s": 0.5},
+        ["prepare.max_length_s is 4", "prepare.resample_s 0.5", "train.history (8)", "max_length_s above 4"],
+    ),
+    (
         {"train.contrastive_weight": 0.1, "train.batch_size": 1},
         ["train.contrastive_weight is 0.1", "train.batch_size 1", "raise train.batch_size"],
     ),

@@ -169,7 +169,7 @@ def test_by_time_a_recording_is_cut_in_three_with_a_margin_before_val_and_test()
 def test_by_time_an_agents_parts_are_a_margin_apart_whatever_its_episodes_are(pieces, margin, shares):
     begins = np.cumsum([0, *[gap + length for (_, length), (gap, _) in pairwise(pieces)]])
     episodes = [recording(b, n, name=str(i)) for i, (b, (_, n)) in enumerate(zip(begins, pieces, strict=True))]
-    found, intake = in_time(episodes, val_share=shares[0], test_share=shares[1], margin=margin)
+    found, _ = in_time(episodes, val_share=shares[0], test_share=shares[1], margin=margin)
     numbers = {split: [] for split in ("train", "val", "test")}
     for each in found:
         if each.length > 1 or len(episodes) == 1:

@@ -52,6 +52,13 @@ def of_pairs(whole: "Params", dreams_given: bool) -> list[str]:
             f"prepare.split_by is time and prepare.margin {whole.prepare.margin}, less than a window (train.history + "
             f"train.horizon = {window} frames): train and val would share moments; raise prepare.margin to {window}"
         )
+    length, step = whole.prepare.max_length_s, whole.prepare.resample_s
+    if length is not None and step is not None and length <= train.history * step:
+        found.append(
+            f"prepare.max_length_s is {length:g} and prepare.resample_s {step:g}, which makes episodes of at most "
+            f"train.history ({train.history}) frames, too short for a window; raise prepare.max_length_s above "
+            f"{train.history * step:g}"
+        )
     if train.contrastive_weight > 0 and train.batch_size == 1:
         found.append(
             f"train.contrastive_weight is {train.contrastive_weight:g} and train.batch_size 1, which leaves no other "

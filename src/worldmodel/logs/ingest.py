@@ -1,7 +1,7 @@
 """Logs as every stage sees them: read, checked, cut at holes, put on one clock, cut by length, split."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Ingested(Logs[View]):
     missing: bool  # whether any reading is
     wide: bool  # whether float32 would lose what moves: then features are float64
     interval_s: float  # from frame to frame of observed train episodes, median
+    margin: int  # frames left out where time splits
 
     def observed(self, split: Split) -> list[View]:
         pairs = zip(self.episodes, self.splits, strict=True)
@@ -49,7 +50,7 @@ def ingest(
     """Memory need hold no more than what `keep` returns for each episode.
 
     Raises ValueError where logs are missing or bad (then the file `rejects` lists the bad rows), where a split is
-    empty, and where no observed train episode has the `least` number of frames.
+    empty, and where none of its observed episodes has the `least` number of frames.
     """
     logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
     columns = columns_of(sources)
@@ -69,9 +70,8 @@ def _divided(
     context = logs.episodes[0].table().context
     context_count = 0 if context is None else context.shape[1]
     columns = fitted(columns, logs.feature_count, logs.action_space, context_count)
-    episodes = pieces(logs.episodes, intake, columns, keep)
-    if intake.split_by == "time":
-        episodes = by_time(episodes, intake, keep)
+    whole = pieces(logs.episodes, intake, columns, keep)
+    episodes = by_time(whole, intake, keep)
     splits = assign(episodes, intake)
     _require_windows(episodes, splits, least, intake)
     sample = _spread_out(episodes, splits)
@@ -86,6 +86,7 @@ def _divided(
         missing=intake.missing == "mask" and any(np.isnan(each.table().features).any() for each in found),
         wide=wide,
         interval_s=intake.resample_s or float(np.median(steps)),
+        margin=sum(each.length for each in whole) - sum(each.length for each in episodes),
     )
 
 
@@ -103,23 +104,37 @@ def _named(reject: Reject, columns: Columns) -> Reject:
 def _require_windows(
     episodes: Sequence[EpisodeView], splits: Sequence[Split | None], least: int, intake: IngestParams
 ) -> None:
-    """Raise ValueError that says why no observed train episode has the least number of frames."""
-    observed = [episode for episode in episodes if episode.source == "observed"]
+    """Raise ValueError that says why where all observed episodes of a split are too short."""
+    longest = dict[Split, int]()
     pairs = zip(episodes, splits, strict=True)
-    longest = max((each.length for each, split in pairs if (each.source, split) == ("observed", "train")), default=0)
-    if longest >= least:
-        return
+    observed = [(episode, split) for episode, split in pairs if split is not None and episode.source == "observed"]
+    for episode, split in observed:
+        longest[split] = max(longest.get(split, 0), episode.length)
+    for split, length in longest.items():
+        if length < least:
+            raise ValueError(
+                f"no window in split {split}: its longest episode has {length} frames, expected {least} or more; "
+                + "; ".join([*_shortening([episode for episode, _ in observed], intake), "or log longer episodes"])
+            )
+
+
+def _shortening(observed: Sequence[EpisodeView], intake: IngestParams) -> Iterator[str]:
+    """What may have made episodes so short, and what to do."""
     begins = dict[str, list[float]]()
     for episode in observed:
         begins.setdefault(episode.agent_id, []).append(episode.begin)
     steps = np.concatenate([np.diff(sorted(of_agent)) for of_agent in begins.values()])
-    apart = f"; they begin {np.median(steps):g} s apart (median)" if len(steps) else ""
-    cuts = {"max_gap_s": intake.max_gap_s, "max_length_s": intake.max_length_s, "resample_s": intake.resample_s}
-    found = ", ".join(f"prepare.{key} {value:g} s" for key, value in cuts.items() if value is not None)
-    raise ValueError(
-        f"no window: the longest of {len(observed)} observed episodes has {longest} frames to train on, expected "
-        f"{least} or more{apart}; timestamps are seconds, and {found} cut them: change these, or log longer episodes"
-    )
+    if len(steps) and all(each.length == 1 for each in observed) and np.median(steps) > intake.max_gap_s:
+        yield (
+            f"frames come {np.median(steps):g} s apart (median), and prepare.max_gap_s is {intake.max_gap_s:g}, which "
+            "cuts there: raise it, or, where timestamps count ms, us or ns, divide them, as they are seconds"
+        )
+    if intake.max_length_s is not None:
+        yield f"prepare.max_length_s is {intake.max_length_s:g}: raise it"
+    if intake.resample_s is not None:
+        yield f"prepare.resample_s is {intake.resample_s:g}: lower it"
+    if intake.split_by == "time":
+        yield f"prepare.split_by is time and prepare.margin {intake.margin} frames: lower it"
 
 
 def _spread_out(episodes: Sequence[EpisodeView], splits: Sequence[Split | None]) -> list[Table]:

@@ -19,11 +19,13 @@ IN_TIME: tuple[Split, ...] = ("train", "val", "test")
 
 
 def by_time(episodes: Sequence[View], intake: IngestParams, keep: Callable[[Episode], View]) -> list[View]:
-    """Observed episodes cut at two moments, before which the shares of all observed frames have passed.
+    """Where split_by is time, observed episodes cut at two moments, before which their shares of all frames passed.
 
     Of what follows such a moment, the first `margin` frames after an agent's last one before it are left out.
     What meta.split names stays whole, as dreams do.
     """
+    if intake.split_by != "time":
+        return list(episodes)
     observed = [episode for episode in episodes if episode.source == "observed"]
     fixed, moments = _fixed(observed), _moments(observed, intake)
     latest: dict[str, Doubles] = {}  # by agent, its last frame before each moment

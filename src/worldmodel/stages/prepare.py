@@ -64,6 +64,8 @@ def summary(prepared: Prepared, result: Ingested[StoredEpisode]) -> str:
         lines.append(f"... and {len(agents) - SHOWN_AGENTS} more agents")
     left_out = len(result.episodes) - len(prepared)
     lines += [f"left out by train_episodes: {left_out} episodes", *_rejected(result)]
+    if result.margin:
+        lines.append(f"left out by margin: {result.margin} frames")
     return "\n".join(map(escaped, lines))
 
 
