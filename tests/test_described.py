@@ -72,3 +72,19 @@ def test_two_folders_that_name_a_column_differently_are_both_named(tmp_path):
     described(folders[1], "features: [x, z]\nactions: [a, b, c]")
     with pytest.raises(ValueError, match=r"of \S+one and features.yaml of \S+two: features are called x, y and x, z"):
         columns_of(folders)
+
+
+def table(folder, name, columns):
+    """A CSV file of two frames, and its map."""
+    (folder / name).write_text(f"t,{','.join(columns)}\n0,1,2\n1,3,4\n")
+    (folder / f"{name}.yaml").write_text(f"timestamp: t\nfeatures: [{', '.join(columns)}]\n")
+
+
+def test_a_file_of_another_format_names_its_columns_unless_features_yaml_does(tmp_path):
+    table(tmp_path, "a.csv", ["x", "y"])
+    write_logs(tmp_path, make_episodes(1))
+    assert columns_of([tmp_path]).features == (Column("x"), Column("y"))
+    table(tmp_path, "b.csv", ["x", "z"])
+    with pytest.raises(ValueError, match=r"a\.csv and b\.csv: features are called x, y and x, z, expected the same"):
+        columns_of([tmp_path])
+    assert columns_of([described(tmp_path, "features: [u, v]")]).features == (Column("u"), Column("v"))

@@ -32,7 +32,7 @@ class Ingested(Logs[View]):
     context_count: int
     missing: bool  # whether any reading is
     wide: bool  # whether float32 would lose what moves: then features are float64
-    interval_s: float  # from frame to frame of observed train episodes, median
+    interval_s: float  # from frame to frame of observed train episodes, median, six digits
     margin: int  # frames left out where time splits
 
     def observed(self, split: Split) -> list[View]:
@@ -85,7 +85,7 @@ def _divided(
         context_count=context_count,
         missing=intake.missing == "mask" and any(np.isnan(each.table().features).any() for each in found),
         wide=wide,
-        interval_s=intake.resample_s or float(np.median(steps)),
+        interval_s=intake.resample_s or float(f"{np.median(steps):.6g}"),
         margin=sum(each.length for each in whole) - sum(each.length for each in episodes),
     )
 
