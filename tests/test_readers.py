@@ -394,9 +394,7 @@ def test_numbers_behind_texts_and_lists_of_any_length_are_those_that_the_library
         writer.finish()
     (episode,) = open_source(path, FieldMap(tuple(f"/s.{each}" for each in paths), rate=20))
     assert same(episode.features, np.array(expected, np.float64))
-    with pytest.raises(
-        ValueError, match=r"/s\.ranges\[9\], message at \d+ ns: no such number \(ranges holds"
-    ):
+    with pytest.raises(ValueError, match=r"/s\.ranges\[9\], message at \d+ ns: no such number \(ranges holds"):
         list(open_source(path, FieldMap(("/s.ranges[9]",), rate=20)))
 
 

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 
 from factories import make_episodes
 from lines import frame, log, read
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.logs.files import LogFile
 from worldmodel.logs.summary import summarize
 
@@ -38,8 +41,24 @@ def test_the_share_of_steps_that_change_nothing_stands_beside_each_number(tmp_pa
     assert [line.split()[-1] for line in lines(logs.episodes)[-2:]] == ["75.0%", "always"]
 
 
+def test_what_is_missing_and_what_columns_are_called_is_told():
+    x = np.array([[np.nan, 1], [4.0, 2], [6.0, 3], [np.nan, 3]])
+    context = np.arange(4, dtype=np.float32)[:, None]
+    (episode,) = make_episodes(1, 4, features=2, kind="none", rewards=False)
+    columns = Columns((Column("speed", "m/s"), Column("", "", "category")), (), (Column("hour"),))
+    found = summarize([replace(episode, features=x, context=context, truncated=True)])
+    rows = [line.split() for line in found.lines([], columns)[-4:]]
+    assert rows == [
+        ["min", "mean", "max", "unchanged", "missing"],
+        ["feature", "0", "speed", "m/s", "4", "5", "6", "0.0%", "50.0%"],
+        ["feature", "1", "1", "2.25", "3", "33.3%"],
+        ["context", "hour", "0", "1.5", "3", "0.0%"],
+    ]
+    assert fact(found.lines([]), "episodes") == "1, 4 frames each, 1 broken off"
+
+
 def test_files_frames_episodes_and_agents_are_counted(tmp_path):
-    bad = frame(2, features=[None, 1])
+    bad = frame(2, features=["x", 1])
     over = frame(4, meta={"terminal": True})
     logs = read(log(tmp_path, frame(0), frame(1), bad, frame(3), over, frame(0, "b")))
     found = lines(logs.episodes, [LogFile("a", tmp_path, 3 * 2**20), LogFile("b", tmp_path)])

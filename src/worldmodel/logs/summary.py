@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.episodes.columns import NAMELESS, Column, Columns
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.files import LogFile
 
@@ -20,37 +21,47 @@ LONG_STEP = 1.5  # a step is a gap beyond so many times its episode's median
 
 @dataclass
 class Ranges:
-    """Running minimum, sum and maximum of D columns, and how many of their steps change nothing."""
+    """Running minimum, sum and maximum of D columns, readings of each, and how many of their steps change nothing."""
 
     low: NDArray[Any]  # [D]
     high: NDArray[Any]
     total: NDArray[np.float64]
+    count: NDArray[np.int64]
     unchanged: NDArray[np.int64]
-    count: int = 0
+    frames: int = 0
     steps: int = 0
 
     @classmethod
     def of(cls, width: int) -> "Ranges":
-        return cls(np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width), np.zeros(width, np.int64))
+        none = np.zeros(width, np.int64)
+        return cls(np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width), none, none)
 
     def add(self, values: NDArray[Any]) -> None:
-        """`values` are one episode's, [T, D]."""
-        self.low, self.high = np.minimum(self.low, values.min(0)), np.maximum(self.high, values.max(0))
-        self.total += values.sum(0, dtype=np.float64)
-        self.unchanged += (values[1:] == values[:-1]).sum(0)
-        self.count += len(values)
+        """`values` are one episode's, [T, D], NaN where a reading is missing."""
+        self.low = np.fmin(self.low, np.fmin.reduce(values))
+        self.high = np.fmax(self.high, np.fmax.reduce(values))
+        self.total = self.total + np.nansum(values, 0, dtype=np.float64)
+        self.count = self.count + (values == values).sum(0)
+        self.unchanged = self.unchanged + (values[1:] == values[:-1]).sum(0)
+        self.frames += len(values)
         self.steps += len(values) - 1
 
-    def rows(self, name: str) -> list[list[str]]:
-        """For each column: name, min, mean, max, and the share of steps that change nothing."""
-        width, shown = len(self.low), slice(SHOWN_COLUMNS)
-        names = [name] if width == 1 else [f"{name} {index}" for index in range(width)[shown]]
-        means, shares = self.total[shown] / max(self.count, 1), self.unchanged[shown] / max(self.steps, 1)
-        rows = [
-            [each, f"{low:.5g}", f"{mean:.5g}", f"{high:.5g}", "always" if low == high else f"{share:.1%}"]
-            for each, low, mean, high, share in zip(names, self.low, means, self.high, shares, strict=False)
-        ]
-        return rows if width <= SHOWN_COLUMNS else [*rows, [f"... and {width - SHOWN_COLUMNS} more", *[""] * 4]]
+    def rows(self, name: str, columns: Sequence[Column]) -> list[list[str]]:
+        """For each column: name, min, mean, max, and the shares of steps that change nothing and of what is missing."""
+        width = len(self.low)
+        rows = list[list[str]]()
+        for index in range(min(width, SHOWN_COLUMNS)):
+            own = " ".join(filter(None, (columns[index].name, columns[index].unit))) if columns else ""
+            low, high, count = self.low[index], self.high[index], max(int(self.count[index]), 1)
+            still = "always" if low == high else f"{self.unchanged[index] / max(self.steps, 1):.1%}"
+            missing = 1 - self.count[index] / self.frames
+            numbers = (f"{value:.5g}" for value in (low, self.total[index] / count, high))
+            rows.append([_label(name, index, width, own), *numbers, still, f"{missing:.1%}" if missing else ""])
+        return rows if width <= SHOWN_COLUMNS else [*rows, [f"... and {width - SHOWN_COLUMNS} more", *[""] * 5]]
+
+
+def _label(name: str, index: int, width: int, own: str) -> str:
+    return " ".join(filter(None, (name, str(index) if width > 1 else "", own)))
 
 
 @dataclass
@@ -70,11 +81,16 @@ class LogSummary:
         table = episode.table()
         self.lengths.append(episode.length)
         self.agents[episode.agent_id] += episode.length
-        self.kinds.update([episode.source, *(["terminal"] if episode.terminal else [])])
-        self.kinds["piece"] += episode.segment > 0
+        self.kinds[episode.source] += 1
+        for kind, holds in (
+            ("terminal", episode.terminal),
+            ("truncated", episode.truncated),
+            ("piece", episode.segment),
+        ):
+            self.kinds[kind] += bool(holds)
         self._add_steps(table.timestamps)
         columns = {"feature": table.features, "action": table.actions, "reward": table.rewards}
-        for name, values in columns.items():
+        for name, values in (columns | {"context": table.context}).items():
             if name == "action" and values is not None and values.ndim == 1:
                 self.choices.update(values.tolist())
             elif values is not None:
@@ -89,7 +105,7 @@ class LogSummary:
             self.gaps += int((steps > LONG_STEP * self.steps[-1]).sum())
             self.longest = max(self.longest, float(steps.max()))
 
-    def lines(self, files: Sequence[LogFile]) -> list[str]:
+    def lines(self, files: Sequence[LogFile], columns: Columns = NAMELESS) -> list[str]:
         """The text, line by line."""
         size, empty = sum(file.size for file in files), sum(file.size == 0 for file in files)
         facts = {
@@ -102,16 +118,24 @@ class LogSummary:
             "actions": self._actions(),
             "rewards": "one a frame" if "reward" in self.ranges else "none",
         }
-        table = [["", "min", "mean", "max", "unchanged"]]
-        table += chain.from_iterable(ranges.rows(name) for name, ranges in self.ranges.items())
-        return [*(f"{name:<9} {fact}" for name, fact in facts.items()), "", *_aligned(table)]
+        table = [["", "min", "mean", "max", "unchanged", "missing"]]
+        named = {"feature": columns.features, "action": columns.actions, "context": columns.context}
+        table += chain.from_iterable(ranges.rows(name, named.get(name, ())) for name, ranges in self.ranges.items())
+        shown = 6 if any(row[5] for row in table[1:]) else 5
+        facts_shown = [f"{name:<9} {fact}" for name, fact in facts.items()]
+        return [*facts_shown, "", *_aligned([row[:shown] for row in table])]
 
     def _episodes(self) -> str:
         if not self.lengths:
             return "0"
         low, median, high = min(self.lengths), int(np.median(self.lengths)), max(self.lengths)
         length = f"{low} frames each" if low == high else f"{low} to {high} frames, median {median}"
-        named = {"dream": "dreams", "terminal": "ended for good", "piece": "pieces behind a hole"}
+        named = {
+            "dream": "dreams",
+            "terminal": "ended for good",
+            "truncated": "broken off",
+            "piece": "pieces behind a hole",
+        }
         notes = [f"{self.kinds[kind]} {text}" for kind, text in named.items() if self.kinds[kind]]
         return ", ".join([f"{len(self.lengths)}, {length}", *notes])
 
