@@ -15,7 +15,7 @@ from worldmodel.core.text import escaped
 from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
 from worldmodel.linting.lint import Collector, lint, unread_files
 from worldmodel.linting.remarks import Limits, Remark
-from worldmodel.logs.chunks import find_logs
+from worldmodel.logs.copies import find_logs
 from worldmodel.logs.files import Location, LogFile, location
 from worldmodel.logs.reader import Logs, collect_logs
 from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason

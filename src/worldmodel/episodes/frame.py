@@ -158,7 +158,7 @@ _EXPECTED = {
 }
 _META: dict[str, tuple[Callable[[Any], bool], str]] = {
     "episode": (lambda value: type(value) is int or is_text(value), f"an integer or {TEXT}"),
-    "episode_segment": (lambda value: type(value) is int and value >= 0, "an integer >= 0"),
+    "episode_segment": (lambda value: type(value) is int and 0 <= value < 2**31, "an integer >= 0, and below 2^31"),
     "source": (lambda value: value in ("observed", "dream"), "observed or dream"),
     "split": (lambda value: value in ("train", "val", "test"), "train, val or test"),
     "terminal": (lambda value: type(value) is bool, "true or false"),
@@ -181,15 +181,19 @@ def _parse_timestamp(value: object) -> float:
 
 
 def _parse_features(value: object) -> Doubles:
-    if type(value) is list and any(number is None or number != number for number in value):
-        filled = [0.0 if number is None or number != number else number for number in value]
-        _parse_vector("features", filled)
-        return np.array([math.nan if number is None else number for number in value], np.float64)
-    _parse_vector("features", value)
-    return np.array(value, np.float64)
+    if type(value) is not list:
+        _check_vector("features", value)
+    numbers = [math.nan if number is None else number for number in cast(list[Any], value)]
+    _check_vector("features", [0.0 if number != number else number for number in numbers])
+    return np.array(numbers, np.float64)
 
 
 def _parse_vector(where: str, value: object) -> Floats:
+    _check_vector(where, value)
+    return np.array(value, np.float32)
+
+
+def _check_vector(where: str, value: object) -> None:
     if type(value) is not list or not value:
         raise wrong(where, value, _EXPECTED[where])
     if len(value) > MAX_NUMBERS:
@@ -197,7 +201,6 @@ def _parse_vector(where: str, value: object) -> Floats:
     for index, number in enumerate(value):
         if not is_number(number, -FLOAT32_MAX, FLOAT32_MAX):
             raise wrong(f"{where}[{index}]", number, "a finite float32 number")
-    return np.array(value, np.float32)
 
 
 def _parse_action(value: object) -> int | Floats:
@@ -216,8 +219,8 @@ def parse_meta(value: object) -> dict[str, Any]:
     """Raises ValueError for a wrong value of an understood key, and for a held-out dream; other keys are free."""
     if type(value) is not dict:
         raise wrong("meta", value, _EXPECTED["meta"])
-    if _deeper(value, MAX_DEPTH):
-        raise ValueError(f"meta: nested too deeply, expected at most {MAX_DEPTH} levels")
+    if flaw := _flaw(value, MAX_DEPTH):
+        raise ValueError(f"meta: {flaw}")
     for key, (accepts, expected) in _META.items():
         if key in value and not accepts(value[key]):
             raise wrong(f"meta.{key}", value[key], expected)
@@ -226,9 +229,14 @@ def parse_meta(value: object) -> dict[str, Any]:
     return value
 
 
-def _deeper(value: object, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 1 or any(_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
+def _flaw(value: object, levels: int) -> str:
+    """What no meta may hold."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inner is None:
+        return "found NaN, expected finite numbers" if value != value else ""
+    if levels < 1:
+        return f"nested too deeply, expected at most {MAX_DEPTH} levels"
+    return next((flaw for item in inner if (flaw := _flaw(item, levels - 1))), "")
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {

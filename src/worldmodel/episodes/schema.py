@@ -27,11 +27,6 @@ def canonical(value: object) -> str:
     return _CANONICAL.encode(value)
 
 
-def name_of(frame: Frame) -> str:
-    """The name of the episode that begins with this frame: meta.episode, or else the frame's time."""
-    return str(frame.meta.get("episode", f"@{frame.timestamp!r}"))
-
-
 def identity_of(agent_id: str, name: str) -> str:
     """The text that the split hashes, the same for every segment of an episode and in every log."""
     return canonical([agent_id, name])
@@ -143,6 +138,12 @@ class Episode(SameData):
     def whole(self) -> Self:
         return self
 
+    def between(self, begin: int, end: int) -> Self:
+        """Some of the frames; the last of them ends the episode where it did so before."""
+        table = self.table().map(lambda column: column[begin:end])
+        terminal, truncated = (ended and end == self.length for ended in (self.terminal, self.truncated))
+        return replace(self, **table._asdict(), terminal=terminal, truncated=truncated)
+
     def table(self) -> Table:
         return Table(self.timestamps, self.features, self.actions, self.rewards, self.confidence, self.context)
 
@@ -182,23 +183,6 @@ class Episode(SameData):
         if t == self.length - 1 and self.truncated:
             meta["truncated"] = True
         return meta | (json.loads(canonical(dict(self.provenance))) if t == 0 else {})
-
-    @classmethod
-    def of(cls, agent_id: str, meta: Mapping[str, Any], table: Table, terminal: bool, truncated: bool = False) -> Self:
-        """`meta` is that of the first frame, with the episode's name."""
-        source: Source = meta.get("source", "observed")
-        free = {key: value for key, value in meta.items() if key not in META_KEYS}
-        return cls(
-            agent_id=agent_id,
-            name=str(meta["episode"]),
-            **table._asdict(),
-            segment=meta.get("episode_segment", 0),
-            source=source,
-            split=meta.get("split"),
-            terminal=terminal,
-            truncated=truncated,
-            provenance=free if source == "dream" else {},
-        )
 
 
 def _free(meta: Mapping[str, Any]) -> bool:

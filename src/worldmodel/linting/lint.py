@@ -1,17 +1,15 @@
 """All remarks on logs, and what is gathered for them while the logs are read."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worldmodel.core.regular import walk
 from worldmodel.core.text import escaped
-from worldmodel.episodes.frame import META_KEYS
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.linting import clock, content, motion, values
 from worldmodel.linting.remarks import Check, Limits, LintedLogs, Placed, Remark
 from worldmodel.logs.files import Location, LogFile
-from worldmodel.logs.frame_batch import FrameBatch, Rows
 
 CHECKS: tuple[Check, ...] = (
     clock.time_unit,
@@ -47,19 +45,14 @@ class Collector:
     def begin(self) -> None:
         self.placed, self.meta_keys = [], {}
 
-    def rows(self, file: str, rows: Rows) -> None:
-        if isinstance(rows, FrameBatch):
-            lines, metas = rows.lines.tolist(), rows.metas
-        else:
-            lines, metas = [row.line for row in rows], [row.meta for row in rows]
-        for line, meta in zip(lines, metas, strict=True):
-            for key in meta.keys() - META_KEYS:
-                first, number, count = self.meta_keys.get(key, (file, line, 0))
-                self.meta_keys[key] = first, number, count + 1
+    def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
+        for key, (line, count) in keys.items():
+            first, number, earlier = self.meta_keys.get(key, (file, line, 0))
+            self.meta_keys[key] = first, number, earlier + count
 
-    def episode(self, file: str, line: int, episode: EpisodeView) -> None:
+    def episode(self, file: str, line: int, episode: EpisodeView, returns: int) -> None:
         if episode.source == "observed":
-            self.placed.append(Placed(file, line, episode))
+            self.placed.append(Placed(file, line, episode, returns))
 
     def logs(self, limits: Limits, unread: Sequence[str]) -> LintedLogs:
         placed = sorted(self.placed, key=lambda each: (each.file, each.line))

@@ -38,6 +38,7 @@ class Placed:
     file: str
     line: int
     episode: EpisodeView
+    returns: int = 0  # how many times it goes on behind frames of another one of its agent
 
     def remark(self, kind: str, message: str, count: int = 1) -> Remark:
         return Remark(kind, message, count, self.file, self.line, escaped(self.episode.name))

@@ -1,5 +1,6 @@
 """A log file as blocks of whole lines, within limits. What cannot be read becomes a block that says why."""
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from worldmodel.core.addresses import reason
 from worldmodel.logs.files import PACKED, LogFile, opened
 
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 32 << 20
 TOO_LONG = f"longer than {MAX_LINE_BYTES >> 20} MiB, expected a frame or an episode a line; split it"
 MAX_SKIPPED = 1 << 30  # bytes of one line
@@ -20,7 +21,17 @@ MAX_UNPACKED = 200  # times the size of a .gz; real logs reach 5 to 50
 ALWAYS_UNPACKED = 64 << 20  # bytes that any .gz may unpack to
 LINE_BREAK = ord("\n")
 BOM = b"\xef\xbb\xbf"
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+OTHERS = {  # what a file is, by how it begins
+    "a pointer of Git LFS in place of the log; run `git lfs pull`": re.compile(
+        rb"version https://git-lfs\.github\.com/spec/"
+    ),
+    "UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8": re.compile(
+        rb"\xff\xfe|\xfe\xff|(?:[\t -~]\0){4}|(?:\0[\t -~]){4}"
+    ),
+    "an HTML page, expected a log of lines; its address may need a login: download it again": re.compile(
+        rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|\?xml|!--)", re.IGNORECASE
+    ),
+}
 ZSTD_BYTES = 1 << 10  # unpacked at once: each four of them may become 128 KiB
 GZIP = 31  # zlib's wbits for a gzip header and trailer
 
@@ -45,24 +56,17 @@ class _UnreadableError(Exception):
     """Why the rest of the file cannot be read."""
 
 
-def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterator[Block]:
-    """All lines of a file in order, those that cannot be read as blocks with a read_error.
-
-    `begin` and `end` (bytes, at the start of a line) choose a part of an uncompressed file; lines count from 1 there.
-    """
+def read_blocks(file: LogFile) -> Iterator[Block]:
+    """All lines of a file in order, those that cannot be read as blocks with a read_error."""
     number = 1
     try:
         if file.read_error:
             raise _UnreadableError(file.read_error)
         with opened(file) as stream:
-            if begin == 0:
-                _refuse_pointer(stream)
-            stream.seek(begin)
+            chunks = _raw(stream)
             if file.name.endswith(PACKED):
                 chunks = _limited(_from_zstd(stream) if file.name.endswith(".zst") else _from_gzip(stream))
-            else:
-                chunks = _raw(stream, end and end - begin)
-            for data, read in _whole_lines(chunks, begin == 0):
+            for data, read in _whole_lines(_refusing_others(chunks)):
                 block = Block(number, data, read, "" if data else TOO_LONG)
                 yield block
                 number += block.lines
@@ -74,15 +78,21 @@ def read_blocks(file: LogFile, begin: int = 0, end: int | None = None) -> Iterat
         yield Block(number, b"", read_error=f"unreadable from here on: {error.strerror or reason(error)}")
 
 
-def _refuse_pointer(stream: BinaryIO) -> None:
-    if stream.read(len(LFS_POINTER)) == LFS_POINTER:
-        raise _UnreadableError("a pointer of Git LFS in place of the log; run `git lfs pull`")
+def _refusing_others(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """The same, unless they begin as no log of lines does. A byte order mark is left out."""
+    for number, (text, read) in enumerate(chunks):
+        if number == 0:
+            for what, begins in OTHERS.items():
+                if begins.match(text):
+                    raise _UnreadableError(what)
+            text = text.removeprefix(BOM)
+        yield text, read
 
 
-def _raw(stream: BinaryIO, most: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Pieces of at most `most` bytes in all, each with the number of bytes read so far."""
+def _raw(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Pieces, each with the number of bytes read so far."""
     read = 0
-    while chunk := stream.read(BLOCK_BYTES if most is None else min(BLOCK_BYTES, most - read)):
+    while chunk := stream.read(BLOCK_BYTES):
         read += len(chunk)
         yield chunk, read
 
@@ -134,15 +144,10 @@ def _from_zstd(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         raise _UnreadableError("unreadable zstd from here on: it breaks off before its end")
 
 
-def _whole_lines(chunks: Iterable[tuple[bytes, int]], from_start: bool) -> Iterator[tuple[bytes, int]]:
-    """The same bytes cut after line breaks; b"" stands for a line that is too long.
-
-    A byte order mark is left out where the pieces begin at the start of the file.
-    """
+def _whole_lines(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """The same bytes cut after line breaks; b"" stands for a line that is too long."""
     rest, read, skipped = b"", 0, 0
-    for number, (chunk, read) in enumerate(chunks):
-        if number == 0 and from_start:
-            chunk = chunk.removeprefix(BOM)
+    for chunk, read in chunks:
         if skipped:
             skipped += len(chunk)
             _, line_break, chunk = chunk.partition(b"\n")

@@ -10,7 +10,6 @@ import numpy as np
 from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import Episode
-from worldmodel.episodes.table import Table
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.reader import _distinct as distinct
 from worldmodel.logs.resampling import resampled, ticks
@@ -66,10 +65,4 @@ def _by_length(episode: Episode, length: float | None) -> Iterator[Episode]:
 def cut(episode: Episode, frames: Iterable[int]) -> Iterator[Episode]:
     """The parts that begin at these frames; the last one ends as the episode did."""
     for begin, end in pairwise([0, *frames, episode.length]):
-        yield part(episode, begin, end)
-
-
-def part(episode: Episode, begin: int, end: int) -> Episode:
-    table = Table._make(None if column is None else column[begin:end] for column in episode.table())
-    terminal, truncated = (ended and end == episode.length for ended in (episode.terminal, episode.truncated))
-    return replace(episode, **table._asdict(), terminal=terminal, truncated=truncated)
+        yield episode.between(begin, end)

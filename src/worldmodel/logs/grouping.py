@@ -1,22 +1,25 @@
 """Rows of one file -> episodes: where each begins and ends, and which frame cannot follow the one before."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from worldmodel.core.typing import Ints
-from worldmodel.episodes.frame import META_KEYS, Frame, is_number, wrong
-from worldmodel.episodes.schema import Episode, name_of
+from worldmodel.core.typing import Ints, Reals
+from worldmodel.episodes.frame import META_KEYS, is_number, wrong
+from worldmodel.episodes.schema import Episode, Source, Split
 from worldmodel.episodes.table import Table
-from worldmodel.logs.frame_batch import FrameBatch
+from worldmodel.logs.frame_batch import Coded, FrameBatch
 from worldmodel.logs.rows import Row
 
-FIRST_FRAME_KEYS = {"episode", "episode_segment", "source", "split"}
-FRAME_KEYS = META_KEYS - FIRST_FRAME_KEYS  # they describe one frame, not its episode
+# An episode is over once so many frames of its agent have come since its own last one: so long it waits in memory.
+SILENCE, LEAST_SILENCE, SILENT_NUMBERS = 1024, 16, 1 << 22
+NAMED_MISSING = 8  # features of one row
+ONE = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
@@ -26,53 +29,67 @@ class FoundEpisode:
     line: int
     position: int
     episode: Episode
+    returns: int  # how many times it goes on behind frames of another one of its agent
 
 
 @dataclass
 class EpisodeAssembler:
     """Collects the rows of one file, given in order, and returns each episode once it has ended.
 
-    A refused row cuts its agent's open episode, or every open one where its agent is unknown. The rest becomes another
+    Frames of one agent and name are one episode, whatever stands between them. A refused row cuts the episode that it
+    names, every open one of its agent where it names none, or all where its agent is unknown. The rest becomes another
     segment under the same name, so that no transition crosses the hole.
     """
 
     max_gap_s: float
+    mask: bool = False  # whether readings may be missing
     refused: list[Row] = field(default_factory=list)  # sorted by line once the file has ended
-    _open: dict[str, "_EpisodeBuilder"] = field(default_factory=dict)  # by agent
-    _grown: dict[str, None] = field(default_factory=dict)  # agents whose builder may hold a frame
-    _line: "_EpisodeBuilder | None" = None  # of an episode line
+    _open: dict[str, dict[str | None, "_Builder"]] = field(default_factory=dict)  # by agent and name
+    _grown: dict[str, None] = field(default_factory=dict)  # agents whose builders may hold a frame
+    _counts: dict[str, int] = field(default_factory=dict)  # frames of each agent
+    _silence: int = SILENCE
+    _line: "_Builder | None" = None  # of an episode line
     _ended: list[FoundEpisode] = field(default_factory=list)
 
-    def add(self, row: Row) -> bool:
-        """Whether the row's frame became part of an episode."""
+    def add(self, row: Row) -> None:
+        """A row that is refused, that may be refused, or whose frame lacks something."""
         if row.agent_id is None:
             self.refused.append(row)
-            self._cut_all()
-            return False
-        builder = self._builder_for(row)
-        if builder.last_row:
-            builder = self._refuse_last(builder)
+            self._cut(list(self._grown))
+            self._line = None if self._line is None else self._rest(self._line)
+            return
+        if row.frame is None and row.position is None and "episode" not in row.meta:
+            self._cut([row.agent_id])
+        now = self._counts.get(row.agent_id, 0)
+        if row.frame is not None and row.position is None:
+            self._counts[row.agent_id] = now + 1
+        builder = self._builder_for(row, now)
         reason = row.reason or builder.refusal(row) or ("" if builder.length else row.unless_last)
         if reason:
-            self.refused.append(replace(row, reason=_placed(row, reason)))
-            builder = self._rest(builder)
-        elif row.frame is not None:
-            if row.unless_last:
-                builder.last_row, builder.last = row, row.frame.timestamp
-            else:
-                builder.add(row, row.frame)
-            if row.frame.meta.get("terminal") or row.frame.meta.get("truncated"):
+            builder = self._refuse(row, reason, builder)
+        elif row.unless_last:
+            builder.last_row, builder.last, builder.ordinal = row, row.time, now
+            if row.meta.get("terminal") or row.meta.get("truncated"):
                 builder = self._rest(builder, ended=True)
+        else:
+            builder = self._extended(builder, _alone(row), ONE, np.array([now]))
         self._keep(row, builder)
-        return not reason
 
     def add_batch(self, batch: FrameBatch) -> None:
-        """As adding each row: the first of a run decides whether the others, which can only follow it, are added."""
-        for run in _runs(batch, self.max_gap_s):
-            for number, index in enumerate(run):
-                row = batch.row(int(index))
-                if self.add(row) and number + 1 < len(run):
-                    self._open[batch.agents[index]].extend(batch, run[number:])
+        """As adding each row: the first good one of a run decides for the others, which can only follow it."""
+        self._silence = max(LEAST_SILENCE, min(SILENCE, SILENT_NUMBERS // batch.signature.features))
+        missing = np.zeros(len(batch), bool) if self.mask else np.isnan(batch.table.features).any(axis=1)
+        ordinals = self._ordinals(batch)
+        for run in _runs(batch, missing, ordinals, self.max_gap_s, self._silence):
+            for number, index in enumerate(run.tolist()):
+                head = batch.head(index)
+                builder = self._builder_for(head, int(ordinals[index]))
+                reason = missing_reason(batch.table.features[index]) if missing[index] else builder.refusal(head)
+                if reason:
+                    self._keep(head, self._refuse(head, reason, builder))
+                else:
+                    rest = run[number:]
+                    self._keep(head, self._extended(builder, batch, rest, ordinals[rest]))
                     break
 
     def take(self) -> Iterator[FoundEpisode]:
@@ -81,183 +98,240 @@ class EpisodeAssembler:
         yield from ended
 
     def end(self) -> None:
-        for builder in (self._line, *self._open.values()):
+        for builder in (self._line, *(each for some in self._open.values() for each in some.values())):
             self._end(builder)
-        self._line, self._open = None, {}
+        self._line, self._open, self._grown = None, {}, {}
         self.refused.sort(key=lambda row: (row.line, row.position or 0))
 
-    def _builder_for(self, row: Row) -> "_EpisodeBuilder":
-        """The open builder that the row may belong to; otherwise a new one, and the one that it replaces ends."""
-        if row.position is None:
-            builder = self._open.get(str(row.agent_id))
-        else:
-            builder = self._line if self._line is not None and self._line.number == row.line else None
-        if builder is not None and not builder.ends_before(row, self.max_gap_s):
-            return builder
-        self._end(self._line if row.position is not None else builder)
-        return _EpisodeBuilder.beginning(row)
+    def _ordinals(self, batch: FrameBatch) -> Ints:
+        """[N] number of each frame among those of its agent; episodes of these agents that are long silent end."""
+        if batch.positions is not None:
+            return np.zeros(len(batch), np.int64)
+        codes, ordinals = batch.agents.codes, np.empty(len(batch), np.int64)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(batch.agents.values) + 1)).tolist()
+        for agent, (begin, end) in zip(batch.agents.values, pairwise(bounds), strict=True):
+            before = self._counts.get(agent, 0)
+            ordinals[order[begin:end]] = np.arange(before, before + end - begin)
+            self._counts[agent] = before + end - begin
+            some = self._open.get(agent, {})
+            for name in [name for name, each in some.items() if before - each.ordinal > self._silence]:
+                self._end(some.pop(name))
+        return ordinals
 
-    def _keep(self, row: Row, builder: "_EpisodeBuilder") -> None:
+    def _builder_for(self, row: Row, ordinal: int) -> "_Builder":
+        """The open builder that the row may belong to; otherwise a new one, and the one that it replaces ends."""
+        if row.position is not None:
+            builder = self._line if self._line is not None and self._line.number == row.line else None
+            replaced = self._line
+        else:
+            builder = replaced = self._open.get(str(row.agent_id), {}).get(_name(row.meta))
+            if builder and (ordinal - builder.ordinal > self._silence or builder.ends_before(row, self.max_gap_s)):
+                builder = None
+        if builder is None:
+            self._end(replaced)
+            return _Builder.beginning(row, ordinal)
+        return self._refuse_last(builder) if builder.last_row else builder
+
+    def _extended(self, builder: "_Builder", batch: FrameBatch, rows: Ints, ordinals: Ints) -> "_Builder":
+        builder.extend(batch, rows, ordinals)
+        return self._rest(builder, ended=True) if builder.terminal or builder.truncated else builder
+
+    def _refuse(self, row: Row, reason: str, builder: "_Builder") -> "_Builder":
+        placed = reason if row.position is None else f"episode[{row.position}]: {reason}"
+        self.refused.append(replace(row, reason=placed, frame=None))
+        return self._rest(builder)
+
+    def _refuse_last(self, builder: "_Builder") -> "_Builder":
+        """Its row without action or reward is not the last one, as another one has come."""
+        row, builder.last_row = builder.last_row, None
+        assert row is not None
+        return self._refuse(row, row.unless_last, builder)
+
+    def _keep(self, row: Row, builder: "_Builder") -> None:
         if row.position is None:
-            self._open[str(row.agent_id)] = builder
+            self._open.setdefault(str(row.agent_id), {})[builder.key] = builder
             self._grown[str(row.agent_id)] = None
         else:
             self._line = builder
 
-    def _rest(self, builder: "_EpisodeBuilder", ended: bool = False) -> "_EpisodeBuilder":
+    def _rest(self, builder: "_Builder", ended: bool = False) -> "_Builder":
         if not builder.length:
             return builder
         self._end(builder)
         return builder.rest(ended)
 
-    def _cut_all(self) -> None:
-        self._open |= {agent: self._rest(self._open[agent]) for agent in self._grown}
-        self._grown = {}
-        self._line = None if self._line is None else self._rest(self._line)
+    def _cut(self, agents: Sequence[str]) -> None:
+        for agent in agents:
+            if agent in self._grown:
+                del self._grown[agent]
+                self._open[agent] = {key: self._rest(each) for key, each in self._open[agent].items()}
 
-    def _refuse_last(self, builder: "_EpisodeBuilder") -> "_EpisodeBuilder":
-        """Its row without action or reward is not the last one, as another one has come."""
-        row, builder.last_row = builder.last_row, None
-        assert row is not None
-        self.refused.append(replace(row, reason=_placed(row, row.unless_last)))
-        return self._rest(builder)
-
-    def _end(self, builder: "_EpisodeBuilder | None") -> None:
+    def _end(self, builder: "_Builder | None") -> None:
         if builder is not None and builder.length:
             self._ended.append(builder.episode())
 
 
-def _placed(row: Row, reason: str) -> str:
-    return reason if row.position is None else f"episode[{row.position}]: {reason}"
+def missing_reason(features: Reals) -> str:
+    """Why a frame is refused of which readings are NaN."""
+    found = np.flatnonzero(np.isnan(features)).tolist()
+    more = f" and {len(found) - NAMED_MISSING} more" if len(found) > NAMED_MISSING else ""
+    named = ", ".join(f"features[{each}]" for each in found[:NAMED_MISSING])
+    return f"{named}{more}: missing (null), expected a number; prepare.missing: mask keeps such rows"
 
 
-def _runs(batch: FrameBatch, max_gap_s: float) -> Iterator[Ints]:
-    """Rows of one agent with one label in which no frame but the first can begin an episode or be refused."""
-    agents, labels = _numbered(batch.agents), _numbered(batch.labels)
-    alone = np.array([label.alone for label in batch.labels])
-    named = np.array([label.episode is not None for label in batch.labels])
-    order = np.argsort(agents, kind="stable")
-    time, row, before = batch.timestamps[order], order[1:], order[:-1]
+def _runs(
+    batch: FrameBatch, missing: NDArray[np.bool_], ordinals: Ints, max_gap_s: float, silence: int
+) -> Iterator[Ints]:
+    """Rows of one episode in which no frame but the first can begin an episode or be refused, and but the last end it."""
+    agents, labels, table = batch.agents.codes, batch.labels.codes, batch.table
+    names = Coded.of([label.episode for label in batch.labels.values]).codes[labels]
+    named = np.array([label.episode is not None for label in batch.labels.values])[labels]
+    order = np.lexsort((names, agents)) if batch.positions is None else np.arange(len(batch))
+    row, before = order[1:], order[:-1]
     with np.errstate(over="ignore"):
-        steps = time[1:] - time[:-1]
-    follows = (agents[row] == agents[before]) & (labels[row] == labels[before]) & ~alone[row]
-    follows &= (steps > 0) & (named[row] | (steps <= max_gap_s))
+        steps = table.timestamps[row] - table.timestamps[before]
+    follows = (agents[row] == agents[before]) & (labels[row] == labels[before]) & (steps > 0)
+    follows &= (batch.terminal[before] | batch.truncated[before]) == 0
+    follows &= ~(missing[row] | missing[before])
+    if batch.positions is None:
+        follows &= (named[row] | (steps <= max_gap_s)) & (ordinals[row] - ordinals[before] <= silence)
+    if batch.segments is not None:
+        follows &= batch.segments[row] < 0
+    if table.confidence is not None:
+        follows &= np.isnan(table.confidence[row]) == np.isnan(table.confidence[before])
     bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(order)]
     yield from (order[begin:end] for begin, end in pairwise(bounds))
 
 
-def _numbered(values: Sequence[Hashable]) -> Ints:
-    """Equal numbers for equal values."""
-    numbers = {value: number for number, value in enumerate(values)}
-    return np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
+def _alone(row: Row) -> FrameBatch:
+    """One good row; a wrong confidence means nothing where it is no dream."""
+    try:
+        return FrameBatch.of_rows([row])
+    except ValueError:
+        known = {key: value for key, value in row.meta.items() if key != "confidence"}
+        return FrameBatch.of_rows([replace(row, meta=known)])
+
+
+def _name(meta: Mapping[str, Any]) -> str | None:
+    return str(meta["episode"]) if "episode" in meta else None
 
 
 @dataclass
-class _EpisodeBuilder:
+class _Builder:
     """Frames so far of one segment, and what the next segment of the same episode inherits."""
 
-    label: dict[str, Any]  # goes into the meta of the first frame
-    named: bool  # meta.episode decides where the episode ends
+    key: str | None  # meta.episode, which decides where the episode ends, unless it is None
     number: int  # line of its first row
+    segment: int
+    name: str | None
+    source: Source | None
+    split: Split | None
+    free: Mapping[str, Any]
+    ordinal: int  # of its agent's frames, the latest here
     last: float = math.nan  # seconds, time of the latest good frame
-    ended: bool = False  # by a terminal frame
-    agent_id: str = ""  # of the first frame
+    ended: bool = False  # by a terminal or truncated frame
+    agent_id: str = ""
     begin: tuple[int, int] = (0, 0)  # line and position of the first frame
-    meta: Mapping[str, Any] | None = None  # of the first frame, with the label
-    frames: list[Frame] = field(default_factory=list)  # the latest frames, which are in no table yet
+    confident: bool = False  # the first frame states its confidence
+    terminal: bool = False
+    truncated: bool = False
     tables: list[Table] = field(default_factory=list)
     length: int = 0
+    returns: int = 0
     last_row: Row | None = None  # a frame without action or reward, which can only be the last one
 
     @classmethod
-    def beginning(cls, row: Row) -> "_EpisodeBuilder":
-        label = {key: value for key, value in row.meta.items() if key not in FRAME_KEYS}
-        return cls({"episode_segment": 0, **label}, "episode" in row.meta, row.line)
+    def beginning(cls, row: Row, ordinal: int) -> "_Builder":
+        meta, name = row.meta, _name(row.meta)
+        free = {key: value for key, value in meta.items() if key not in META_KEYS}
+        segment = meta.get("episode_segment", 0)
+        return cls(name, row.line, segment, name, meta.get("source"), meta.get("split"), free, ordinal)
 
-    @property
-    def source(self) -> str:
-        return str(self.label.get("source", "observed"))
-
-    def rest(self, ended: bool = False) -> "_EpisodeBuilder":
+    def rest(self, ended: bool = False) -> "_Builder":
         """The builder of the same episode's next segment."""
-        label = self.label | {"episode_segment": self.label["episode_segment"] + 1}
-        return _EpisodeBuilder(label, self.named, self.number, self.last, ended)
+        inherited = self.name, self.source, self.split, self.free, self.ordinal, self.last, ended
+        return _Builder(self.key, self.number, self.segment + 1, *inherited)
 
-    def add(self, row: Row, frame: Frame) -> None:
-        if self.meta is None:
-            meta = {"episode": name_of(frame), "source": "observed", **frame.meta, **self.label}
-            self.label = {key: meta[key] for key in {*self.label, "episode", "source"}}
-            self.meta, self.agent_id, self.begin = meta, frame.agent_id, (row.line, row.position or 0)
-        self.frames.append(frame)
-        self.length += 1
-        self.last = frame.timestamp
+    def extend(self, batch: FrameBatch, rows: Ints, ordinals: Ints) -> None:
+        """Add rows that follow in time with the same label."""
+        if not self.length:
+            self._begin(batch.head(int(rows[0])))
+        self.returns += int(ordinals[0] > self.ordinal + 1 and not self.ended) + int((np.diff(ordinals) > 1).sum())
+        table = batch.table.map(lambda column: column[rows])
+        stated = self.source == "dream" and self.confident
+        self.tables.append(table if stated else table._replace(confidence=None))
+        self.length += len(rows)
+        self.last, self.ordinal = float(table.timestamps[-1]), int(ordinals[-1])
+        self.terminal, self.truncated = bool(batch.terminal[rows[-1]]), bool(batch.truncated[rows[-1]])
 
-    def extend(self, batch: FrameBatch, indices: Ints) -> None:
-        """Add rows that follow in time with the same label; the first of them is the frame that was added last."""
-        meta = self.frames.pop().meta
-        self._close_table()
-        self.tables.append(batch.table(indices, self.source == "dream" and "confidence" in meta))
-        self.length += len(indices) - 1
-        self.last = float(self.tables[-1].timestamps[-1])
+    def _begin(self, head: Row) -> None:
+        free = {key: value for key, value in head.meta.items() if key not in META_KEYS}
+        self.name = self.name or f"@{head.time!r}"
+        self.source = self.source or head.meta.get("source", "observed")
+        self.split = self.split or head.meta.get("split")
+        self.free = {**free, **self.free}
+        self.agent_id, self.begin = str(head.agent_id), (head.line, head.position or 0)
+        self.confident = "confidence" in head.meta
 
     def episode(self) -> FoundEpisode:
-        assert self.meta is not None
-        if self.last_row and self.last_row.frame:
-            self.add(self.last_row, self._completed(self.last_row.frame))
-        last = self.frames[-1] if self.frames else None
-        self._close_table()
-        ends = {
-            key: bool(last and last.meta.get(key)) for key in ("terminal", "truncated")
-        }  # extend takes no such frames
-        return FoundEpisode(*self.begin, Episode.of(self.agent_id, self.meta, Table.joined(self.tables), **ends))
-
-    def _completed(self, frame: Frame) -> Frame:
-        """A last frame with the action before it and no reward: it leads nowhere, so nothing is learned from them."""
-        before = self.frames[-1].action if self.frames else None
-        if not self.frames and (actions := self.tables[-1].actions) is not None:
-            before = int(actions[-1]) if actions.ndim == 1 else actions[-1]
-        earned = self.frames[-1].reward if self.frames else self.tables[-1].rewards
-        return replace(
-            frame,
-            action=before if frame.action is None else frame.action,
-            reward=0.0 if frame.reward is None and earned is not None else frame.reward,
+        if self.last_row:
+            self.extend(_alone(self._completed(self.last_row)), ONE, np.array([self.ordinal]))
+        source = self.source or "observed"
+        episode = Episode(
+            self.agent_id,
+            str(self.name),
+            **Table.joined(self.tables)._asdict(),
+            segment=self.segment,
+            source=source,
+            split=self.split,
+            terminal=self.terminal,
+            truncated=self.truncated,
+            provenance=self.free if source == "dream" else {},
         )
+        return FoundEpisode(*self.begin, episode, self.returns)
 
-    def _close_table(self) -> None:
-        if self.frames:
-            self.tables.append(Table.of(self.frames, self.source == "dream"))
-            self.frames = []
+    def _completed(self, row: Row) -> Row:
+        """A last frame with action and context of the one before, and no reward: nothing is learned from them."""
+        frame, before = row.frame, self.tables[-1]
+        assert frame is not None
+        action = frame.action
+        if action is None and before.actions is not None:
+            action = before.actions[-1] if before.actions.ndim == 2 else int(before.actions[-1])
+        filled = replace(
+            frame,
+            action=action,
+            reward=0.0 if frame.reward is None and before.rewards is not None else frame.reward,
+            context=before.context[-1] if frame.context is None and before.context is not None else frame.context,
+        )
+        return replace(row, frame=filled)
 
     def ends_before(self, row: Row, max_gap_s: float) -> bool:
-        """Whether the row belongs to another episode. All frames of an episode line belong to one."""
-        meta = row.meta
-        if row.position is not None:
-            return False
-        if "episode_segment" in meta or meta.get("source", self.source) != self.source:
+        """Whether the row, of the same name, belongs to another episode."""
+        source = self.source or "observed"
+        if "episode_segment" in row.meta or row.meta.get("source", source) != source:
             return True
-        if row.frame is None and "episode" not in meta:
+        if self.key is not None or (row.frame is None and math.isnan(row.time)):
             return False
-        if self.named or "episode" in meta:
-            return not self.named or str(meta.get("episode")) != str(self.label["episode"])
-        step = row.frame.timestamp - self.last if row.frame else math.nan
+        step = row.time - self.last
         return self.ended or step < 0 or step > max_gap_s
 
     def refusal(self, row: Row) -> str:
         """Why the frame cannot follow those before it, or an empty text."""
-        meta, frame = row.meta, row.frame
-        for key in ("episode", "source"):
-            if key in meta and str(meta[key]) != str(self.label.get(key, meta[key])):
-                return str(wrong(f"meta.{key}", meta[key], f"{self.label[key]} as in the line's first frame"))
-        if frame is not None and frame.timestamp <= self.last:
-            return str(wrong("timestamp", frame.timestamp, f"more than {self.last!r}, the time of the frame before"))
+        meta = row.meta
+        for key, own in (("episode", self.name), ("source", self.source)):
+            if own is not None and key in meta and str(meta[key]) != own:
+                return str(wrong(f"meta.{key}", meta[key], f"{own} as in the line's first frame"))
+        if row.time <= self.last:
+            return str(wrong("timestamp", row.time, f"more than {self.last!r}, the time of the frame before"))
         return self._dream_refusal(meta) if "dream" in (self.source, meta.get("source")) else ""
 
     def _dream_refusal(self, meta: Mapping[str, Any]) -> str:
-        split = self.label.get("split", meta.get("split", "train"))
+        split = self.split or meta.get("split", "train")
         if not self.length and split != "train":
             return str(wrong("meta.split", split, "train: a dream is never held out"))
         if "confidence" in meta and not is_number(meta["confidence"], 0, 1):
             return str(wrong("meta.confidence", meta["confidence"], "a number from 0 to 1, or no such key"))
-        if self.meta is not None and ("confidence" in meta) != ("confidence" in self.meta):
+        if self.length and ("confidence" in meta) != self.confident:
             return "meta.confidence: expected in every frame of a dream, or in none"
         return ""

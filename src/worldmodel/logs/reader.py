@@ -1,36 +1,39 @@
-"""JSONL logs -> episodes, and back. Each refused row is named by file, line and reason.
+"""Logs -> episodes, and back. Each refused row is named by file, line and reason.
 
-A file is parsed in chunks (chunks.py), its rows are checked and grouped into episodes (grouping.py). No transition
-crosses a refused row.
+Blocks of lines are parsed (parsing.py), and their rows are checked and grouped into episodes (grouping.py). No
+transition crosses a refused row.
 """
 
 import gzip
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Generic, Never, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from worldmodel.core.atomic import replacing
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.chunks import FileChunk, ParsedBlock, chunks_of, find_logs, parse_all
+from worldmodel.logs.copies import find_logs
 from worldmodel.logs.files import Location, LogFile
-from worldmodel.logs.frame_batch import FrameBatch, Rows, Signature
-from worldmodel.logs.grouping import EpisodeAssembler
+from worldmodel.logs.frame_batch import FrameBatch
+from worldmodel.logs.grouping import EpisodeAssembler, missing_reason
+from worldmodel.logs.parsing import ParsedBlock, parse_all
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
-from worldmodel.logs.signatures import conform, unlike, votes_of
-from worldmodel.readers.source import source_at
+from worldmodel.logs.signature import Signature
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Missing = Literal["refuse", "mask"]
 View = TypeVar("View", bound=EpisodeView)
 
 
@@ -38,8 +41,11 @@ class Observer(Protocol):
     """Is told what is read; `begin` comes before each reading of all files."""
 
     def begin(self) -> None: ...
-    def rows(self, file: str, rows: Rows) -> None: ...
-    def episode(self, file: str, line: int, episode: EpisodeView) -> None: ...
+    def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
+        """Keys that are not understood: in which line first, and in how many."""
+
+    def episode(self, file: str, line: int, episode: EpisodeView, returns: int) -> None:
+        """`returns`: how many times it goes on behind frames of another one of its agent."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,15 @@ class Logs(Generic[View]):
     action_space: ActionSpace
     feature_count: int
     has_rewards: bool
+    context_count: int = 0
 
 
-def read_logs(folders: Sequence[Location], max_gap_s: float) -> Logs[Episode]:
+def read_logs(folders: Sequence[Location], max_gap_s: float, missing: Missing = "refuse") -> Logs[Episode]:
     """Every episode in the folders' files, sorted by folder, path and first row.
 
     Raises ValueError where a folder or its log files are missing, or where they hold no row at all.
     """
-    return collect_logs(folders, max_gap_s, lambda episode: episode)
+    return collect_logs(folders, max_gap_s, lambda episode: episode, missing=missing)
 
 
 def collect_logs(
@@ -67,20 +74,20 @@ def collect_logs(
     max_gap_s: float,
     keep: Callable[[Episode], View],
     observer: Observer | None = None,
-    missing: str = "refuse",
+    missing: Missing = "refuse",
 ) -> Logs[View]:
     """As read_logs, but with what `keep` returns for each episode, so that memory need not hold their arrays.
 
-    The files are read a second time, and `keep` gets every episode again, where the first rows turn out to be unlike
-    most others.
+    `missing`: whether a row that lacks a reading is refused or kept with NaN. The files are read a second time, and
+    `keep` gets every episode again, where the first rows turn out to be unlike most others.
     """
     files = find_logs(folders)
-    result = _Pass(max_gap_s, keep, observer).over(files)
+    result = _Pass(max_gap_s, keep, missing == "mask", observer).over(files)
     if not result.rows:
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
     signature = result.common()
     if result.signature not in (None, signature):
-        result = _Pass(max_gap_s, keep, observer, signature).over(files)
+        result = _Pass(max_gap_s, keep, missing == "mask", observer, signature).over(files)
     return Logs(
         episodes=tuple(_distinct(result.episodes)),
         rejects=tuple(result.rejects),
@@ -88,6 +95,7 @@ def collect_logs(
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
         feature_count=signature.features,
         has_rewards=signature.reward,
+        context_count=signature.context,
     )
 
 
@@ -97,6 +105,7 @@ class _Pass(Generic[View]):
 
     max_gap_s: float
     keep: Callable[[Episode], View]
+    mask: bool = False
     observer: Observer | None = None
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
     votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
@@ -108,8 +117,7 @@ class _Pass(Generic[View]):
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
         if self.observer:
             self.observer.begin()
-        total = sum(file.size for file in files)
-        with tqdm(total=total, desc="logs", unit="B", unit_scale=True, disable=None) as bar:
+        with _progress(sum(file.size for file in files)) as bar:
             left_out = set[LogFile]()
             for sources, some in groupby(files, key=lambda file: file.source and not file.read_error):
                 if sources:
@@ -117,24 +125,25 @@ class _Pass(Generic[View]):
                         self._read_source(file)
                         bar.update(file.size)
                     continue
-                chunks = [chunk for file in some for chunk in chunks_of(file)]
-                for _, of_file in groupby(parse_all(chunks, left_out), key=lambda pair: id(pair[0].file)):
-                    left_out.update(self._read_file(of_file, bar))
+                for file, blocks in groupby(parse_all(list(some), left_out), key=lambda block: block.file):
+                    if not self._read_lines(file.name, blocks, bar):
+                        left_out.add(file)
         return self
 
     def _read_source(self, file: LogFile) -> None:
         """A file of another format. What is wrong with it is one row, behind the frames before it."""
+        from worldmodel.readers.source import source_at
+
         frames = 0
         try:
             for episode in source_at(Path(file.path)):
-                own = Signature.of_episode(episode)
+                own = Signature.of_table(episode.table())
                 self.votes[False][own] += episode.length
                 self.signature = self.signature or self.common()
                 if own == self.signature:
-                    self._keep(file.name, frames + 1, episode, self.episodes)
-                    self.rows += episode.length
+                    self._add_whole(file.name, frames + 1, episode)
                 else:
-                    reason = f"episode {episode.name!r}: {unlike(own, self.signature)}"
+                    reason = f"episode {episode.name!r}: {own.unlike(self.signature)}"
                     self.rejects.append(Reject(file.name, frames + 1, reason))
                     self.rows += 1
                 frames += episode.length
@@ -142,64 +151,99 @@ class _Pass(Generic[View]):
             self.rejects.append(Reject(file.name, frames + 1, str(error).removeprefix(f"{file.path}: ")))
             self.rows += 1
 
-    def _read_file(
-        self, chunks: Iterable[tuple[FileChunk, Iterable[ParsedBlock]]], bar: "tqdm[Never]"
-    ) -> Iterable[LogFile]:
-        """The file, if the rest of it is not worth reading."""
-        assembler, lines, earlier = EpisodeAssembler(self.max_gap_s), 0, self.rows
-        hopeless = list[LogFile]()
+    def _add_whole(self, file: str, line: int, episode: Episode) -> None:
+        """An episode whose first frame is that line; frames without a reading are refused, and cut it."""
+        self.rows += episode.length
+        missing = np.isnan(episode.features).any(axis=1)
+        if self.mask or not missing.any():
+            self._keep(file, line, episode, 0, self.episodes)
+            return
+        for row in np.flatnonzero(missing).tolist():
+            self.rejects.append(Reject(file, line + row, missing_reason(episode.features[row])))
+        kept = np.flatnonzero(~missing)
+        for segment, rows in enumerate(np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1)):
+            if len(rows):
+                piece = episode.between(int(rows[0]), int(rows[-1]) + 1).numbered(segment)
+                self._keep(file, line + int(rows[0]), piece, 0, self.episodes)
+
+    def _read_lines(self, name: str, blocks: Iterable[ParsedBlock], bar: "tqdm[Never]") -> bool:
+        """Whether the rest of the file is worth reading."""
+        assembler, earlier, hopeless = EpisodeAssembler(self.max_gap_s, self.mask), self.rows, False
         episodes, begins = list[View](), array("q")  # position and line of each one's first frame
-        for chunk, blocks in chunks:
-            name, before = chunk.file.name, lines
-            for block in blocks:
-                for rows in block.after(before):
-                    self._add(assembler, rows)
-                    if self.observer:
-                        self.observer.rows(name, rows)
-                lines += block.lines
-                self._take(name, assembler, episodes, begins)
-                bar.update(block.read)
-                if is_hopeless(len(assembler.refused), self.rows - earlier):
-                    self._add(assembler, [Row(lines + 1, HOPELESS)])
-                    hopeless = [chunk.file]
-                    break
+        for block in blocks:
+            for rows in block.parsed.rows:
+                self._add(assembler, rows)
+            if self.observer:
+                self.observer.meta(name, block.parsed.meta_keys)
+            self._take(name, assembler, episodes, begins)
+            bar.update(block.read)
+            hopeless = is_hopeless(len(assembler.refused), self.rows - earlier)
             if hopeless:
+                self._add(assembler, Row(block.block.first + block.block.lines, HOPELESS))
                 break
         assembler.end()
         self._take(name, assembler, episodes, begins)
         self.episodes += [episodes[index] for index in np.lexsort(np.array(begins).reshape(-1, 2).T)]
         self.rejects += [Reject(name, row.line, row.reason) for row in assembler.refused]
-        return hopeless
+        return not hopeless
 
     def _take(self, file: str, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
         for found in assembler.take():
-            self._keep(file, found.line, found.episode, episodes)
+            self._keep(file, found.line, found.episode, found.returns, episodes)
             begins.extend((found.position, found.line))
 
-    def _keep(self, file: str, line: int, episode: Episode, episodes: list[View]) -> None:
+    def _keep(self, file: str, line: int, episode: Episode, returns: int, episodes: list[View]) -> None:
         actions = episode.actions
         if actions is not None and actions.ndim == 1:
             self.actions = max(self.actions, 1 + int(actions.max()))
         episodes.append(self.keep(episode))
         if self.observer:
-            self.observer.episode(file, line, episodes[-1])
+            self.observer.episode(file, line, episodes[-1], returns)
 
-    def _add(self, assembler: EpisodeAssembler, rows: Rows) -> None:
-        self.rows += len(rows)
-        for dream, signature, count in votes_of(rows):
+    def _add(self, assembler: EpisodeAssembler, rows: FrameBatch | Row) -> None:
+        self.rows += len(rows) if isinstance(rows, FrameBatch) else 1
+        for dream, signature, count in _votes(rows):
             self.votes[dream][signature] += count
         if self.signature is None and (self.votes[False] or self.votes[True]):
             self.signature = self.common()
         if isinstance(rows, FrameBatch) and rows.signature == self.signature:
             assembler.add_batch(rows)
             return
-        for row in map(rows.row, range(len(rows))) if isinstance(rows, FrameBatch) else rows:
-            assembler.add(row if self.signature is None else conform(row, self.signature))
+        for row in map(rows.row, range(len(rows))) if isinstance(rows, FrameBatch) else (rows,):
+            assembler.add(row if self.signature is None else _conform(row, self.signature))
 
     def common(self) -> Signature:
         """The most frequent signature of observed frames, or of dreams where none is observed; the first of equals."""
         votes = self.votes[False] or self.votes[True]
         return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
+
+
+def _votes(rows: FrameBatch | Row) -> Iterator[tuple[bool, Signature, int]]:
+    """Whether dreamed, signature, number of frames."""
+    if isinstance(rows, FrameBatch):
+        dreams = np.array([label.source == "dream" for label in rows.labels.values])[rows.labels.codes]
+        for dream, count in ((True, int(dreams.sum())), (False, int((~dreams).sum()))):
+            if count:
+                yield dream, rows.signature, count
+    elif rows.frame is not None:
+        yield rows.meta.get("source") == "dream", Signature.of(rows.frame), 1
+
+
+def _conform(row: Row, signature: Signature) -> Row:
+    """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
+    if row.frame is None or (own := Signature.of(row.frame)) == signature:
+        return row
+    field = "unless_last" if own.only_lacks(signature) else "reason"
+    return replace(row, **{field: own.unlike(signature)})
+
+
+def _progress(total: int) -> "tqdm[Never]":
+    from tqdm import tqdm  # takes a moment to load
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0  # without a thread beside it, so that this process may be copied
+
+    return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
 
 
 def _distinct(episodes: list[View]) -> list[View]:

@@ -15,7 +15,7 @@ SHOWN_REJECTS = 20
 _DETAILS = (
     (re.compile(r"^episode\[\d+\]: "), ""),
     (re.compile(r"^(not JSON|not text|not UTF-8|unreadable (?:gzip |zstd |)from here on): .*"), r"\1"),
-    (re.compile(r"^(\w+\[)\d+(\]: )"), r"\1\2"),
+    (re.compile(r"^(\w+\[)\d+(\](?: \([^)]*\))?: )(?!missing)"), r"\1\2"),
     (re.compile(r'found (?:"(?:[^"\\]|\\.)*(?:"|\.\.\.)|.*?), (?=expected )'), ""),
     (re.compile(r"more than \S+, the time of"), "more than the time of"),
     (re.compile(r'"(?:[^"\\]|\\.)*"'), "..."),
@@ -41,17 +41,22 @@ class ReadLogs(Protocol):
     def rows(self) -> int: ...
 
 
+_MISSING = re.compile(r"^(?:episode\[\d+\]: )?(features\[.*?)(?: and \d+ more)?(: missing .*)")
+
+
 @lru_cache(4096)
-def kind_of(reason: str) -> str:
-    """The reason without details of its row."""
+def kinds_of(reason: str) -> list[str]:
+    """The reason without details of its row; of missing readings one for each feature."""
+    if missing := _MISSING.match(reason):
+        return [f"{feature}{missing[2]}" for feature in missing[1].split(", ")]
     for pattern, stand_in in _DETAILS:
         reason = pattern.sub(stand_in, reason)
-    return reason
+    return [reason]
 
 
 def by_reason(rejects: Iterable[Reject]) -> list[tuple[str, int]]:
     """Kinds of reasons and how many rows they refused, the most frequent first."""
-    counts = Counter(kind_of(reject.reason) for reject in rejects)
+    counts = Counter(kind for reject in rejects for kind in kinds_of(reject.reason))
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 

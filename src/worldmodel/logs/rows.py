@@ -4,15 +4,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from worldmodel.episodes.frame import TEXT, Frame, is_text, key_text, parse_meta, wrong
 
 BOM = "\ufeff"
 MANY_BAD = 100_000  # rows
 HOPELESS = f"nothing is read from here on: of {MANY_BAD} rows and more, nine in ten are bad; is this a log?"
-MAX_DIGITS = 400  # of an integer; float64 ends at 309
+MAX_DIGITS = 4300  # of an integer, where Python itself stops
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Row:
     meta: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None  # within an episode line, from 0; None for a frame line
     unless_last: str = ""  # the reason to refuse it where another frame of its episode follows
+    time: float = math.nan  # seconds; NaN where it is unknown
 
 
 def parse_line(number: int, line: bytes) -> list[Row]:
@@ -54,8 +55,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _not_finite(constant: str) -> NoReturn:
-    raise ValueError(f"not JSON: found {constant}, expected finite numbers")
+def _constant(found: str) -> float:
+    """NaN stands for a missing reading; elsewhere it is refused by its place."""
+    if found != "NaN":
+        raise ValueError(f"not JSON: found {found}, expected finite numbers")
+    return math.nan
 
 
 def _finite(digits: str) -> float:
@@ -72,7 +76,7 @@ def _short(digits: str) -> int:
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite, parse_int=_short
+    object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite, parse_int=_short
 ).decode
 
 
@@ -121,7 +125,7 @@ def _inner_row(number: int, position: int, agent: str, value: Any) -> Row:
     if row.frame is not None and row.frame.agent_id != agent:
         reason = str(wrong("agent_id", row.frame.agent_id, f"{json.dumps(agent)} as the line says"))
         return Row(number, reason, None, agent, row.meta, position)
-    return Row(number, row.reason, row.frame, agent, row.meta, position)
+    return replace(row, agent_id=agent)
 
 
 def _frame_row(number: int, value: Any, position: int | None = None) -> Row:
@@ -131,7 +135,7 @@ def _frame_row(number: int, value: Any, position: int | None = None) -> Row:
         fields = value if isinstance(value, dict) else {}
         agent = fields.get("agent_id")
         return Row(number, str(error), None, agent if is_text(agent) else None, _usable_meta(fields), position)
-    return Row(number, "", frame, frame.agent_id, frame.meta, position)
+    return Row(number, "", frame, frame.agent_id, frame.meta, position, time=frame.timestamp)
 
 
 def _usable_meta(fields: dict[str, Any]) -> dict[str, Any]:
