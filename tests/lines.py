@@ -1,12 +1,16 @@
 """Raw log lines, good and bad, and short ways to say what was read from them."""
 
 import json
-from itertools import chain
+from dataclasses import replace
 
+import pytest
+
+from worldmodel.episodes.frame import META_KEYS
+from worldmodel.logs import line_reader
 from worldmodel.logs.blocks import Block
-from worldmodel.logs.line_reader import LineReader
+from worldmodel.logs.line_reader import parse_block
 from worldmodel.logs.reader import read_logs
-from worldmodel.logs.rows import parse_line
+from worldmodel.logs.rows import Row, parse_line
 
 GAP = 60.0  # seconds
 
@@ -42,12 +46,26 @@ def reasons(logs):
 
 def fast(data):
     """The rows of a block as the fast way reads them, and the numbers of the lines that it left to the exact one."""
-    found = LineReader().read(Block(1, data))
-    rows = [each if isinstance(each, list) else list(map(each.row, range(len(each)))) for each in found]
-    left = [row.line for each in found if isinstance(each, list) for row in each]
-    return list(chain.from_iterable(rows)), left
+    left = list[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line_reader, "parse_line", lambda number, text: left.append(number) or parse_line(number, text))
+        found = parse_block(Block(1, data)).rows
+    return rows_of(found), [number for number in left if data.split(b"\n")[number - 1].strip()]
 
 
 def exact(data, first=1):
     """The same rows as the exact way reads them; `first` is the number of the first line."""
-    return [row for number, line in enumerate(data.split(b"\n"), first) for row in parse_line(number, line)]
+    return rows_of(row for number, line in enumerate(data.split(b"\n"), first) for row in parse_line(number, line))
+
+
+def rows_of(found):
+    """Rows by themselves, and of their meta what is understood."""
+    rows = [row for each in found for row in ([each] if isinstance(each, Row) else map(each.row, range(len(each))))]
+    return list(map(_understood, rows))
+
+
+def _understood(row):
+    dream = row.meta.get("source") == "dream"
+    meta = {key: value for key, value in row.meta.items() if (key in META_KEYS or dream) and value is not False}
+    meta |= {"episode": str(meta["episode"])} if "episode" in meta else {}
+    return replace(row, meta=meta, frame=row.frame and replace(row.frame, meta=meta))

@@ -6,7 +6,6 @@ import zstandard
 
 from lines import frame, log, read, reasons, times
 from worldmodel.logs import blocks as module
-from worldmodel.logs import chunks
 from worldmodel.logs.blocks import read_blocks
 from worldmodel.logs.files import LogFile
 
@@ -77,8 +76,8 @@ def test_what_a_crash_leaves_in_a_file_is_named(tmp_path, content, reason):
     assert sum(episode.length for episode in logs.episodes) >= 2
 
 
-def test_a_byte_order_mark_within_a_file_is_refused_even_where_a_chunk_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", len(WHOLE))
+def test_a_byte_order_mark_within_a_file_is_refused_even_where_a_block_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_BYTES", len(WHOLE))
     (tmp_path / "log.jsonl").write_bytes(WHOLE + b"\xef\xbb\xbf" + WHOLE.replace(b'"a"', b'"b"'))
     assert reasons(read(tmp_path))[0].startswith("log.jsonl:4: not JSON: a byte order mark")
 

@@ -41,7 +41,7 @@ def test_wrong_rows_are_named_and_counted_with_exit_code_1(tmp_path, capsys):
         "",
         "25 of 26 rows are wrong:",
         "      24 not JSON",
-        "       1 features: expected a non-empty list of finite float32 numbers",
+        "       1 features: expected a non-empty list of numbers within float32's range, null where one is missing",
         "",
         "1 remark on what is allowed and probably wrong:",
         lines[-1],

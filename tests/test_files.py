@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from lines import GAP, frame, log, read, reasons, times
-from worldmodel.logs.chunks import find_logs
+from worldmodel.logs.copies import find_logs
 from worldmodel.logs.files import location, log_files
 from worldmodel.logs.reader import read_logs
 

@@ -56,7 +56,8 @@ def frames_of(line):
             yield (
                 whole["agent_id"],
                 float(whole["timestamp"]),
-                *(np.array(whole[key], np.float32).tobytes() for key in ("features", "action", "reward")),
+                np.array(whole["features"], np.float64).tobytes(),
+                *(np.array(whole[key], np.float32).tobytes() for key in ("action", "reward")),
             )
         except (ValueError, TypeError, KeyError, OverflowError):
             continue

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from factories import make_episodes, write_logs
 from lines import GAP, exact, fast, frame, log, named
 from test_fuzzed_logs import changes, damaged
-from worldmodel.logs import blocks, chunks, line_reader
-from worldmodel.logs.files import LogFile
-from worldmodel.logs.line_reader import LineReader
+from worldmodel.logs import blocks, line_reader, parsing
+from worldmodel.logs.frame_batch import batches_of
+from worldmodel.logs.line_reader import Parsed
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.rows import parse_line
 
@@ -37,10 +37,15 @@ def bits(logs):
     return episodes, logs.rejects, logs.rows, logs.action_space, logs.feature_count, logs.has_rewards
 
 
+def exactly_parsed(block):
+    lines = enumerate(block.data.split(b"\n"), block.first)
+    return batches_of(row for number, line in lines for row in parse_line(number, line))
+
+
 def exactly(folder):
     """What the exact way alone reads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LineReader, "read", lambda _, block: [exact(block.data, block.first)])
+        patch.setattr(parsing, "parse_block", lambda block: Parsed(exactly_parsed(block), {}))
         return read_logs([folder], GAP)
 
 
@@ -52,7 +57,7 @@ def test_good_lines_are_read_as_the_exact_way_reads_them(line):
 
 BAD = {
     "timestamp": [True, "1", None],
-    "features": [[], [1, None], [1, True], [1, "2"], [[1, 2]], [1, 3.5e38], {"a": 1, "b": 2}],
+    "features": [[], [1, True], [1, "2"], [[1, 2]], [1, 3.5e38], {"a": 1, "b": 2}],
     "action": [None, -1, 4096, 1.0],
     "reward": [None, [1], 1e39],
     "meta": [None, {"episode": 1.5}, {"terminal": 1}],
@@ -60,9 +65,10 @@ BAD = {
     "other": [1],
 }
 UNLIKE = {
-    "features": [[1], [1, 2, 3]],
+    "features": [[1], [1, 2, 3], [1, None], [None, float("nan")]],
     "action": [4095, [2**70]],
     "reward": [-0.0],
+    "context": [[1.0], [2, 0.1]],
     "meta": [{"step": 7, "terminal": False}, {"big": 2**80, "deep": {"x": [1, {"y": None}]}, "text": "a:b"}],
     "agent_id": ["a:b", "\u00e9\U0001f600", '"\\'],
 }
@@ -83,7 +89,10 @@ def test_a_bad_line_goes_the_exact_way_alone_and_a_good_one_unlike_its_neighbour
         b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": NaN}}',
         b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": 1e999}}',
         b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"x": "\xff"}}',
-        b'{"agent_id": "a", "timestamp": 1, "features": [1, NaN]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, -NaN]}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, 2], "meta": {"features": [NaN]}}',
+        b'{"agent_id": "a", "timestamp": 1, "features": [1, NaN], "meta": {"x": "features", "f\\u0065atures": [NaN]}}',
+        b'{"agent_id": "a", "timestamp": NaN, "features": [1, 2]}',
         b'{"agent_id": "a", "timestamp": 1, "features": [1, 2,]}',
         b'{"agent_id": "a", "timestamp": 1, "features": [01, 2]}',
         b'{"agent_id": "a", "timestamp": 1, "features": [1, 2]}{}',
@@ -108,7 +117,7 @@ def test_blank_lines_are_no_rows_but_count_and_line_ends_may_be_of_another_syste
 
 
 def test_a_block_of_blank_lines_is_passed_over_at_once(monkeypatch):
-    monkeypatch.setattr(line_reader, "parse_line", None)
+    monkeypatch.setattr(line_reader, "_line_by_line", None)
     assert fast(b"\n \r\n" * 3) == ([], [])
 
 
@@ -156,12 +165,17 @@ def test_episodes_are_the_same_to_the_last_bit(tmp_path_factory, given_rows, blo
     time, lines, folder = 100.0, [], tmp_path_factory.mktemp("logs")
     for agent, step, meta, spoils in given_rows:
         time += step
-        odd = {0: {"features": [None, 1]}, 1: {"features": [1]}, 2: {"reward": 3}}.get(spoils, {})
-        lines.append("?" if spoils == 3 else frame(time, agent, meta=meta) | odd)
+        odd = {
+            0: {"features": [None, 1]},
+            4: {"features": [float("nan"), 2]},
+            5: {"context": [1]},
+            1: {"features": [1]},
+            2: {"reward": 3},
+        }.get(spoils, {})
+        lines.append("?" if spoils == 3 else frame(time, agent, meta=meta) | odd.get(spoils, {}))
     log(folder, *lines)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", block)
-        patch.setattr(chunks, "CHUNK_BYTES", 3 * block)
         found = read_logs([folder], GAP)
     assert bits(found) == bits(exactly(folder))
 
@@ -189,7 +203,7 @@ def test_what_the_pipeline_writes_is_read_without_the_exact_way(tmp_path, monkey
     write_logs(tmp_path, episodes)
     looked_at = []
     monkeypatch.setattr(line_reader, "parse_line", lambda *line: looked_at.append(line) or parse_line(*line))
-    assert list(read_logs([tmp_path], GAP).episodes) == episodes
+    assert [episode.narrowed() for episode in read_logs([tmp_path], GAP).episodes] == episodes
     assert not looked_at
 
 
@@ -200,8 +214,7 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
         stream.write("?\n")
     alone = read_logs([tmp_path], GAP)
     assert [str(reject).split(": ")[0] for reject in alone.rejects] == ["c.jsonl:241"]
-    monkeypatch.setattr(chunks, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 5000)
+    monkeypatch.setattr(parsing, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 5000)
     monkeypatch.setenv("WORLDMODEL_JOBS", "2")
-    assert len(chunks.chunks_of(LogFile("c.jsonl", tmp_path / "c.jsonl", (tmp_path / "c.jsonl").stat().st_size))) > 3
     assert bits(read_logs([tmp_path], GAP)) == bits(alone)

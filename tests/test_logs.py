@@ -35,7 +35,8 @@ def test_what_is_written_is_read_back(tmp_path_factory, kind, rewards, lengths, 
     start = {"agent_id": "agent-0", "episode": "e0"}
     episodes += make_episodes(dreams, 3, source="dream", provenance={"start": start, "teacher": "t"}, **common)
     logs = read(write_logs(folder, episodes, f"log.{suffix}"))
-    assert list(logs.episodes) == episodes
+    assert [episode.narrowed() for episode in logs.episodes] == episodes
+    assert {episode.features.dtype for episode in logs.episodes} == {np.dtype(np.float64)}
     assert not logs.rejects
     assert logs.has_rewards == rewards
     assert logs.feature_count == 2

@@ -4,7 +4,7 @@ import pytest
 
 from lines import frame, log, named, read
 from worldmodel.core.tables import read_csv
-from worldmodel.logs.rejects import by_reason, kind_of, require_few_rejects, write_rejects
+from worldmodel.logs.rejects import by_reason, kinds_of, require_few_rejects, write_rejects
 
 
 def test_too_many_rejects_stop_with_the_first_twenty_and_advice(tmp_path):
@@ -25,10 +25,11 @@ def test_nothing_but_rejects_stops_whatever_is_allowed(tmp_path):
 
 
 def test_rejects_are_written_as_csv(tmp_path):
-    logs = read(log(tmp_path, frame(0), frame(1, features=[None])))
+    logs = read(log(tmp_path, frame(0), frame(1, features=[None, 1])))
     write_rejects(tmp_path / "rejects.csv", logs.rejects)
     assert (tmp_path / "rejects.csv").read_bytes() == (
-        b'file,line,reason\nlog.jsonl,2,"features[0]: found null, expected a finite float32 number"\n'
+        b"file,line,reason\n"
+        b'log.jsonl,2,"features[0]: missing (null), expected a number; prepare.missing: mask keeps such rows"\n'
     )
 
 
@@ -42,7 +43,14 @@ def test_a_file_of_any_name_is_a_cell_and_still_says_what_was_found(tmp_path):
 
 
 def test_rejects_are_counted_by_reason_whatever_they_found_and_where(tmp_path):
-    bad = [frame(1, features=[None]), frame(2, features=[0.5, "x"]), "?", "{", frame(3, agent_id="")]
+    bad = [
+        frame(1, features=[None, 2]),
+        frame(2, features=[0.5, "x"]),
+        frame(2.5, features=["y", 1]),
+        "?",
+        "{",
+        frame(3, agent_id=""),
+    ]
     inner = {
         "agent_id": "b",
         "episode": [frame(1, "b"), frame(1, "b"), frame(0.5, "b"), {**frame(3, "b"), "reward": "1"}],
@@ -53,12 +61,13 @@ def test_rejects_are_counted_by_reason_whatever_they_found_and_where(tmp_path):
         ("features[]: expected a finite float32 number", 2),
         ("not JSON", 2),
         ("agent_id: expected non-empty text of at most 256 characters, none of them a control character", 1),
+        ("features[0]: missing (null), expected a number; prepare.missing: mask keeps such rows", 1),
         ("reward: expected a finite float32 number, or no such key", 1),
     ]
 
 
 def test_a_reason_keeps_its_kind_when_text_in_it_changes():
     found = json.dumps('a", expected "b')
-    assert kind_of(f"agent_id: found {found}, expected {json.dumps('x')} as the line says") == kind_of(
+    assert kinds_of(f"agent_id: found {found}, expected {json.dumps('x')} as the line says") == kinds_of(
         'agent_id: found "c", expected "y" as the line says'
     )

@@ -9,7 +9,11 @@ from lines import frame, log, named, read, reasons
     ("line", "reason"),
     [
         ("{", "not JSON: Expecting property name enclosed in double quotes at column "),
-        ('{"agent_id": "a", "timestamp": 1, "features": [NaN]}', "not JSON: found NaN, expected finite numbers"),
+        ('{"agent_id": "a", "timestamp": 1, "features": [NaN, 1]}', "features[0]: missing (null), expected a number"),
+        ('{"agent_id": "a", "timestamp": 1, "features": [1, -Infinity]}', "not JSON: found -Infinity, expected finite"),
+        ('{"agent_id": "a", "timestamp": NaN, "features": [1, 2]}', "timestamp: found NaN, expected finite seconds"),
+        (frame(1, context=[None]), "context[0]: found null, expected a finite float32 number"),
+        (frame(1, meta={"a": [float("nan")]}), "meta: found NaN, expected finite numbers"),
         ('{"agent_id": "a", "agent_id": "b"}', "agent_id: stands twice in one object, expected once"),
         ("[" * 10**5, "not readable: nested too deeply"),
         ("3", "frame: found 3, expected an object"),

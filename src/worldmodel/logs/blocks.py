@@ -63,10 +63,11 @@ def read_blocks(file: LogFile) -> Iterator[Block]:
         if file.read_error:
             raise _UnreadableError(file.read_error)
         with opened(file) as stream:
-            chunks = _raw(stream)
+            chunks = _refusing_others(_raw(stream))
             if file.name.endswith(PACKED):
-                chunks = _limited(_from_zstd(stream) if file.name.endswith(".zst") else _from_gzip(stream))
-            for data, read in _whole_lines(_refusing_others(chunks)):
+                unpacked = _from_zstd(chunks) if file.name.endswith(".zst") else _from_gzip(chunks)
+                chunks = _refusing_others(_limited(unpacked))
+            for data, read in _whole_lines(chunks):
                 block = Block(number, data, read, "" if data else TOO_LONG)
                 yield block
                 number += block.lines
@@ -107,9 +108,9 @@ def _limited(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]
             yield text, read
 
 
-def _from_gzip(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _from_gzip(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
     unzip, read = zlib.decompressobj(GZIP), 0
-    for packed, read in _raw(stream):
+    for packed, read in chunks:
         while packed:
             try:
                 text = unzip.decompress(packed, BLOCK_BYTES)
@@ -123,13 +124,13 @@ def _from_gzip(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         raise _UnreadableError("unreadable gzip from here on: it breaks off before its end")
 
 
-def _from_zstd(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _from_zstd(chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
     try:
         import zstandard
     except ModuleNotFoundError:
         raise _UnreadableError("needs zstandard, which is not installed; pip install 'worldmodel[formats]'") from None
     unpack, read = zstandard.ZstdDecompressor().decompressobj(), 0
-    for data, read in _raw(stream):
+    for data, read in chunks:
         for begin in range(0, len(data), ZSTD_BYTES):
             packed = data[begin : begin + ZSTD_BYTES]
             while packed:

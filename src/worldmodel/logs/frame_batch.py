@@ -34,7 +34,7 @@ class Coded(NamedTuple):
         numbers = {value: number for number, value in enumerate(dict.fromkeys(column))}
         return cls(np.fromiter(map(numbers.__getitem__, column), np.int64, len(column)), list(numbers))
 
-    def __getitem__(self, index: int) -> Any:  # type: ignore[override]
+    def at(self, index: int) -> Any:
         return self.values[self.codes[index]]
 
 
@@ -122,7 +122,7 @@ class FrameBatch:
 
     def head(self, index: int) -> Row:
         """What decides where the frame belongs; without the frame."""
-        label, confidence = self.labels[index], self.table.confidence
+        label, confidence = self.labels.at(index), self.table.confidence
         meta = {key: value for key, value in zip(Label._fields, label, strict=True) if value is not None}
         if self.segments is not None and self.segments[index] >= 0:
             meta["episode_segment"] = int(self.segments[index])
@@ -131,21 +131,19 @@ class FrameBatch:
             meta["confidence"] = float(confidence[index])
         line, position = int(self.lines[index]), None if self.positions is None else int(self.positions[index])
         meta |= self.free.get(line if position is None else position, {})
-        return Row(line, "", None, self.agents[index], meta, position, time=float(self.table.timestamps[index]))
+        return Row(line, "", None, self.agents.at(index), meta, position, time=float(self.table.timestamps[index]))
 
     def row(self, index: int) -> Row:
         """With the frame."""
-        head, (timestamp, features, action, reward, _, context) = (
-            self.head(index),
-            (None if column is None else column[index] for column in self.table),
-        )
+        head, table = self.head(index), self.table
+        action = None if table.actions is None else table.actions[index]
         frame = Frame(
             agent_id=str(head.agent_id),
-            timestamp=float(timestamp),
-            features=features.astype(np.float64),
+            timestamp=head.time,
+            features=table.features[index].astype(np.float64),
             action=int(action) if isinstance(action, np.integer) else action,
-            reward=None if reward is None else float(reward),
-            context=context,
+            reward=None if table.rewards is None else float(table.rewards[index]),
+            context=None if table.context is None else table.context[index],
             meta=head.meta,
         )
         return replace(head, frame=frame)
@@ -202,9 +200,7 @@ def _confidence(metas: Sequence[Mapping[str, Any]], keys: Collection[str]) -> An
     return np.array([np.nan if value is UNSET else value for value in values], np.float32)
 
 
-def _integers(
-    metas: Sequence[Mapping[str, Any]], keys: Collection[str], key: str, kind: type, absent: int
-) -> Ints:
+def _integers(metas: Sequence[Mapping[str, Any]], keys: Collection[str], key: str, kind: type, absent: int) -> Ints:
     if key not in keys:
         return np.full(len(metas), absent, np.int64)
     values = [meta.get(key, UNSET) for meta in metas]

@@ -64,7 +64,7 @@ class EpisodeAssembler:
         if row.frame is not None and row.position is None:
             self._counts[row.agent_id] = now + 1
         builder = self._builder_for(row, now)
-        reason = row.reason or builder.refusal(row) or ("" if builder.length else row.unless_last)
+        reason = row.reason or self._missing(row) or builder.refusal(row) or ("" if builder.length else row.unless_last)
         if reason:
             builder = self._refuse(row, reason, builder)
         elif row.unless_last:
@@ -78,7 +78,7 @@ class EpisodeAssembler:
     def add_batch(self, batch: FrameBatch) -> None:
         """As adding each row: the first good one of a run decides for the others, which can only follow it."""
         self._silence = max(LEAST_SILENCE, min(SILENCE, SILENT_NUMBERS // batch.signature.features))
-        missing = np.zeros(len(batch), bool) if self.mask else np.isnan(batch.table.features).any(axis=1)
+        missing: NDArray[np.bool_] = np.logical_and(not self.mask, np.isnan(batch.table.features).any(axis=1))
         ordinals = self._ordinals(batch)
         for run in _runs(batch, missing, ordinals, self.max_gap_s, self._silence):
             for number, index in enumerate(run.tolist()):
@@ -102,6 +102,10 @@ class EpisodeAssembler:
             self._end(builder)
         self._line, self._open, self._grown = None, {}, {}
         self.refused.sort(key=lambda row: (row.line, row.position or 0))
+
+    def _missing(self, row: Row) -> str:
+        missing = not self.mask and row.frame is not None and np.isnan(row.frame.features).any()
+        return missing_reason(row.frame.features) if row.frame is not None and missing else ""
 
     def _ordinals(self, batch: FrameBatch) -> Ints:
         """[N] number of each frame among those of its agent; episodes of these agents that are long silent end."""
@@ -183,7 +187,7 @@ def missing_reason(features: Reals) -> str:
 def _runs(
     batch: FrameBatch, missing: NDArray[np.bool_], ordinals: Ints, max_gap_s: float, silence: int
 ) -> Iterator[Ints]:
-    """Rows of one episode in which no frame but the first can begin an episode or be refused, and but the last end it."""
+    """Rows of one episode of which only the first can begin it or be refused, and only the last can end it."""
     agents, labels, table = batch.agents.codes, batch.labels.codes, batch.table
     names = Coded.of([label.episode for label in batch.labels.values]).codes[labels]
     named = np.array([label.episode is not None for label in batch.labels.values])[labels]

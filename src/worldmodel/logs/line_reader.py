@@ -130,8 +130,8 @@ def _require_flat(data: bytes, lines: Sequence[_Line], meta_keys: int) -> None:
         keys += len(lines) - kinds[UnsetType]
         lists += kinds[list]
     metas = sum(line.meta is not UNSET for line in lines)
-    brackets = (np.count_nonzero(text == ord(each)) for each in "[{")
-    if tuple(brackets) != (lists, objects + metas) or _colons(data, text) != keys + metas:
+    brackets = [int(np.count_nonzero(text == ord(each))) for each in "[{"]
+    if brackets != [lists, objects + metas] or _colons(data, text) != keys + metas:
         raise _DoubtError
 
 
@@ -147,9 +147,7 @@ def _metas(lines: Sequence[_Line]) -> list[Mapping[str, Any]]:
     return [NO_META if line.meta is UNSET else line.meta for line in lines]
 
 
-def _batch(
-    numbers: Ints, lines: Sequence[_Line], metas: Sequence[Mapping[str, Any]], keys: set[str]
-) -> FrameBatch:
+def _batch(numbers: Ints, lines: Sequence[_Line], metas: Sequence[Mapping[str, Any]], keys: set[str]) -> FrameBatch:
     agents = [line.agent_id for line in lines]
     for agent in set(agents):
         _checked_agent(agent)

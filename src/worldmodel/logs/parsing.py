@@ -35,7 +35,9 @@ def parse_all(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterato
     """The blocks of all files in order. A file that is put into `left_out` meanwhile has no more of them, or few."""
     processes = workers()
     if processes == 1 or sum(file.size for file in files) < PARALLEL_BYTES:
-        yield from (ParsedBlock(file, block, read, parse_block(block)) for file, block, read in _blocks(files, left_out))
+        yield from (
+            ParsedBlock(file, block, read, parse_block(block)) for file, block, read in _blocks(files, left_out)
+        )
         return
     waiting = deque[tuple[LogFile, Block, int, Future[Parsed]]]()
     with _pool(processes) as pool:

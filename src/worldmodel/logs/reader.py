@@ -58,7 +58,6 @@ class Logs(Generic[View]):
     action_space: ActionSpace
     feature_count: int
     has_rewards: bool
-    context_count: int = 0
 
 
 def read_logs(folders: Sequence[Location], max_gap_s: float, missing: Missing = "refuse") -> Logs[Episode]:
@@ -95,7 +94,6 @@ def collect_logs(
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
         feature_count=signature.features,
         has_rewards=signature.reward,
-        context_count=signature.context,
     )
 
 
@@ -233,8 +231,8 @@ def _conform(row: Row, signature: Signature) -> Row:
     """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
     if row.frame is None or (own := Signature.of(row.frame)) == signature:
         return row
-    field = "unless_last" if own.only_lacks(signature) else "reason"
-    return replace(row, **{field: own.unlike(signature)})
+    reason = own.unlike(signature)
+    return replace(row, unless_last=reason) if own.only_lacks(signature) else replace(row, reason=reason)
 
 
 def _progress(total: int) -> "tqdm[Never]":

@@ -12,7 +12,7 @@ from worldmodel.core.params import IngestParams
 from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode, Split, canonical, identity_of
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.cutting import View, part
+from worldmodel.logs.cutting import View
 
 SEEDS_TRIED = 100  # to advise one
 IN_TIME: tuple[Split, ...] = ("train", "val", "test")
@@ -40,7 +40,7 @@ def by_time(episodes: Sequence[View], intake: IngestParams, keep: Callable[[Epis
             continue
         whole = episode.whole()
         for split, begin, end in _spans(whole.timestamps, moments, latest[episode.agent_id], intake.margin):
-            found.append(keep(replace(part(whole, begin, end), name=f"{whole.name}#{split}", split=split)))
+            found.append(keep(replace(whole.between(begin, end), name=f"{whole.name}#{split}", split=split)))
     return found
 
 
