@@ -239,7 +239,7 @@ def kinds_found(files: Files, limits: Limits) -> list[str]:
             path.parent.mkdir(exist_ok=True)
             path.write_text("".join(json.dumps(frame) + "\n" for frame in frames), encoding="utf-8")
         found = check(Path(folder), limits)
-        return [remark.kind for remark in found.remarks] + ["ERRORS"] * bool(found.logs.rejects)
+        return [remark.kind for remark in found.remarks] + ["ERRORS"] * bool(found.rejects)
 
 
 def table(logs: list[Path], times: int, limits: Limits, only: str) -> Iterator[str]:
@@ -270,7 +270,7 @@ def table(logs: list[Path], times: int, limits: Limits, only: str) -> Iterator[s
 @click.option("--kind", "only", default="", help="This one alone.")
 def command(logs: Path, times: int, only: str) -> None:
     params = load(default_params(), Params)
-    limits = Limits(params.prepare.max_gap_s, params.train.history, params.train.horizon)
+    limits = Limits(params.prepare, params.train.history, params.train.horizon)
     for line in table(sorted(logs.glob("*.jsonl")), times, limits, only):
         print(line, flush=True)
 

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from lines import frame, log, named, read, reasons, times
+from worldmodel.linting.summary import SHOWN_COLUMNS
 from worldmodel.logs import blocks, parsing
 from worldmodel.logs.rows import HOPELESS, MANY_BAD
-from worldmodel.logs.summary import SHOWN_COLUMNS, summarize
 
 GOOD = b"".join(json.dumps(frame(t)).encode() + b"\n" for t in range(3))
 WIDE = b'{"agent_id": "a", "timestamp": 5, "%b": [' + b"1," * 3_000_000 + b"1]%b}\n"
@@ -49,7 +49,7 @@ def test_big_lines_within_the_limits_are_good_and_their_summary_is_short(tmp_pat
     (tmp_path / "log.jsonl").write_bytes(b"".join(lines))
     logs = read(tmp_path)
     assert not logs.rejects
-    shown = summarize(logs.episodes).lines([])
+    shown = summarized(logs.episodes)
     assert len(shown) < SHOWN_COLUMNS + 20
     assert shown[-1].strip() == f"... and {1_000_000 - SHOWN_COLUMNS} more"
 

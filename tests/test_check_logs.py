@@ -2,7 +2,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,9 @@ from factories import make_episodes, write_logs
 from lines import frame, log
 from test_episodes import contents
 from worldmodel.cli import check_logs
+from worldmodel.core.params import read
+from worldmodel.core.project import default_params
+from worldmodel.linting import repeats
 from worldmodel.linting.remarks import Limits
 
 
@@ -64,6 +69,82 @@ def test_remarks_as_json_for_programs_and_strict_for_ci(tmp_path, capsys):
     assert call("check-logs", tmp_path, "--strict") == 1
 
 
+def kinds(folder, **intake):
+    params = replace(read(default_params()).prepare, **intake)
+    return {each.kind: each for each in check_logs.check(folder, Limits(params, 8, 16)).remarks}
+
+
+def recording(folder, columns, step=0.1, name="log.jsonl"):
+    """One episode of these columns [F, T]."""
+    lines = (frame(round(t * step, 6), features=row) for t, row in enumerate(np.transpose(columns).tolist()))
+    return log(folder, *lines, name=name)
+
+
+def walk(count, length, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.01, (count, length)).cumsum(axis=1).round(6)
+
+
+def test_a_wrap_is_remarked_until_features_yaml_says_that_it_is_an_angle(tmp_path):
+    heading = (np.arange(600) * 7.3) % 360
+    recording(tmp_path, [*walk(1, 600), heading.round(3)])
+    found = kinds(tmp_path)
+    assert "feature 1 (degrees, 12 times)" in found["angle"].message
+    assert "{name: heading, unit: degrees, kind: angle}" in found["angle"].message
+    (tmp_path / "features.yaml").write_text("features: [x, {name: track, unit: degrees, kind: angle}]\n")
+    assert "angle" not in kinds(tmp_path)
+    (tmp_path / "features.yaml").write_text("features: [x, track]\n")
+    assert "feature 1 (track) (degrees" in kinds(tmp_path)["angle"].message
+
+
+def test_a_quaternion_that_turns_its_sign_is_no_teleport(tmp_path):
+    turn = np.linspace(0, 3, 600)
+    quaternion = np.array([np.cos(turn), 0.6 * np.sin(turn), 0.5 * np.sin(turn), 0.62 * np.sin(turn)])
+    quaternion[:, 300:450] *= -1
+    recording(tmp_path, [*walk(2, 600), *quaternion])
+    assert "teleport" not in kinds(tmp_path)
+    jumped = np.concatenate([walk(6, 300), walk(6, 300, seed=1) + 1], axis=1)
+    recording(tmp_path, jumped)
+    assert kinds(tmp_path)["teleport"].count == 1
+
+
+def test_one_recording_is_enough_where_it_is_cut_or_split_by_time(tmp_path):
+    recording(tmp_path, walk(3, 1000))
+    assert "prepare.max_length_s" in kinds(tmp_path)["one-episode"].message
+    assert not kinds(tmp_path, max_length_s=5.0).keys() & {"one-episode", "few-episodes"}
+    assert not kinds(tmp_path, split_by="time").keys() & {"one-episode", "few-episodes"}
+
+
+def test_holes_beyond_max_gap_s_are_cut_and_no_gap_is_left(tmp_path):
+    times = [*range(20), *range(50, 70)]
+    log(tmp_path, *(frame(t, features=[t % 7, t * 0.1], meta={"episode": 1}) for t in times))
+    assert kinds(tmp_path, max_gap_s=40.0)["gap"].count == 1
+    assert "gap" not in kinds(tmp_path, max_gap_s=20.0)
+
+
+def test_missing_readings_are_errors_that_name_the_column_or_a_line_of_the_summary(tmp_path):
+    log(tmp_path, *(frame(t, features=[t, None if t % 5 == 0 else t / 3]) for t in range(40)))
+    (tmp_path / "features.yaml").write_text("features: [x, wind]\n")
+    prepare = read(default_params()).prepare
+    found = check_logs.check(tmp_path, Limits(prepare, 8, 16))
+    assert len(found.rejects) == 8
+    assert "features[1] (wind): missing (null)" in found.lines()[0]
+    assert "prepare.missing: mask" in found.lines()[0]
+    found = check_logs.check(tmp_path, Limits(replace(prepare, missing="mask"), 8, 16))
+    (row,) = (line.split() for line in found.lines() if line.startswith("feature 1 wind"))
+    assert row[-1] == "20.0%"
+
+
+def test_frames_of_large_numbers_that_come_twice_are_counted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(repeats, "AT_ONCE", 100)
+    monkeypatch.setattr(repeats, "BLOCK", 64)
+    recording(tmp_path, walk(2, 500) + 4.5e6)
+    recording(tmp_path, (walk(2, 500) + 4.5e6)[:, :300], name="again.jsonl")
+    found = kinds(tmp_path)
+    assert found["duplicate-frames"].count == 300
+    assert found["duplicate-frames"].file == "log.jsonl"
+    assert "kept in float64" in found["float32-loss"].message
+
+
 def test_where_nothing_can_be_read_one_line_says_so(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.jsonl").write_text("\n\n")
@@ -88,6 +169,6 @@ def test_a_terminal_that_knows_ascii_alone_is_enough(tmp_path):
 def test_whatever_the_bytes_there_is_no_traceback(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "log.jsonl"
     path.write_bytes(content + b"\n?")
-    found = check_logs.check(path, Limits(60, 8, 16))
-    assert found.logs.rejects
+    found = check_logs.check(path, Limits(read(default_params()).prepare, 8, 16))
+    assert found.rejects
     assert any(line.startswith("log.jsonl:") for line in found.lines())

@@ -15,12 +15,14 @@ import yaml
 from pages import ELSEWHERE, PAGES, ROOT, SERVER, SMALLER, blocks, commands, elsewhere
 from teams import KEYS
 from worldmodel.cli import COMMANDS, check_logs
+from worldmodel.core.params import read
+from worldmodel.core.project import default_params
 from worldmodel.linting.remarks import Limits
 from worldmodel.numerics.pinning import AVX2
 from worldmodel.numerics.setup import PORTABLE
 
 LOG = Path("data/worldmodel/offline/log.jsonl")
-LIMITS = Limits(max_gap_s=60.0, history=8, horizon=16)
+LIMITS = Limits(read(default_params()).prepare, history=8, horizon=16)
 FILES = "py|md|yaml|jsonl?|lock|csv|png|txt|onnx|ini|proto|html|gz"
 CALL_OF_A_SIMULATOR = """
 from numpy import float32, random, zeros
@@ -109,7 +111,7 @@ def test_log_lines_of_the_pages_are_good_and_bad_ones_are_named_as_shown(tmp_pat
     assert (len(good), len(guide)) == (3, 2)
     for number, text in enumerate([*(block.text for block in good), "".join(block.text for block in guide)]):
         (tmp_path / f"{number}.jsonl").write_text(text, encoding="utf-8")
-        assert not check_logs.check(tmp_path / f"{number}.jsonl", LIMITS).logs.rejects, text
+        assert not check_logs.check(tmp_path / f"{number}.jsonl", LIMITS).rejects, text
     (bad,), (told,) = blocks("docs/logs.md", "json"), blocks("docs/logs.md", "text")
     (tmp_path / "bad.jsonl").write_text(bad.text, encoding="utf-8")
     assert check_logs.check(tmp_path / "bad.jsonl", LIMITS).facts() == told.text.splitlines()

@@ -559,6 +559,7 @@ def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_r
         "features: [x, y, z]\naction: [u, v]\nreward: gain\n"
         "timestamp: t\nepisode: run\nterminal: over\ntruncated: cut\n"
     )
+    (logs / "features.yaml").write_text("features: [x, y, z]\nactions: [u, v]\n")  # the sources call them differently
     shutil.copy(logs / "log.csv", logs / "unmapped.csv")
     found = read_logs([logs], 60.0)
     assert not found.rejects

@@ -10,9 +10,11 @@ from numpy.random import default_rng
 
 from copies import ROOT
 from research.linter import INJECTIONS, kinds_found, one_file
+from worldmodel.core.params import read
+from worldmodel.core.project import default_params
 from worldmodel.linting.remarks import Limits
 
-LIMITS = Limits(max_gap_s=60.0, history=8, horizon=16)
+LIMITS = Limits(read(default_params()).prepare, history=8, horizon=16)
 EPISODES = 20
 
 

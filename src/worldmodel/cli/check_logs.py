@@ -1,9 +1,11 @@
 """Summarize logs, name rows that are wrong, remark on what probably is; nothing in their folder is changed."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
 
 import click
 
@@ -12,26 +14,30 @@ from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.text import escaped
-from worldmodel.episodes.temporary_store import EpisodeStore, StoredEpisode
-from worldmodel.linting.lint import Collector, lint, unread_files
-from worldmodel.linting.remarks import Limits, Remark
-from worldmodel.logs.copies import find_logs
+from worldmodel.episodes.temporary_store import EpisodeStore
+from worldmodel.linting.lint import Collector, unread_files
+from worldmodel.linting.remark import Remark
+from worldmodel.linting.remarks import Limits
+from worldmodel.linting.summary import Summary
+from worldmodel.logs.described import columns_of, fitted
 from worldmodel.logs.files import Location, LogFile, location
-from worldmodel.logs.reader import Logs, collect_logs
-from worldmodel.logs.rejects import SHOWN_REJECTS, by_reason
-from worldmodel.logs.summary import summarize
+from worldmodel.logs.ingest import named
+from worldmodel.logs.reader import collect_logs
+from worldmodel.logs.rejects import SHOWN_REJECTS, Reject, by_reason
 
 
 @dataclass(frozen=True)
 class Findings:
     """What a check of logs found out."""
 
-    files: list[LogFile]
-    logs: Logs[StoredEpisode]
+    files: Sequence[LogFile]
+    rows: int
+    rejects: Sequence[Reject]
+    lengths: Sequence[int]  # frames of each episode
     limits: Limits
-    remarks: list[Remark]
-    unread: list[str]
-    summary: list[str]
+    remarks: Sequence[Remark]
+    unread: Sequence[str]
+    summary: Sequence[str]
 
     def lines(self) -> list[str]:
         """As text."""
@@ -42,39 +48,43 @@ class Findings:
 
     def facts(self) -> list[str]:
         """The summary, or the rows that are wrong."""
-        rejects = self.logs.rejects
-        if not rejects:
-            return self.summary
-        shown = [str(reject) for reject in rejects[:SHOWN_REJECTS]]
-        counts = [f"{count:>8} {reason}" for reason, count in by_reason(rejects)]
-        return [*shown, "", f"{len(rejects)} of {self.logs.rows} rows are wrong:", *counts]
+        if not self.rejects:
+            return list(self.summary)
+        shown = [str(reject) for reject in self.rejects[:SHOWN_REJECTS]]
+        counts = [f"{count:>8} {reason}" for reason, count in by_reason(self.rejects)]
+        return [*shown, "", f"{len(self.rejects)} of {self.rows} rows are wrong:", *counts]
 
     def to_json(self) -> dict[str, Any]:
-        lengths = [each.length for each in self.logs.episodes]
-        usable = [length for length in lengths if length > self.limits.history]
+        usable = [length for length in self.lengths if length > self.limits.history]
         window = self.limits.history + self.limits.horizon
         return {
             "files": len(self.files),
-            "frames": sum(lengths),
-            "episodes": len(lengths),
+            "frames": sum(self.lengths),
+            "episodes": len(self.lengths),
             "usable_episodes": len(usable),
             "windows": sum(max(length - window, 0) + 1 for length in usable),
-            "rejected": len(self.logs.rejects),
-            "errors": [reject._asdict() for reject in self.logs.rejects],
+            "rejected": len(self.rejects),
+            "errors": [reject._asdict() for reject in self.rejects],
             "remarks": [remark.to_json() for remark in self.remarks],
-            "unread_files": self.unread,
+            "unread_files": list(self.unread),
         }
 
 
 def check(logs: Location, limits: Limits) -> Findings:
-    """Read the logs once. Raises ValueError where there is no row at all."""
-    collector = Collector()
-    with temporary_folder() as folder, EpisodeStore.within(folder) as store:
-        result = collect_logs([logs], limits.max_gap_s, store.add, collector)
-        files = find_logs([logs])
-        unread = unread_files(logs, files)
-        summary = [] if result.rejects else summarize(result.episodes).lines(files)
-        return Findings(files, result, limits, lint(collector.logs(limits, unread)), unread, summary)
+    """Read the logs once. Raises ValueError where there is no row at all, or features.yaml does not fit."""
+    columns, intake = columns_of([logs]), limits.intake
+    with temporary_folder() as folder, EpisodeStore.within(folder) as store, TemporaryFile(dir=folder) as stream:
+        seen = Collector(limits, columns, cast(BinaryIO, stream))
+        found = collect_logs([logs], intake.max_gap_s, store.add, seen, missing=intake.missing)
+        seen.end()
+        if found.episodes:
+            columns = fitted(columns, found.feature_count, found.action_space, seen.context_count)
+        unread = unread_files(logs, found.files)
+        rejects = [named(reject, columns) for reject in found.rejects]
+        summary = [] if rejects else Summary(seen.facts, columns).lines(found.files)
+        remarks = seen.remarks(columns, unread)
+    lengths = [each.length for facts in seen.facts.values() for each in facts.placed]
+    return Findings(found.files, found.rows, rejects, lengths, limits, remarks, unread, summary)
 
 
 @click.command()
@@ -89,7 +99,7 @@ def command(logs: Location, params_file: Path | None, form: str, strict: bool) -
     where every row is good, 1 where one is not or nothing can be read.
     """
     params = read(params_file or default_params())
-    found = check(logs, Limits(params.prepare.max_gap_s, params.train.history, params.train.horizon))
+    found = check(logs, Limits(params.prepare, params.train.history, params.train.horizon))
     print(json.dumps(found.to_json(), indent=1) if form == "json" else "\n".join(map(escaped, found.lines())))
-    if found.logs.rejects or (strict and found.remarks):
+    if found.rejects or (strict and found.remarks):
         raise SystemExit(1)

@@ -1,14 +1,27 @@
-"""All remarks on logs, and what is gathered for them while the logs are read."""
+"""All remarks on logs, and what is gathered for them while the logs are read: each episode is looked at once."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from threadpoolctl import threadpool_limits
 
 from worldmodel.core.regular import walk
 from worldmodel.core.text import escaped
-from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.episodes.columns import Columns
+from worldmodel.episodes.schema import Episode
+from worldmodel.episodes.table import Table
 from worldmodel.linting import clock, content, motion, values
-from worldmodel.linting.remarks import Check, Limits, LintedLogs, Placed, Remark
+from worldmodel.linting.batch import NUMBERS, Batch, Placed
+from worldmodel.linting.facts import Facts
+from worldmodel.linting.jumps import Jumps
+from worldmodel.linting.ranges import Wraps
+from worldmodel.linting.remark import Remark
+from worldmodel.linting.remarks import Check, Limits, LintedLogs
+from worldmodel.linting.repeats import Repeats
+from worldmodel.linting.sample import Sampler
+from worldmodel.logs.cutting import pieces
 from worldmodel.logs.files import Location, LogFile
 
 CHECKS: tuple[Check, ...] = (
@@ -29,40 +42,108 @@ CHECKS: tuple[Check, ...] = (
     values.constant,
     values.float32_loss,
     values.angle,
-    content.unread_files,
 )
 NO_LOGS = (".gitignore", ".gitkeep", ".DS_Store", "LICENSE", "README")
 NO_LOG_SUFFIXES = (".md", ".dvc", ".yaml", ".yml", ".txt")
 
 
 @dataclass
-class Collector:
-    """Observes a reading of logs; dreams are left out."""
+class Waiting:
+    """Episodes until they are enough for a batch."""
 
     placed: list[Placed] = field(default_factory=list)
-    meta_keys: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    numbers: int = 0
+
+    def take(self) -> Batch:
+        batch = Batch(self.placed, self.tables)
+        self.placed, self.tables, self.numbers = [], [], 0
+        return batch
+
+
+@dataclass
+class Collector:
+    """Observes a reading of logs."""
+
+    limits: Limits
+    columns: Columns
+    stream: BinaryIO  # of an empty file for what memory need not hold
+
+    def __post_init__(self) -> None:
+        self.begin()
 
     def begin(self) -> None:
-        self.placed, self.meta_keys = [], {}
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.waiting = {source: Waiting() for source in ("observed", "dream")}
+        self.facts = {source: Facts() for source in self.waiting}
+        self.meta_keys = dict[str, tuple[str, int, int]]()
+        self.sampler, self.wraps = Sampler(), Wraps()
+        self.jumps, self.repeats = Jumps(self.sampler), Repeats(self.stream)
 
     def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
+        """Keys that are not understood: in which line first, and in how many."""
         for key, (line, count) in keys.items():
-            first, number, earlier = self.meta_keys.get(key, (file, line, 0))
-            self.meta_keys[key] = first, number, earlier + count
+            first, number, before = self.meta_keys.get(key, (file, line, 0))
+            self.meta_keys[key] = first, number, before + count
 
-    def episode(self, file: str, line: int, episode: EpisodeView, returns: int) -> None:
-        if episode.source == "observed":
-            self.placed.append(Placed(file, line, episode, returns))
+    def episode(self, file: str, line: int, episode: Episode, returns: int) -> None:
+        """`returns`: how many times it goes on behind frames of another one of its agent."""
+        waiting = self.waiting[episode.source]
+        for piece in pieces([episode], self.limits.intake, self.columns, lambda each: each):
+            begin, end = piece.timestamps[[0, -1]].tolist()
+            waiting.placed.append(Placed(file, line, piece.agent_id, piece.name, begin, end, piece.length, returns))
+            waiting.tables.append(piece.table())
+            waiting.numbers += piece.features.size
+            self.facts[piece.source].kinds.update(
+                terminal=piece.terminal, truncated=piece.truncated, piece=piece.segment > 0
+            )
+            if waiting.numbers >= NUMBERS:
+                self._look(piece.source)
 
-    def logs(self, limits: Limits, unread: Sequence[str]) -> LintedLogs:
-        placed = sorted(self.placed, key=lambda each: (each.file, each.line))
-        return LintedLogs(placed, limits, unread, self.meta_keys)
+    def _look(self, source: str) -> None:
+        batch, facts = self.waiting[source].take(), self.facts[source]
+        facts.add(batch)
+        if source == "observed":
+            self.sampler.add(batch)
+            self.wraps.add(batch, facts.ranges["feature"])
+            self.repeats.add(batch)
+            self.jumps.add(batch)
+
+    def end(self) -> None:
+        """Once all is read."""
+        for source, waiting in self.waiting.items():
+            if waiting.placed:
+                self._look(source)
+        self.jumps.look()
+
+    @property
+    def context_count(self) -> int:
+        widths = [len(facts.ranges["context"].low) for facts in self.facts.values() if "context" in facts.ranges]
+        return max(widths, default=0)
+
+    def remarks(self, columns: Columns, unread: Sequence[str]) -> list[Remark]:
+        """In the order of CHECKS; one of each kind, of `unused-meta` one for each key. `columns` fit the frames."""
+        found = list[Remark]()
+        if self.facts["observed"].placed:
+            logs = LintedLogs(
+                self.facts["observed"], self.sampler.sample(), self.wraps, self.jumps, self.repeats, self.limits,
+                self.meta_keys, columns,
+            )  # fmt: skip
+            with threadpool_limits(1):  # products of small matrices, which threads only slow down
+                found = [remark for check in CHECKS for remark in check(logs)]
+        return found + ([_unread(unread)] if unread else [])
 
 
-def lint(logs: LintedLogs) -> list[Remark]:
-    """In the order of CHECKS; one of each kind, of `unused-meta` one for each key."""
-    checks = CHECKS if logs.placed else [content.unread_files]
-    return [remark for check in checks for remark in check(logs)]
+def _unread(files: Sequence[str]) -> Remark:
+    shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
+    return Remark(
+        "unread-files",
+        f"{len(files)} files are not read: {shown}; a log ends in .jsonl, .jsonl.gz or .jsonl.zst; of other formats, "
+        "`worldmodel convert` says what a file needs, or writes a log",
+        len(files),
+        files[0],
+    )
 
 
 def unread_files(folder: Location, files: Iterable[LogFile]) -> list[str]:

@@ -1,27 +1,28 @@
 """Frames of episodes spread over the whole log: enough to know what is usual, however long the log is."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 
 from worldmodel.core.typing import Doubles, Floats, Ints, Reals
-from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.episodes.table import Table
+from worldmodel.linting.batch import Batch
 
-FRAMES = 20_000  # about as many are taken
+FRAMES = 20_000  # at most as many are taken
+NUMBERS = 1 << 22  # of features, at most
 HUGEST = 1e16  # what is beyond it counts as this, so that squares and sums stay finite
 MANY_VALUES = 20  # a column of no more different values is a switch or a class, no measurement
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Whole episodes end to end; a step leads from a frame to the next of its episode."""
+    """Whole episodes end to end, a missing reading as the one before; a step leads to the next frame of its episode."""
 
-    features: Floats  # [N, F]
+    features: Doubles  # [N, F]
     actions: Floats | None  # [N, A], discrete ones as one column
     starts: Ints  # [E] first frame of each episode
+    choices: bool  # whether actions are integers without a list
 
     @cached_property
     def before(self) -> Ints:
@@ -30,22 +31,22 @@ class Sample:
         return np.setdiff1d(np.arange(len(self.features)), last)
 
     @cached_property
-    def steps(self) -> Floats:
+    def steps(self) -> Doubles:
         """Change of each feature, [steps, F]."""
         return self.features[self.before + 1] - self.features[self.before]
 
     @cached_property
-    def usual_step(self) -> Floats:
+    def usual_step(self) -> Doubles:
         """[F] size of a change that nine in ten stay below."""
         if not len(self.steps):
-            return np.zeros(self.features.shape[1], np.float32)
-        found: Floats = np.quantile(np.abs(self.steps), 0.9, axis=0).astype(np.float32)
+            return np.zeros(self.features.shape[1])
+        found: Doubles = np.quantile(np.abs(self.steps), 0.9, axis=0)
         return found
 
     @cached_property
     def low_high(self) -> tuple[Doubles, Doubles]:
         """[F] values between which 98 % lie."""
-        low, high = np.quantile(self.features.astype(np.float64), (0.01, 0.99), axis=0)
+        low, high = np.quantile(self.features, (0.01, 0.99), axis=0)
         return low, high
 
     @cached_property
@@ -55,39 +56,49 @@ class Sample:
         return np.array([len(np.unique(column)) for column in columns], np.int64)
 
 
-def sample_of(episodes: Sequence[EpisodeView]) -> Sample:
-    total = sum(episode.length for episode in episodes)
-    every = max(1, -(-total // FRAMES))
-    tables = [episode.table() for episode in episodes[::every]]
-    lengths = [len(table.timestamps) for table in tables]
-    actions = [table.actions for table in tables if table.actions is not None]
-    return Sample(
-        np.clip(np.concatenate([table.features for table in tables]), -HUGEST, HUGEST),
-        np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
-        np.cumsum([0, *lengths[:-1]]),
-    )
-
-
 @dataclass
-class Extremes:
-    """Lowest and highest value of each feature over all frames, and how many frames have just that."""
+class Sampler:
+    """Takes every k-th episode of those that come; k doubles whenever it holds too many frames."""
 
-    low: Floats  # [F]
-    high: Floats
-    at_low: Ints
-    at_high: Ints
-    frames: int = 0
+    every: int = 1
+    seen: int = 0
+    tables: list[Table] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, episodes: Iterable[EpisodeView], width: int) -> Self:
-        infinite, none = np.full(width, np.inf, np.float32), np.zeros(width, np.int64)
-        found = cls(infinite, -infinite, none, none)
-        for episode in episodes:
-            found.add(episode.table().features)
-        return found
+    def add(self, batch: Batch) -> None:
+        most = self.frames_of(batch)
+        for table in batch.tables:
+            if self.seen % self.every == 0:
+                actions = None if table.actions is None else table.actions[:most].copy()
+                times, features = table.timestamps[:most], table.features[:most].copy()
+                self.tables.append(table._replace(timestamps=times, features=features, actions=actions))
+            self.seen += 1
+        while len(self.tables) > 1 and sum(map(_length, self.tables)) > most:
+            self.tables, self.every = self.tables[::2], 2 * self.every
 
-    def add(self, features: Reals) -> None:
-        low, high = np.minimum(self.low, features.min(axis=0)), np.maximum(self.high, features.max(axis=0))
-        self.at_low = np.where(low < self.low, 0, self.at_low) + (features == low).sum(axis=0)
-        self.at_high = np.where(high > self.high, 0, self.at_high) + (features == high).sum(axis=0)
-        self.low, self.high, self.frames = low, high, self.frames + len(features)
+    @staticmethod
+    def frames_of(batch: Batch) -> int:
+        """How many may be held."""
+        return max(1, min(FRAMES, NUMBERS // len(batch.features)))
+
+    def sample(self) -> Sample:
+        actions = [table.actions for table in self.tables if table.actions is not None]
+        return Sample(
+            np.clip(_held(np.concatenate([table.features for table in self.tables])), -HUGEST, HUGEST),
+            np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
+            np.cumsum([0, *map(_length, self.tables[:-1])]),
+            bool(actions) and actions[0].ndim == 1,
+        )
+
+
+def _length(table: Table) -> int:
+    return len(table.timestamps)
+
+
+def _held(features: Reals) -> Doubles:
+    """[N, F] each missing reading as the one before, or 0 where none is."""
+    found = features.astype(np.float64)
+    missing = np.isnan(found)
+    if missing.any():
+        before = np.maximum.accumulate(np.where(missing, 0, np.arange(len(found))[:, None]), axis=0)
+        found = np.nan_to_num(np.take_along_axis(found, before, axis=0))
+    return found

@@ -54,7 +54,7 @@ def ingest(
     """
     logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
     columns = columns_of(sources)
-    logs = replace(logs, rejects=tuple(_named(reject, columns) for reject in logs.rejects))
+    logs = replace(logs, rejects=tuple(named(reject, columns) for reject in logs.rejects))
     try:
         require_few_rejects(logs, intake.max_rejected_share)
     except ValueError:
@@ -90,7 +90,7 @@ def _divided(
     )
 
 
-def _named(reject: Reject, columns: Columns) -> Reject:
+def named(reject: Reject, columns: Columns) -> Reject:
     """With the name of each column that its reason has by number."""
 
     def told(found: re.Match[str]) -> str:

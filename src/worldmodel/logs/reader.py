@@ -44,7 +44,7 @@ class Observer(Protocol):
     def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
         """Keys that are not understood: in which line first, and in how many."""
 
-    def episode(self, file: str, line: int, episode: EpisodeView, returns: int) -> None:
+    def episode(self, file: str, line: int, episode: Episode, returns: int) -> None:
         """`returns`: how many times it goes on behind frames of another one of its agent."""
 
 
@@ -58,6 +58,7 @@ class Logs(Generic[View]):
     action_space: ActionSpace
     feature_count: int
     has_rewards: bool
+    files: tuple[LogFile, ...]
 
 
 def read_logs(folders: Sequence[Location], max_gap_s: float, missing: Missing = "refuse") -> Logs[Episode]:
@@ -94,6 +95,7 @@ def collect_logs(
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
         feature_count=signature.features,
         has_rewards=signature.reward,
+        files=tuple(files),
     )
 
 
@@ -196,7 +198,7 @@ class _Pass(Generic[View]):
             self.actions = max(self.actions, 1 + int(actions.max()))
         episodes.append(self.keep(episode))
         if self.observer:
-            self.observer.episode(file, line, episodes[-1], returns)
+            self.observer.episode(file, line, episode, returns)
 
     def _add(self, assembler: EpisodeAssembler, rows: FrameBatch | Row) -> None:
         self.rows += len(rows) if isinstance(rows, FrameBatch) else 1
