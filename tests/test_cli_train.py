@@ -52,6 +52,8 @@ def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):
         run("--rho", 1, "--epochs", 1)
     with pytest.raises(ValueError, match=r"--rho: .*less than or equal to 1"):
         run("--rho", 1.5)
+    with pytest.raises(ValueError, match=r"no window in split \w+: .*prepare\.max_length_s is 0\.5: raise it"):
+        run("--rho", 0, "--max-length-s", 0.5)
 
 
 def test_what_runs_is_what_is_checked_and_not_what_the_options_replace(run, tmp_path):

@@ -126,11 +126,6 @@ def test_the_manifest_counts_episodes_and_frames(tmp_path):
     assert counts["agent"] == count(prepared, agent=lambda record: record.agent_id)["agent"]
 
 
-def test_two_episodes_with_one_key_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"2 episodes would be .* expected distinct segments"):
-        write_prepared(tmp_path, make_episodes(1, 4) * 2, ["train"] * 2, CONTINUOUS)
-
-
 def test_nothing_to_write_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no episode to write"):
         write_prepared(tmp_path, make_episodes(1, 4), [None], CONTINUOUS)
@@ -252,14 +247,6 @@ def test_a_shard_without_the_episode_is_named(tmp_path):
     prepared = prepared_in(tmp_path, "lmdb")
     with pytest.raises(ValueError, match=r"observed-00000.lmdb: holds no 0{16}.npz; run dvc repro prepare"):
         prepared.load(replace(next(iter(prepared)), file="0" * 16 + ".npz"))
-
-
-def test_missing_files_are_counted(tmp_path):
-    for form, message in (("npz", "1 of 2 files"), ("lmdb", "1 of 1 files")):
-        prepared = prepared_in(tmp_path / form, form)
-        next(iter((prepared.folder / "episodes").iterdir())).unlink()
-        with pytest.raises(ValueError, match=rf"{message} that manifest.json lists are missing, \S+ first; run dvc"):
-            read_prepared(prepared.folder)
 
 
 def noted(prepared, content):

@@ -12,11 +12,13 @@ Section = TypeVar("Section")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def section_options(section: type[Any], name: str) -> Callable[[Any], Any]:
-    """One option a leaf; what is not given stays None."""
+def section_options(section: type[Any], name: str, without: str = "") -> Callable[[Any], Any]:
+    """One option a leaf, but for one; what is not given stays None."""
 
     def decorate(command: Decorated) -> Decorated:
         for leaf, kind in reversed(get_type_hints(section).items()):
+            if leaf == without:
+                continue
             command = click.option(_option(leaf), leaf, type=_option_type(kind), help=f"{name}.{leaf}")(command)
         return command
 

@@ -2,7 +2,7 @@
 
     worldmodel train --logs my-logs --out my-model --epochs 5 --rho 0.3
 
-Whatever is not given stands in params.yaml; every key of its `train` section is an option here.
+Whatever is not given stands in params.yaml; keys of its `train` and `prepare` sections are options here.
 """
 
 import math
@@ -37,18 +37,20 @@ LOGS = Path("data/worldmodel/offline")
 @click.option("--params", "params_file", type=PATH, help="File of params.  [default: params.yaml]")
 @click.option("--epochs", type=float, help="Passes over the observed train windows, instead of --steps.")
 @section_options(params.Train, "train")
+@section_options(params.IngestParams, "prepare", without="seed")
 def command(
     logs: Path, dreamed: Path | None, out: Path, params_file: Path | None, epochs: float | None, **given: Any
 ) -> None:
     """Train a world model on your logs without DVC: the six stages in one folder.
 
-    What is not given stands in params.yaml; every key of its train section is an option here.
+    What is not given stands in params.yaml; keys of its train and prepare sections are options (--seed is train's).
     """
     source = params_file or default_params()
     whole = params.read(source)
     trained = overridden(whole.train, given)
     measured = replace(whole.validate, horizon=min(whole.validate.horizon, trained.horizon))
-    settings = replace(whole, train=trained, validate=measured)
+    ingested = overridden(whole.prepare, given | {"seed": None})
+    settings = replace(whole, train=trained, validate=measured, prepare=ingested)
     params.require_related(settings, f"{source} with these options", dreams_given=dreamed is not None)
     with writing(out):
         _all_stages(logs, dreamed, out, settings, epochs)

@@ -3,14 +3,15 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from worldmodel.core.checked import Text, Whole, checked
 from worldmodel.core.params import IngestParams
 from worldmodel.core.typing import Doubles
-from worldmodel.episodes.schema import Episode, Split, canonical, identity_of
+from worldmodel.episodes.schema import Episode, Split, identity_of
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.cutting import View
 
@@ -184,22 +185,25 @@ def _require_trained_starts(episodes: Sequence[EpisodeView], splits: Sequence[Sp
             )
 
 
+@dataclass(frozen=True)
+class _Start:
+    """meta.start of a dream."""
+
+    agent_id: Text
+    episode: Text | Whole
+    segment: Whole = 0
+    frame: Whole = 0
+
+
 def _start(dream: EpisodeView) -> str | None:
     """The identity of the episode in a dream's meta.start."""
-    start = dream.provenance.get("start")
-    if start is None:
+    if (start := dream.provenance.get("start")) is None:
         return None
-    if not isinstance(start, Mapping) or not {"agent_id", "episode"} <= set(start):
-        raise ValueError(
-            f"{_who(dream)}: meta.start is {canonical(start)}, expected an object with agent_id and episode"
-        )
-    for key in ("segment", "frame"):
-        if type(start.get(key, 0)) is not int or start.get(key, 0) < 0:
-            raise ValueError(
-                f"{_who(dream)}: meta.start.{key} is {canonical(start[key])}, expected an integer from 0, or no such "
-                "key"
-            )
-    return identity_of(start["agent_id"], str(start["episode"]))
+    try:
+        found = checked(_Start, start)
+    except ValueError as error:
+        raise ValueError(f"{_who(dream)}: meta.start: {error}; it has agent_id, episode, segment, frame") from None
+    return identity_of(found.agent_id, str(found.episode))
 
 
 def _who(dream: EpisodeView) -> str:

@@ -5,10 +5,9 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +33,7 @@ Format = Literal["npz", "lmdb"]
 
 EPISODES = "episodes"
 OWN = (MANIFEST, EPISODES)  # of the folder
+OF_EPISODE = ("agent_id", "name", "segment", "source", "terminal", "truncated", "provenance")
 
 
 @checked_dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,9 @@ class Prepared(DataSet):
     count: int
 
     def __iter__(self) -> Iterator[Record]:
-        return _read_records(self.folder, lambda item: Record(**item))
+        path = self.folder / MANIFEST
+        with _naming(path):
+            yield from (checked(Record, item) for item in read_listing(path, EPISODES)[1])
 
     def __len__(self) -> int:
         return self.count
@@ -93,14 +95,15 @@ def write_prepared(
 ) -> Prepared:
     """Write the episodes that have a split into a new folder; the same bytes in every folder.
 
-    Raises ValueError where no episode has a split, or where two share source, agent, name and segment.
+    Raises ValueError where no episode has a split.
     """
     chosen = [index for index, split in enumerate(splits) if split is not None]
     if not chosen:
         raise ValueError("no episode to write, expected one or more that have a split")
     order = sorted(chosen, key=lambda index: _rank(episodes[index]))
     records = _Records(episodes, splits, order, np.zeros(len(episodes), np.uint64))
-    _require_distinct(records)
+    numbers = np.fromiter((hash(_file_of(episodes[index])) for index in chosen), np.int64)
+    assert len(np.unique(numbers)) == len(chosen), "episodes share source, agent, name and segment"
     (folder / EPISODES).mkdir(parents=True, exist_ok=True)
     shards = dict[str, str]()
     if form == "lmdb":
@@ -144,20 +147,9 @@ class _Records:
             episode, split = self.episodes[index], self.splits[index]
             assert split is not None
             file = _file_of(episode)
-            yield Record(
-                file=file,
-                agent_id=episode.agent_id,
-                name=episode.name,
-                segment=episode.segment,
-                source=episode.source,
-                split=split,
-                frames=episode.length,
-                terminal=episode.terminal,
-                truncated=episode.truncated,
-                sha256=f"{self.digests[index]:016x}",
-                provenance=episode.provenance,
-                shard=self.shards.get(file, ""),
-            )
+            digest, shard = f"{self.digests[index]:016x}", self.shards.get(file, "")
+            same = {key: getattr(episode, key) for key in OF_EPISODE}
+            yield Record(file=file, split=split, frames=episode.length, sha256=digest, shard=shard, **same)
 
     def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
         """Source, file name and content of each episode."""
@@ -186,17 +178,6 @@ def _file_of(episode: EpisodeView) -> str:
     return f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
 
 
-def _require_distinct(records: _Records) -> None:
-    numbers = np.fromiter((int(record.file[:16], 16) for record in records), np.uint64)
-    number, count = np.unique(numbers, return_counts=True)
-    if count.max() > 1:
-        file = f"{number[count.argmax()]:016x}.npz"
-        same = [
-            f"{record.source} {record.identity} segment {record.segment}" for record in records if record.file == file
-        ]
-        raise ValueError(f"{', '.join(same)}: {count.max()} episodes would be {file}, expected distinct segments")
-
-
 def read_prepared(folder: Path) -> Prepared:
     """Open a folder that write_prepared wrote. Raises ValueError that names what is missing or not as it should be."""
     path = folder / MANIFEST
@@ -205,14 +186,7 @@ def read_prepared(folder: Path) -> Prepared:
         head = checked(Head, read_listing(path, EPISODES)[0])
         count = sum(each["episodes"] for each in head.counts["source"].values())
     facts = {key.name: getattr(head, key.name) for key in fields(DataSet)}
-    prepared = Prepared(folder=folder, count=count, **facts)
-    _require_files(prepared)
-    return prepared
-
-
-def _read_records(folder: Path, as_record: Callable[[dict[str, Any]], Record]) -> Iterator[Record]:
-    with _naming(folder / MANIFEST):
-        yield from map(as_record, read_listing(folder / MANIFEST, EPISODES)[1])
+    return Prepared(folder=folder, count=count, **facts)
 
 
 @contextmanager
@@ -222,14 +196,3 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a manifest of prepared episodes ({str(error)[:200]}); {REMEDY}") from None
-
-
-def _require_files(prepared: Prepared) -> None:
-    records = _read_records(prepared.folder, partial(checked, Record))
-    files = dict.fromkeys(record.shard or record.file for record in records)
-    missing = [file for file in files if not (prepared.folder / EPISODES / file).is_file()]
-    if missing:
-        raise ValueError(
-            f"{prepared.folder / EPISODES}: {len(missing)} of {len(files)} files that {MANIFEST} lists are missing, "
-            f"{missing[0]} first; {REMEDY}"
-        )
