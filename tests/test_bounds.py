@@ -6,6 +6,7 @@ import json
 import pytest
 
 from lines import frame, log, named, read, reasons, times
+from test_summary import lines as summarized
 from worldmodel.linting.summary import SHOWN_COLUMNS
 from worldmodel.logs import blocks, parsing
 from worldmodel.logs.rows import HOPELESS, MANY_BAD
