@@ -114,6 +114,13 @@ def test_frames_farther_apart_than_max_gap_s_leave_no_window_and_it_is_said_why(
             ingested(tmp_path, **{"max_gap_s": 3700.0, key: value})
 
 
+@pytest.mark.parametrize("fields", [{}, {"max_length_s": 1.0}, {"max_gap_s": 1.7e308, "resample_s": 2.0}])
+def test_times_at_the_ends_of_float64_end_in_one_message(tmp_path, fields):
+    log(tmp_path, *[named(t, "e") | {"features": [1.0]} for t in (-1.7e308, 1.7e308)])
+    with pytest.raises(ValueError, match="no window in split train"):
+        ingested(tmp_path, **fields)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(12)), st.integers(1, 4))
 def test_the_order_of_rows_and_files_decides_nothing(tmp_path_factory, order, files):

@@ -17,6 +17,7 @@ from worldmodel.logs.resampling import resampled, ticks
 View = TypeVar("View", bound=EpisodeView)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # times may be at the ends of float64
 def pieces(
     episodes: Sequence[View], intake: IngestParams, columns: Columns, keep: Callable[[Episode], View]
 ) -> list[View]:
@@ -41,8 +42,7 @@ def _stays(episode: EpisodeView, intake: IngestParams) -> bool:
 
 def _holes(episode: EpisodeView, max_gap_s: float) -> list[int]:
     """Frames that have a hole before them."""
-    with np.errstate(over="ignore"):
-        return [int(frame) + 1 for frame in np.flatnonzero(np.diff(episode.timestamps) > max_gap_s)]
+    return [int(frame) + 1 for frame in np.flatnonzero(np.diff(episode.timestamps) > max_gap_s)]
 
 
 def _pieces(episode: Episode, intake: IngestParams, columns: Columns) -> Iterator[Episode]:

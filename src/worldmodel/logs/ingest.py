@@ -64,6 +64,7 @@ def ingest(
     return _divided(logs, columns, intake, keep, least)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _divided(
     logs: Logs[View], columns: Columns, intake: IngestParams, keep: Callable[[Episode], View], least: int
 ) -> Ingested[View]:
