@@ -11,7 +11,7 @@ from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import Episode
 from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.reader import _distinct as distinct
+from worldmodel.logs.reader import distinct
 from worldmodel.logs.resampling import resampled, ticks
 
 View = TypeVar("View", bound=EpisodeView)

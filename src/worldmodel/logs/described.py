@@ -54,7 +54,8 @@ def columns_of(sources: Sequence[Location]) -> Columns:
     """
     said, own = [read_columns(source) for source in sources], list[tuple[str, Columns]]()
     if not all(any(getattr(columns, part) for columns in said) for part in PARTS):
-        files = [file for source in sources for file in log_files(source) if file.source and not file.read_error]
+        folders = [source for source in sources if isinstance(source, Path)]  # such files are read there alone
+        files = [file for folder in folders for file in log_files(folder) if file.source and not file.read_error]
         own = [(file.name, _own_columns(file)) for file in files]
     described = [(f"{FILE} of {public(str(source))}", found) for source, found in zip(sources, said, strict=True)]
     return Columns(**{part: _agreed(part, described) or _agreed(part, own) for part in PARTS})

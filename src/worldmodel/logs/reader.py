@@ -89,7 +89,7 @@ def collect_logs(
     if result.signature not in (None, signature):
         result = _Pass(max_gap_s, keep, missing == "mask", observer, signature).over(files)
     return Logs(
-        episodes=tuple(_distinct(result.episodes)),
+        episodes=tuple(distinct(result.episodes)),
         rejects=tuple(result.rejects),
         rows=result.rows,
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
@@ -246,7 +246,7 @@ def _progress(total: int) -> "tqdm[Never]":
     return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
 
 
-def _distinct(episodes: list[View]) -> list[View]:
+def distinct(episodes: list[View]) -> list[View]:
     """The same list with (source, identity, segment) made unique: a name that returns gets the next free segment.
 
     The earliest in time keeps its number, so that the order of files does not matter.
