@@ -11,6 +11,7 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.client import WorldModel
 from worldmodel.core import params
+from worldmodel.episodes.columns import NAMELESS, Columns
 from worldmodel.episodes.schema import Episode, Split
 from worldmodel.model.artifact import Trained, read_trained
 from worldmodel.stages import export, normalize, train, validate
@@ -82,9 +83,11 @@ class Project:
         packed = self.read_packed().packed
         return windows(packed, packed.where("test"), self.settings.history, self.settings.horizon)
 
-    def write(self, episodes: Sequence[Episode], splits: Sequence[Split], **fields: Any) -> "Project":
+    def write(
+        self, episodes: Sequence[Episode], splits: Sequence[Split], columns: Columns = NAMELESS, **fields: Any
+    ) -> "Project":
         """Prepared and normalized."""
-        write_prepared(self.folder / "prepared", episodes, splits, space_of(episodes))
+        write_prepared(self.folder / "prepared", episodes, splits, space_of(episodes), columns=columns)
         normalize.normalize(self.folder / "prepared", self.normalized, self.normalizer, make_normalize(**fields))
         return self
 

@@ -187,6 +187,12 @@ def test_dreams_leave_the_end_of_a_short_episode_behind_by_their_reach(explorati
     assert {each.length - HISTORY for each in dreamer(train, exploration=exploration).dream()} == {frames}
 
 
+@pytest.mark.parametrize(("terminal", "frames"), [(False, LENGTH), (True, 2)])
+def test_nothing_is_dreamed_after_the_end_of_a_task(terminal, frames):
+    train = make_episodes(6, HISTORY + 2, terminal=terminal)
+    assert {each.length - HISTORY for each in dreamer(train, exploration=1.0).dream()} == {frames}
+
+
 def test_an_episode_of_one_frame_more_than_the_history_gives_a_dream_of_one_frame():
     found = dreamer(make_episodes(6, HISTORY + 1), exploration=0.0).dream()
     assert {each.length for each in found} == {HISTORY + 1}

@@ -25,7 +25,8 @@ from worldmodel.report import build, collect
 from worldmodel.report.collect import BUNDLES, NORMALIZED, PLOTS, TRAINED
 from worldmodel.report.wording import number, percent
 
-ANCHORS = ["data", "horizon", "agents", "worst", "latent", "dreams", "training", "timing", "params", "provenance"]
+ANCHORS = ["data", "horizon", "agents", "features", "worst", "latent", "dreams"]
+ANCHORS += ["training", "timing", "params", "provenance"]
 EVIL = '<script>alert("1")</script> & \u202e]]>$x_{1}$ {{ data }}'
 PLACES = {"normalized": NORMALIZED, "train": TRAINED, "worldmodel": BUNDLES, "plots": PLOTS}
 LOCKED = {
@@ -113,7 +114,8 @@ def test_who_cannot_see_it_finds_their_way(project, here):
 
 def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):
     lay_out(project, here)
-    renamed = {"agent-0": EVIL, "observed-6": f"{EVIL}6", "dream-0": f"{EVIL}d", "train": EVIL, "drawn": EVIL}
+    renamed = {"observed-6": f"{EVIL}6", "dream-0": f"{EVIL}d"}
+    renamed |= dict.fromkeys(("agent-0", "feature 0", "train", "drawn"), EVIL)
 
     def rename(body):
         for episode in body["episodes"]:
@@ -140,7 +142,7 @@ def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):
     tree = page()
     assert not list(tree.iter("script"))
     assert "user:pass" not in text_of(tree)
-    for anchor in (None, "data", "agents", "worst", "latent", "training", "params", "provenance"):
+    for anchor in (None, "data", "agents", "features", "worst", "latent", "training", "params", "provenance"):
         assert " ".join(EVIL.split()) in text_of(tree, anchor)
 
 

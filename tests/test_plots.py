@@ -8,6 +8,7 @@ import yaml
 from scratch import Scratch
 from test_metrics import LABELS, UNEVEN, agents, scores
 from test_scoring import predictors  # noqa: F401
+from worldmodel.arrays.affine import Affine, Coded
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation import metrics, scoring
 from worldmodel.evaluation import plots as curves
@@ -60,6 +61,16 @@ def test_a_name_from_a_log_is_text_in_the_page_that_dvc_draws(tmp_path):
     assert "<script>alert" not in page
     assert "<DVC_METRIC_DATA>" not in page
     assert rows(plots / "agents.csv")[0]["agent"].startswith("'=")
+
+
+def test_features_stand_worst_first_beside_their_floors(tmp_path):
+    of = {"model": [1.0, 3.0], "linear": [2.0, 4.0], "persistence": [5.0, 6.0], "covered": [1.0, 0.5]}
+    found = replace(UNEVEN, features={name: np.array(values) for name, values in of.items()})
+    curves.write_features(tmp_path / "features.csv", found, Affine(*np.ones((2, 2), np.float32)))
+    assert [tuple(row.values()) for row in rows(tmp_path / "features.csv")] == [
+        ("feature 1", "3", "4", "6", "0.5"),
+        ("feature 0", "1", "2", "5", "1"),
+    ]
 
 
 def test_coverage_has_every_frame_beside_what_was_asked_for(tmp_path):
@@ -137,6 +148,21 @@ def test_the_worst_predicted_features_are_shown_worst_first(variant, predictors,
     monkeypatch.setattr(curves, "SHOWN", 1)
     few, _ = predicted(variant, predictors, tmp_path)
     assert list(dict.fromkeys(row["feature"] for row in few)) == order[:1]
+
+
+def test_columns_have_their_name_and_unit_or_their_number():
+    said = (Coded("speed", "m/s"), Coded("level"), Coded(), Coded("twin"), Coded("twin", "m"))
+    five = np.ones(5, np.float32)
+    expected = ["speed (m/s)", "level", "feature 2", "twin feature 3", "twin feature 4 (m)"]
+    assert curves.names_of(Affine(five, five, said)) == expected
+    assert curves.names_of(Affine(five, five), "action")[3] == "action 3"
+
+
+def test_what_moves_far_from_0_is_shown_from_an_origin_that_is_named():
+    name, origin = curves.named_from("x (m)", np.array([np.nan, 5_000_123.2, 5_000_131.9]))
+    assert (name, origin) == ("x (m) minus 5000120", 5_000_120)
+    for values in ([1.0, 900.0], [7e9, 7e9], [-1.0, 1e-9], [np.nan, np.nan]):
+        assert curves.named_from("x", np.array(values)) == ("x", 0)
 
 
 def test_scores_are_counted_in_bins_and_those_beyond_the_edge_in_the_last_one(tmp_path):

@@ -1,5 +1,6 @@
 """The CSV files behind validate's plots."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.windows import Windows, windows
 from worldmodel.core.tables import write_csv
+from worldmodel.core.typing import Reals
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation.metrics import Agent, Episode, Scores
 from worldmodel.evaluation.scoring import Predictors
@@ -16,6 +18,7 @@ from worldmodel.model.calibration import NORMAL_90
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
 NOMINAL = 0.9  # share of features that the intervals should hold
 SHOWN = 3  # worst predicted features of an episode
+FAR = 1e-3  # values whose range is a smaller share of their size are shown from an origin on
 
 
 def write_horizon(path: Path, scores: Scores) -> None:
@@ -73,6 +76,16 @@ def names_of(columns: Affine, what: str = "feature") -> list[str]:
     ]
 
 
+def named_from(name: str, values: Reals) -> tuple[str, float]:
+    """The name, and what to subtract so that a few digits show how values far from 0 move; the name says so."""
+    low, high = float(np.fmin.reduce(values)), float(np.fmax.reduce(values))
+    if not 0 < high - low < FAR * max(abs(low), abs(high)):
+        return name, 0.0
+    unit = 10.0 ** math.ceil(math.log10(high - low))
+    origin = math.floor(low / unit) * unit
+    return f"{name} minus {origin:.15g}", origin
+
+
 def write_realism(path: Path, result: Realism | None) -> None:
     """How many real and dreamed windows get which score; more means: more like a dream. All 0 without dreams."""
     scores = [np.zeros(0), np.zeros(0)] if result is None else [result.real, result.dream]
@@ -101,13 +114,14 @@ def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episo
     piece, ahead = np.nonzero(exists)
     real, predicted = predictors.real(batch)[exists], future.features[exists]
     half = NORMAL_90 * future.std[exists]
-    columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float).tolist()
+    columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float)
     there, squared = ~np.isnan(real), np.square(features.residual(predicted, real))
     wrong = np.where(there, squared, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     names, frames = names_of(features), list(zip((begin[piece] + ahead).tolist(), piece.tolist(), strict=True))
-    rows = [
-        (episode.agent_id, episode.name, names[feature], *frames[row], *columns[row][feature])
-        for feature in np.argsort(-wrong, kind="stable")[:SHOWN].tolist()
-        for row in np.flatnonzero(there[:, feature]).tolist()
-    ]
+    rows = []
+    for feature in np.argsort(-wrong, kind="stable")[:SHOWN].tolist():
+        name, origin = named_from(names[feature], real[:, feature])
+        for row in np.flatnonzero(there[:, feature]).tolist():
+            values = (columns[row, feature] - origin).tolist()
+            rows.append((episode.agent_id, episode.name, name, *frames[row], *values))
     write_csv(path, ("agent", "episode", "feature", "frame", "piece", "real", "predicted", "low", "high"), rows)

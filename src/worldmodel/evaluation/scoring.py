@@ -1,5 +1,6 @@
 """The bundle and the baselines on held-out windows: raw units through the client, scores in standardized units."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -102,36 +103,39 @@ def _numbers(held_out: Windows) -> Iterator[Ints]:
 
 def score(predictors: Predictors, held_out: Windows) -> Scores:
     """Every held-out window; the scores wait in files without a name, which are gone with them."""
-    sums, counts = dict[str, Any](), 0
+    sums, counts = defaultdict[str, Any](int), defaultdict[str, Any](int)
     with ExitStack() as stack:
         files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
-            batch = held_out.take(numbers)
-            measured, there = _measured(predictors, batch)
-            columns: dict[str, Any] = {name: over_features(values, there) for name, values in measured.items()}
-            columns |= {"weight": there.mean(axis=2, dtype=np.float32), "episode": held_out.at(numbers).episode}
+            measured = _measured(predictors, held_out.take(numbers))
+            columns: dict[str, Any] = {"episode": held_out.at(numbers).episode}
+            columns["weight"] = measured["model"][1].mean(axis=2, dtype=np.float32)
+            for name, (values, there) in measured.items():
+                columns[name] = over_features(values, there)
+                sums[name] += np.where(there, values, 0).sum(axis=(0, 1))
+                counts[name] += there.sum(axis=(0, 1))
             for name, array in columns.items():
-                if name not in files:
-                    files[name] = stack.enter_context(TemporaryFile())
+                files[name] = files.get(name) or stack.enter_context(TemporaryFile())
                 files[name].write(np.ascontiguousarray(array).data)
                 kinds[name] = array.dtype
-            for name, values in measured.items():
-                sums[name] = sums.get(name, 0) + np.where(there, values, 0).sum(axis=(0, 1))
-            counts = counts + there.sum(axis=(0, 1))
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
-        features = {name: each / np.maximum(counts, 1) for name, each in sums.items()}
+        features = {name: sums[name] / np.maximum(counts[name], 1) for name in sums}
         return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files}, features=features)
 
 
-def _measured(predictors: Predictors, batch: Batch) -> tuple[dict[str, Doubles], NDArray[np.bool_]]:
-    """The first five fields of Scores for each feature, [B, K, F] each, and which readings are there."""
+def _measured(predictors: Predictors, batch: Batch) -> dict[str, tuple[Doubles, NDArray[np.bool_]]]:
+    """The first five fields of Scores for each feature, and which of these count, [B, K, F] each.
+
+    An interval holds a category that is predicted right; its likelihood is nothing that a normal could tell.
+    """
     features, future, real = predictors.scaler.features, predictors.future(batch), predictors.real(batch)
-    residual, std = features.residual(future.features, real), future.std / features.spread
-    measured = {
-        "model": np.square(residual),
-        "persistence": np.square(features.residual(predictors.persistence(batch), real)),
-        "linear": np.square(features.residual(predictors.linear(batch), real)),
-        "log_likelihood": log_likelihood(residual, std),
-        "covered": covered(residual, std),
+    there, residual = (batch.weight[..., None] > 0) & ~np.isnan(real), features.residual(future.features, real)
+    graded = np.array([each.kind != "category" for each in features.columns] or [True] * features.width)
+    std = np.where(graded, future.std / features.spread, 1)
+    return {
+        "log_likelihood": (log_likelihood(residual, std), there & graded),
+        "model": (np.square(residual), there),
+        "persistence": (np.square(features.residual(predictors.persistence(batch), real)), there),
+        "linear": (np.square(features.residual(predictors.linear(batch), real)), there),
+        "covered": (np.where(graded, covered(residual, std), residual == 0), there),
     }
-    return measured, (batch.weight[..., None] > 0) & ~np.isnan(real)

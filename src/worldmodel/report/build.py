@@ -24,6 +24,7 @@ SECTIONS = {  # template -> title
     "data": "What was trained on what",
     "horizon": "Along the horizon",
     "agents": "By agent and episode",
+    "features": "By feature",
     "worst": "Worst episodes, predicted against real",
     "latent": "Latent space",
     "dreams": "Dreams against real",

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from worldmodel.arrays.affine import Affine
 from worldmodel.core.typing import Doubles
-from worldmodel.evaluation.plots import names_of
+from worldmodel.evaluation.plots import named_from, names_of
 from worldmodel.report.canvas import AGENTS, HIGH, LOW, PANEL, SQUARE, WIDE, Canvas
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.dreamed import Dreamed, Pair
@@ -176,9 +176,13 @@ def realism(data: ReportData) -> Markup | None:
 
 
 def beside_the_log(pair: Pair, features: Affine, history: int) -> Iterator[Markup]:
-    frames = pair.begin + np.arange(len(pair.real))
+    frames, names = pair.begin + np.arange(len(pair.real)), names_of(features)
     for feature, real, dream in pair.most_variable(features, FEATURES):
-        canvas, title = Canvas("frame of the logged episode", "raw units", LOW), names_of(features)[feature]
+        canvas, (title, origin) = (
+            Canvas("frame of the logged episode", "raw units", LOW),
+            named_from(names[feature], real),
+        )
+        real, dream = real - origin, dream - origin
         ends = [np.fmin.reduce([*real, *dream]), np.fmax.reduce([*real, *dream])]
         canvas.line([frames[history - 1]] * 2, ends, "hold", "end of the history")
         canvas.line(frames, real, "real", "real")

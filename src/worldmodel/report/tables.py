@@ -6,15 +6,18 @@ from itertools import groupby
 
 import numpy as np
 
+from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed
 from worldmodel.evaluation.intervals import Change, change
 from worldmodel.evaluation.latency import BATCH
+from worldmodel.evaluation.plots import names_of
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.wording import count, interval, number, percent
 
 Row = Sequence[str]
 
-AGENTS = 40  # in a table
+AGENTS, FEATURES = 40, 40  # in a table
 BASELINES = {"linear": "ridge's", "persistence": "that of holding the last frame"}
 KINDS = (("train", "observed"), ("val", "observed"), ("test", "observed"), ("train", "dream"))
 MEANS = {"model": "mse.mean", "ridge": "baseline.linear.mse", "hold-last": "baseline.persistence.mse"}
@@ -77,6 +80,25 @@ def errors_by_agent(data: ReportData) -> Iterator[Row]:
         ends = interval(min(own), max(own)) if len(own) > 1 else "-"
         means = (number(model), ends, number(ridge), number(last), _removed(model, ridge))
         yield row["agent"], row["episodes"], *means, row["worst_episode"]
+
+
+def errors_by_feature(data: ReportData) -> Iterator[Row]:
+    """As the page's header has them, worst first."""
+    rows = data.plots["features"]
+    whole = sum(float(row["model"]) for row in rows)
+    for row in rows[:FEATURES]:
+        model, ridge, last, held = (float(row[key]) for key in ("model", "ridge", "hold-last", "held"))
+        share = percent(model / whole) if whole else "-"
+        yield row["feature"], number(model), share, number(ridge), number(last), _removed(model, ridge), percent(held)
+
+
+def named_columns(scaler: Scaler | None) -> Iterator[tuple[str, str]]:
+    """Of features, actions and context, where the logs name them: which, names."""
+    for part in ("features", "actions", "context") if scaler else ():
+        affine: Affine = getattr(scaler, part)
+        if affine.names:
+            names = names_of(affine, part.removesuffix("s"))
+            yield f"names of {part}", ", ".join(names[:FEATURES]) + (", ..." if len(names) > FEATURES else "")
 
 
 def times(data: ReportData) -> Iterator[Row]:
