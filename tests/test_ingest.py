@@ -65,6 +65,17 @@ def test_a_long_recording_becomes_episodes_with_draws_of_their_own():
     assert pieces([long], make_intake(max_length_s=10.0), NAMELESS, Episode.whole) == [long]
 
 
+def test_new_logs_move_no_piece_of_old_ones(tmp_path):
+    def drawn(count):
+        folder = write_logs(tmp_path / str(count), [walk(np.arange(200.0), name=str(i)) for i in range(count)])
+        found = ingest([folder], make_intake(max_length_s=20.0, max_gap_s=50.0), Episode.whole)
+        return dict(zip([(each.name, each.begin) for each in found.episodes], found.splits, strict=True))
+
+    few, many = drawn(4), drawn(9)
+    assert few.items() <= many.items()
+    assert len({split for name, split in few.items() if name[0].startswith("0#")}) > 1
+
+
 def test_dreams_are_neither_cut_nor_put_on_another_clock(tmp_path):
     dream = replace(make_episodes(1, 9, source="dream")[0], timestamps=np.arange(9) * 1000.0)
     write_logs(tmp_path, [*make_episodes(3, 9), dream])
