@@ -1,8 +1,7 @@
 """Logs of other formats -> canonical JSON lines."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,16 +14,16 @@ from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.text import escaped
-from worldmodel.episodes.columns import Column, Columns
+from worldmodel.episodes.columns import NAMELESS, Column, Columns
 from worldmodel.episodes.schema import Episode
 from worldmodel.episodes.temporary_store import EpisodeStore
+from worldmodel.logs.described import FILE, as_yaml
 from worldmodel.logs.files import SUFFIXES
 from worldmodel.logs.reader import collect_logs, write_jsonl
 from worldmodel.readers.field_map import read_map
-from worldmodel.readers.source import FORMATS, PARTS, Source, open_source
+from worldmodel.readers.source import FORMATS, Source, open_source
 
 OUT = (".jsonl", ".jsonl.gz")
-FEATURES = "features.yaml"
 
 
 @dataclass
@@ -90,27 +89,17 @@ def lines_of(path: Path) -> Iterator[Episode]:
         logs = collect_logs([path], read(default_params()).prepare.max_gap_s, store.add)
         if logs.rejects:
             raise ValueError(f"{logs.rejects[0]}; `worldmodel check-logs` names all {len(logs.rejects)} wrong rows")
-        for each in logs.episodes:
-            kept = ("segment", "source", "split", "terminal", "truncated", "provenance")
-            facts = {name: getattr(each, name) for name in kept}
-            yield Episode(each.agent_id, each.name, **each.table()._asdict(), **facts)
+        yield from (episode.whole() for episode in logs.episodes)
 
 
 def write_columns(columns: Columns, folder: Path) -> str:
     """Write features.yaml where names are known and no such file is there; a line that tells so."""
-    path, known = folder / FEATURES, [part for part in PARTS if getattr(columns, part)]
-    if path.exists() or not known:
+    path = folder / FILE
+    if path.exists() or columns == NAMELESS:
         return ""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for part in known:
-            stream.writelines([f"{part}:\n", *(f"  - {_item(each)}\n" for each in getattr(columns, part))])
+    with replacing(path) as temporary:
+        temporary.write_text(as_yaml(columns), encoding="utf-8")
     return f"names     written to {path}"
-
-
-def _item(column: Column) -> str:
-    """As JSON, which YAML reads whatever the text, and as short as features.yaml allows."""
-    told = {key: value for key, value in asdict(column).items() if value and value != "value"}
-    return json.dumps(column.name if told.keys() == {"name"} else told, ensure_ascii=False)
 
 
 @click.command()
