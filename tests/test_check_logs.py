@@ -5,19 +5,22 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import call
 from copies import ROOT
 from factories import make_episodes, write_logs
-from lines import frame, log
+from lines import frame, log, named
 from test_episodes import contents
 from worldmodel.cli import check_logs
 from worldmodel.core.params import read
 from worldmodel.core.project import default_params
+from worldmodel.episodes.schema import Episode
 from worldmodel.linting import repeats
 from worldmodel.linting.remarks import Limits
+from worldmodel.logs.ingest import ingest
 
 
 def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path, capsys):
@@ -172,3 +175,21 @@ def test_whatever_the_bytes_there_is_no_traceback(tmp_path_factory, content):
     found = check_logs.check(path, Limits(read(default_params()).prepare, 8, 16))
     assert found.rejects
     assert any(line.startswith("log.jsonl:") for line in found.lines())
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"max_gap_s": 30.0},
+        {"max_length_s": 7.0, "resample_s": 0.5},
+        {"split_by": "time", "margin": 4, "val_share": 0.3},
+    ],
+)
+def test_episodes_are_counted_as_prepare_cuts_them(tmp_path, cut):
+    times = [t + 50 * (t > 40) + 0.1 * (t % 3) for t in range(120)]
+    log(tmp_path, *[named(t, "e") for t in times], *[frame(t, "b") for t in times])
+    intake = replace(read(default_params()).prepare, test_share=0.0, **({"val_share": 0.0} | cut))
+    found = check_logs.check(tmp_path, Limits(intake, 3, 2)).to_json()
+    lengths = [each.length for each in ingest([tmp_path], intake, Episode.whole).episodes]
+    assert (found["episodes"], found["frames"]) == (len(lengths), sum(lengths))
+    assert found["windows"] == sum(max(length - 5, 0) + 1 for length in lengths if length > 3)

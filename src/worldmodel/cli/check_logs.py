@@ -19,11 +19,13 @@ from worldmodel.linting.lint import Collector, unread_files
 from worldmodel.linting.remark import Remark
 from worldmodel.linting.remarks import Limits
 from worldmodel.linting.summary import Summary
+from worldmodel.logs.cutting import pieces
 from worldmodel.logs.described import columns_of, fitted
 from worldmodel.logs.files import Location, LogFile, location
 from worldmodel.logs.ingest import named
 from worldmodel.logs.reader import collect_logs
 from worldmodel.logs.rejects import SHOWN_REJECTS, Reject, by_reason
+from worldmodel.logs.split import by_time
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ def check(logs: Location, limits: Limits) -> Findings:
         rejects = [named(reject, columns) for reject in found.rejects]
         summary = [] if rejects else Summary(seen.facts, columns).lines(found.files)
         remarks = seen.remarks(columns, unread)
-    lengths = [each.length for facts in seen.facts.values() for each in facts.placed]
+        lengths = [each.length for facts in seen.facts.values() for each in facts.placed]
+        if intake.split_by == "time":
+            parts = by_time(pieces(found.episodes, intake, columns, store.add), intake, store.add)
+            lengths = [each.length for each in parts]
     return Findings(found.files, found.rows, rejects, lengths, limits, remarks, unread, summary)
 
 
