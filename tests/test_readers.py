@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import struct
+from dataclasses import replace
 
+import fsspec
 import gymnasium as gym
 import h5py
 import minari
@@ -580,3 +582,38 @@ def test_sources_among_logs_are_read_as_they_are_and_what_is_wrong_in_one_is_a_r
         assert len(read_logs([path], 60.0).episodes) == 3
     (reject,) = read_logs([logs / "unmapped.csv"], 60.0).rejects
     assert "holds run, t, x, y, z, u, v, gain, over, cut, note; write a file such as" in reject.reason
+
+
+def test_sources_at_an_address_are_read_from_copies_that_do_not_stay(written, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    memory, rows = fsspec.filesystem("memory"), "".join(f"{t},{t}.5,{t},0,1,0\n" for t in range(5))
+    (tmp_path / "named.csv").write_text(f"timestamp,features.0,features.1,features.2,action.0,action.1\n{rows}")
+    named = "features: ['/state.x[0]', '/state.x[1]', '/state.x[2]']\naction: [/cmd.vel.twist.u, /cmd.vel.twist.v]\n"
+    (tmp_path / "drive.mcap.yaml").write_text(f"rate: 20\n{named}")
+    paths = [written("mcap"), tmp_path / "drive.mcap.yaml", tmp_path / "named.csv", written("csv")]
+    for path in paths:
+        memory.pipe(f"/lake/{path.name}", path.read_bytes())
+    memory.pipe("/lake/.old/other.csv", (tmp_path / "named.csv").read_bytes())
+    memory.pipe("/lake/features.yaml", b"features: [x, y, z]\nactions: [u, v]\n")
+    found = read_logs(["memory://lake"], 60.0)
+    assert not found.rejects
+    expected = [*open_source(paths[0], MCAP_MAP), *open_source(paths[2])]
+    assert [replace(each, agent_id="x") for each in found.episodes] == [replace(each, agent_id="x") for each in expected]
+    assert [each.agent_id for each in found.episodes] == ["drive", "named"]
+    memory.pipe("/lake/named.csv", (tmp_path / "named.csv").read_bytes() + b"wet,1,2,3,4,5\n")
+    (reject,) = read_logs(["memory://lake"], 60.0).rejects
+    assert reject.file == "named.csv"
+    assert reject.reason.startswith("cannot be read")
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_lies_in_a_hidden_folder_is_no_log_and_named(written, tmp_path, capsys):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_logs(logs, list(open_source(written("d4rl"))), "a.jsonl")
+    (logs / ".checkpoints").mkdir()
+    shutil.copy(logs / "a.jsonl", logs / ".checkpoints/b.jsonl")
+    assert call("check-logs", logs, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["files"], found["unread_files"]) == (1, [".checkpoints/b.jsonl"])

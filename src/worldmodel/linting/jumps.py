@@ -19,6 +19,7 @@ SMOOTH = 0.4  # of a feature's range: a usual step is smaller
 STARTS = 100  # starts of episodes that are looked at
 FAR, AROUND = 3.0, 2.0  # times the distance between starts
 LONG = 0.9  # share of steps that are shorter
+LEAP = 0.5  # of the longest ordinary step, that one feature at least makes
 FEWEST = 200  # steps, to know what is usual
 QUATERNION = 3  # features that turn their sign at once
 
@@ -55,8 +56,10 @@ class Usual:
         if not len(self.first):
             return jumping
         lengths = np.sqrt(np.einsum("fn,fn->n", *[batch.changes / self.scale[:, None]] * 2))
-        # What comes from far away moves by more than the rest of the way is long.
+        # What comes from far away moves by more than the rest of the way is long, and not by what is noise anyway.
         coming = np.setdiff1d(np.flatnonzero(lengths > max(self.long, (FAR - 1) * self.near)), turning)
+        leap = batch.sizes[:, coming] > LEAP * self.longest[:, None]
+        coming = coming[(leap & self.smooth[:, None]).any(axis=0)]
         jumping = jumping[self._distance(batch, jumping + 1) <= AROUND * self.near]
         coming = coming[self._distance(batch, coming + 1) <= self.near]
         return np.union1d(jumping, coming[self._distance(batch, coming) > FAR * self.near])

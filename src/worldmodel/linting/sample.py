@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 
 import numpy as np
 
 from worldmodel.core.typing import Doubles, Floats, Ints, Reals
 from worldmodel.episodes.table import Table
-from worldmodel.linting.batch import Batch
+from worldmodel.linting.batch import Batch, Placed
 
 FRAMES = 20_000  # at most as many are taken
 NUMBERS = 1 << 22  # of features, at most
@@ -62,17 +63,17 @@ class Sampler:
 
     every: int = 1
     seen: int = 0
-    tables: list[Table] = field(default_factory=list)
+    tables: list[tuple[Placed, Table]] = field(default_factory=list)
 
     def add(self, batch: Batch) -> None:
         most = self.frames_of(batch)
-        for table in batch.tables:
+        for placed, table in zip(batch.placed, batch.tables, strict=True):
             if self.seen % self.every == 0:
                 actions = None if table.actions is None else table.actions[:most].copy()
                 times, features = table.timestamps[:most], table.features[:most].copy()
-                self.tables.append(table._replace(timestamps=times, features=features, actions=actions))
+                self.tables.append((placed, table._replace(timestamps=times, features=features, actions=actions)))
             self.seen += 1
-        while len(self.tables) > 1 and sum(map(_length, self.tables)) > most:
+        while len(self.tables) > 1 and sum(len(table.timestamps) for _, table in self.tables) > most:
             self.tables, self.every = self.tables[::2], 2 * self.every
 
     @staticmethod
@@ -81,17 +82,15 @@ class Sampler:
         return max(1, min(FRAMES, NUMBERS // len(batch.features)))
 
     def sample(self) -> Sample:
-        actions = [table.actions for table in self.tables if table.actions is not None]
+        """In the order of files and lines."""
+        tables = [table for _, table in sorted(self.tables, key=itemgetter(0))]
+        actions = [table.actions for table in tables if table.actions is not None]
         return Sample(
-            np.clip(_held(np.concatenate([table.features for table in self.tables])), -HUGEST, HUGEST),
+            np.clip(_held(np.concatenate([table.features for table in tables])), -HUGEST, HUGEST),
             np.concatenate([each.reshape(len(each), -1).astype(np.float32) for each in actions]) if actions else None,
-            np.cumsum([0, *map(_length, self.tables[:-1])]),
+            np.cumsum([0, *(len(table.timestamps) for table in tables[:-1])]),
             bool(actions) and actions[0].ndim == 1,
         )
-
-
-def _length(table: Table) -> int:
-    return len(table.timestamps)
 
 
 def _held(features: Reals) -> Doubles:

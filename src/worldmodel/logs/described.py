@@ -12,7 +12,7 @@ from worldmodel.core.elsewhere import copied, file_system, reaching
 from worldmodel.core.yaml12 import parse_dvc
 from worldmodel.episodes.columns import NAMELESS, Column, Columns
 from worldmodel.episodes.schema import ActionSpace
-from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files
+from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, on_disk
 from worldmodel.readers.source import PARTS, source_at
 
 FILE = "features.yaml"
@@ -64,9 +64,10 @@ def columns_of(sources: Sequence[Location]) -> Columns:
 def _own_columns(file: LogFile) -> Columns:
     """Nothing where it cannot be read, which reading the logs tells."""
     try:
-        source = source_at(Path(file.path))
-        next(iter(source), None)
-        return source.columns
+        with on_disk(file) as path:
+            source = source_at(path)
+            next(iter(source), None)
+            return source.columns
     except ValueError:
         return NAMELESS
 

@@ -4,7 +4,8 @@ A location is a path, or an address of a folder or file that fsspec reads, such 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -14,14 +15,14 @@ import fsspec
 from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
+from worldmodel.core.temporary import temporary_folder
+from worldmodel.readers.source import HDF5, is_named, is_source
 from worldmodel.readers.source import SUFFIXES as OTHERS
-from worldmodel.readers.source import is_source
 
 Location = Path | str
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 PACKED = (".gz", ".zst")
-APPLE_DOUBLE = "._"  # macOS keeps what it knows of a file in another one of that name
 # Links to files are followed wherever they lead, as into a DVC cache. DVC follows no others, and they could go round.
 LINKED_FOLDER = "a link to a folder, expected files, folders, and links to files; copy the folder, or link its files"
 MOST = 240  # characters of a name that is shown
@@ -67,9 +68,35 @@ def _remote_files(address: str) -> list[LogFile]:
         names = {path: _shown(name_within(root, path)) for path, _ in found}
         logs = [(path, about.get("size")) for path, about in found if _is_log(names[path])]
         files = [_remote_file(system, path, names[path], size) for path, size in logs]
+        others = [path for path, _ in found if _is_remote_source(system, path, names)]
+        sizes = {path: about.get("size") or 0 for path, about in found}
+        files += [LogFile(names[path], system.unstrip_protocol(path), sizes[path], source=True) for path in others]
     if not found:
         raise ValueError(f"{public(address)}: no such folder; expected one with {', '.join(SUFFIXES)} files")
-    return files
+    return sorted(files, key=lambda file: file.name)
+
+
+def _is_remote_source(system: Any, path: str, names: Mapping[str, str]) -> bool:
+    name = names[path]
+    if not name.endswith(OTHERS) or _is_hidden(name):
+        return False
+    return name.endswith(HDF5) or f"{path}.yaml" in names or is_named(name, lambda mode: system.open(path, mode))
+
+
+@contextmanager
+def on_disk(file: LogFile) -> Iterator[Path]:
+    """A file of another format, or a copy of it, and of its map, that is there as long as it is read."""
+    if isinstance(file.path, Path):
+        yield file.path
+        return
+    with temporary_folder() as folder:
+        copy = folder / PurePosixPath(file.name).name
+        with reaching(file.path):
+            system, path = file_system(file.path)
+            system.get_file(path, str(copy))
+            if system.exists(f"{path}.yaml"):
+                system.get_file(f"{path}.yaml", f"{copy}.yaml")
+        yield copy
 
 
 def _remote_file(system: Any, path: str, name: str, size: int | None) -> LogFile:
@@ -84,20 +111,25 @@ def _below(folder: Path) -> Iterator[tuple[str, LogFile]]:
     for parent, folders, names in walk(folder):
         flaws = {name: LINKED_FOLDER for name in folders if (parent / name).is_symlink()}
         flaws |= {name: problem(parent / name) for name in names if _is_log(name) or _is_source(parent / name)}
-        sources = [name for name in folders if name not in flaws and is_source(parent / name)]
+        sources = [name for name in folders if name not in flaws and _is_source(parent / name)]
         flaws |= dict.fromkeys(sources, "")
-        folders[:] = [name for name in folders if name not in sources]
+        folders[:] = [name for name in folders if name not in sources and not _is_hidden(name)]
         for name, flaw in flaws.items():
             within = (parent / name).relative_to(folder).as_posix()
             yield within, _log_file(within, parent / name, flaw)
 
 
 def _is_log(name: str) -> bool:
-    return name.endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(APPLE_DOUBLE)
+    return name.endswith(SUFFIXES) and not _is_hidden(name)
 
 
 def _is_source(path: Path) -> bool:
-    return is_source(path) and not path.name.startswith(APPLE_DOUBLE)
+    return not _is_hidden(path.name) and is_source(path)
+
+
+def _is_hidden(name: str) -> bool:
+    """Of a path within the logs: what macOS or an editor keeps, which are copies and worse."""
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _log_file(name: str, path: Path, flaw: str) -> LogFile:

@@ -22,7 +22,7 @@ from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.copies import find_logs
-from worldmodel.logs.files import Location, LogFile
+from worldmodel.logs.files import Location, LogFile, on_disk
 from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.grouping import EpisodeAssembler, missing_reason
 from worldmodel.logs.parsing import ParsedBlock, parse_all
@@ -134,21 +134,23 @@ class _Pass(Generic[View]):
         """A file of another format. What is wrong with it is one row, behind the frames before it."""
         from worldmodel.readers.source import source_at
 
-        frames = 0
+        frames, found = 0, ""
         try:
-            for episode in source_at(Path(file.path)):
-                own = Signature.of_table(episode.table())
-                self.votes[False][own] += episode.length
-                self.signature = self.signature or self.common()
-                if own == self.signature:
-                    self._add_whole(file.name, frames + 1, episode)
-                else:
-                    reason = f"episode {episode.name!r}: {own.unlike(self.signature)}"
-                    self.rejects.append(Reject(file.name, frames + 1, reason))
-                    self.rows += 1
-                frames += episode.length
+            with on_disk(file) as path:
+                found = f"{path}: "
+                for episode in source_at(path):
+                    own = Signature.of_table(episode.table())
+                    self.votes[False][own] += episode.length
+                    self.signature = self.signature or self.common()
+                    if own == self.signature:
+                        self._add_whole(file.name, frames + 1, episode)
+                    else:
+                        reason = f"episode {episode.name!r}: {own.unlike(self.signature)}"
+                        self.rejects.append(Reject(file.name, frames + 1, reason))
+                        self.rows += 1
+                    frames += episode.length
         except ValueError as error:
-            self.rejects.append(Reject(file.name, frames + 1, str(error).removeprefix(f"{file.path}: ")))
+            self.rejects.append(Reject(file.name, frames + 1, str(error).removeprefix(found)))
             self.rows += 1
 
     def _add_whole(self, file: str, line: int, episode: Episode) -> None:

@@ -1,8 +1,11 @@
 """CSV: a header, then a row for each frame. Rows are counted from 0, behind the header."""
 
+import gzip
 from collections.abc import Iterator
+from contextlib import nullcontext
+from csv import reader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from worldmodel.episodes.schema import Episode
 from worldmodel.readers import tables
@@ -14,6 +17,12 @@ BLOCK_BYTES = 1 << 22
 
 def recognizes(path: Path) -> bool:
     return path.name.endswith((".csv", ".csv.gz")) and path.is_file()
+
+
+def names(stream: BinaryIO, name: str) -> list[str]:
+    """Of the columns, as the header of a file of that name has them."""
+    with gzip.open(stream) if name.endswith(".gz") else nullcontext(stream) as lines:
+        return next(reader([lines.readline(BLOCK_BYTES).decode("utf-8-sig", "replace")]), [])
 
 
 def columns(path: Path) -> dict[str, Any]:

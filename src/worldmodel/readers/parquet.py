@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from worldmodel.episodes.schema import Episode
 from worldmodel.readers import tables
@@ -13,6 +13,13 @@ KEYS = tables.KEYS
 
 def recognizes(path: Path) -> bool:
     return path.suffix == ".parquet" and path.is_file()
+
+
+def names(stream: BinaryIO, name: str) -> list[str]:
+    """Of the columns in a file of that name."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(stream).names  # type: ignore[no-any-return]
 
 
 def columns(path: Path) -> dict[str, Any]:

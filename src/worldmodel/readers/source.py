@@ -1,11 +1,11 @@
 """A file or folder of another format as a source of episodes, each of them checked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,18 +166,19 @@ def is_source(path: Path) -> bool:
     """A data set's folder, HDF5, a file with its map beside it, or a table whose columns are called as in our logs."""
     if path.is_dir():
         return any(reader_of(form).recognizes(path) for form in ("lerobot", "minari"))
-    if path.suffix in HDF5:
-        return True
-    return path.name.endswith(SUFFIXES) and path.is_file() and (map_of(path).is_file() or _is_named(path))
+    if not path.name.endswith(SUFFIXES) or not path.is_file():
+        return False
+    return path.name.endswith(HDF5) or map_of(path).is_file() or is_named(path.name, path.open)
 
 
-def _is_named(path: Path) -> bool:
-    """True as well where the table cannot be read: reading it tells why."""
-    if not path.name.endswith(TABLES):
+def is_named(name: str, opened: Callable[[Literal["rb"]], Any]) -> bool:
+    """Whether a table's columns are called as in our logs; true as well where none can be read: reading tells why."""
+    if not name.endswith(TABLES):
         return False
     try:
-        known = reader_of("parquet" if path.suffix == ".parquet" else "csv").columns(path)
-        return bool(reader_of("tables").counted("features", list(known)))
+        with opened("rb") as stream:
+            known = reader_of("parquet" if name.endswith(".parquet") else "csv").names(stream, name)
+            return bool(reader_of("tables").counted("features", known))
     except Exception:  # each library has some of its own
         return True
 
