@@ -175,12 +175,13 @@ def _batched(rows: list[Row]) -> "list[FrameBatch | Row]":
 def _labels(metas: Sequence[Mapping[str, Any]], keys: Collection[str]) -> Coded:
     present = [key for key in Label._fields if key in keys]
     columns = [[meta.get(key, UNSET) for meta in metas] for key in present]
-    if not present:
-        return Coded(np.zeros(len(metas), np.int64), [Label(None, None, None)])
     for column in columns:
         _require_types(column, {int, str})  # True and 1 are equal
-    coded = Coded.of(list(zip(*columns, strict=True)))
-    return Coded(coded.codes, [_label(tuple(present), values) for values in coded.values])
+    if len(columns) == 1:
+        codes, values = Coded.of(columns[0])
+        return Coded(codes, [_label(tuple(present), (value,)) for value in values])
+    codes, values = Coded.of(list(zip(*columns, strict=True)) if columns else [()] * len(metas))
+    return Coded(codes, [_label(tuple(present), value) for value in values])
 
 
 @lru_cache(4096)

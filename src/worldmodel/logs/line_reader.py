@@ -6,7 +6,7 @@ A line that is not certain to be good is left to rows.py, which is exact and wor
 import gc
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, groupby
@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from worldmodel.core.typing import Ints
@@ -26,6 +27,7 @@ from worldmodel.logs.rows import Row, parse_line
 
 FEATURES = re.compile(rb'"features"\s*:\s*\[[^\[\]{}"]*\]')
 NAN = re.compile(rb"\bNaN\b")
+PIECE_BYTES = 1 << 17
 NO_META: Mapping[str, Any] = {}
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
@@ -40,6 +42,25 @@ class _Line(Struct, forbid_unknown_fields=True, gc=False):
     reward: Number | UnsetType = UNSET
     context: Vector | UnsetType = UNSET
     meta: dict[str, Any] | UnsetType = UNSET
+
+
+class _Columns(NamedTuple):
+    """The fields of lines, one by one; UNSET where a line lacks it."""
+
+    agent_id: Sequence[str]
+    timestamp: Sequence[float]
+    features: Sequence[Sequence[float | None]]
+    action: Sequence[Any]
+    reward: Sequence[Any]
+    context: Sequence[Any]
+    meta: Sequence[Any]
+
+    @classmethod
+    def of(cls, lines: Iterable[_Line]) -> "_Columns":
+        columns = cls(*zip(*map(astuple, lines), strict=True))
+        if UNSET in columns.meta:
+            return columns._replace(meta=[NO_META if meta is UNSET else meta for meta in columns.meta])
+        return columns
 
 
 class Parsed(NamedTuple):
@@ -65,10 +86,31 @@ def parse_block(block: Block) -> Parsed:
     if block.data.isspace():  # however many blank lines a small .gz unpacks to
         return Parsed([], {})
     with _no_collection():
-        try:
-            return _whole(block.first, block.data)
-        except (ValueError, RecursionError):
-            return _line_by_line(block.first, block.data)
+        first, parts = block.first, list[Parsed]()
+        for data in _pieces(block.data):
+            try:
+                parts.append(_whole(first, data))
+            except (ValueError, RecursionError):
+                parts += _line_by_line(first, data)
+            first += data.count(b"\n")
+        return _joined(parts)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Whole lines, of which what they are decoded to stays in a processor's cache."""
+    begin = 0
+    while begin < len(data):
+        end = data.find(b"\n", begin + PIECE_BYTES) + 1 or len(data)
+        yield data[begin:end]
+        begin = end
+
+
+def _joined(parts: Sequence[Parsed]) -> Parsed:
+    keys = dict[str, tuple[int, int]]()
+    for key, (line, count) in chain.from_iterable(part.meta_keys.items() for part in parts):
+        first, earlier = keys.get(key, (line, 0))
+        keys[key] = first, earlier + count
+    return Parsed([row for part in parts for row in part.rows], keys)
 
 
 @contextmanager
@@ -92,12 +134,9 @@ def _whole(first: int, data: bytes) -> Parsed:
         data = _nulled(data)
         lines = _decode_lines(data)
     _require_one_a_line(data, len(lines))
-    metas = _metas(lines)
-    shapes = Counter(map(tuple, metas))
-    _require_flat(data, lines, sum(len(keys) * count for keys, count in shapes.items()))
-    keys = set(chain.from_iterable(shapes))
-    numbers = np.arange(first, first + len(lines))
-    return Parsed([_batch(numbers, lines, metas, keys)], _unused(numbers, metas, keys))
+    columns = _Columns.of(lines)
+    _require_flat(data, columns)
+    return _parsed(np.arange(first, first + len(lines)), columns)
 
 
 def _nulled(data: bytes) -> bytes:
@@ -121,17 +160,17 @@ def _require_one_a_line(data: bytes, count: int) -> None:
         raise _DoubtError
 
 
-def _require_flat(data: bytes, lines: Sequence[_Line], meta_keys: int) -> None:
+def _require_flat(data: bytes, columns: _Columns) -> None:
     """As many keys as colons, lists and objects as brackets: no key stands twice, and no meta nests anything."""
-    text = np.frombuffer(data, np.uint8)
-    keys, lists, objects = 3 * len(lines) + meta_keys, len(lines), len(lines)
-    for column in ([line.action for line in lines], [line.reward for line in lines], [line.context for line in lines]):
+    text, count = np.frombuffer(data, np.uint8), len(columns.meta)
+    absent = count if columns.meta[0] is NO_META else 0
+    keys, lists = 4 * count - absent + sum(map(len, columns.meta)), count
+    for column in (columns.action, columns.reward, columns.context):
         kinds = Counter(map(type, column))
-        keys += len(lines) - kinds[UnsetType]
+        keys += count - kinds[UnsetType]
         lists += kinds[list]
-    metas = sum(line.meta is not UNSET for line in lines)
     brackets = [int(np.count_nonzero(text == ord(each))) for each in "[{"]
-    if brackets != [lists, objects + metas] or _colons(data, text) != keys + metas:
+    if brackets != [lists, 2 * count - absent] or _colons(data, text) != keys:
         raise _DoubtError
 
 
@@ -143,37 +182,32 @@ def _colons(data: bytes, text: NDArray[np.uint8]) -> int:
     return len(colons) if np.isin(before, (9, 13, 32)).any() else quoted
 
 
-def _metas(lines: Sequence[_Line]) -> list[Mapping[str, Any]]:
-    return [NO_META if line.meta is UNSET else line.meta for line in lines]
-
-
-def _batch(numbers: Ints, lines: Sequence[_Line], metas: Sequence[Mapping[str, Any]], keys: set[str]) -> FrameBatch:
-    agents = [line.agent_id for line in lines]
-    for agent in set(agents):
+def _parsed(numbers: Ints, columns: _Columns) -> Parsed:
+    """Lines of one shape."""
+    for agent in set(columns.agent_id):
         _checked_agent(agent)
-    return FrameBatch.of(numbers, None, agents, metas, keys, _table(lines))
+    keys = set[str]().union(*columns.meta)
+    batch = FrameBatch.of(numbers, None, columns.agent_id, columns.meta, keys, _table(columns))
+    return Parsed([batch], _unused(numbers, columns.meta, keys))
 
 
-def _table(lines: Sequence[_Line]) -> Table:
-    actions = [line.action for line in lines]
-    kinds = set(map(type, actions))
-    if len(kinds) > 1:
-        raise _DoubtError
+def _table(columns: _Columns) -> Table:
+    kinds = set(map(type, columns.action))
     return Table(
-        timestamps=np.array([line.timestamp for line in lines], np.float64),
-        features=_matrix([line.features for line in lines], np.float64),
-        actions=np.array(actions, np.int64) if kinds == {int} else _matrix(actions, np.float32),
-        rewards=_rewards([line.reward for line in lines]),
+        timestamps=np.array(columns.timestamp, np.float64),
+        features=_matrix(columns.features, np.float64),
+        actions=np.array(columns.action, np.int64) if kinds == {int} else _matrix(columns.action, np.float32),
+        rewards=None if _is_absent(columns.reward) else np.array(columns.reward, np.float64).astype(np.float32),
         confidence=None,
-        context=_matrix([line.context for line in lines], np.float32),
+        context=_matrix(columns.context, np.float32),
     )
 
 
 def _matrix(rows: Sequence[Any], scalar: type[np.floating[Any]]) -> Any:
     """Rows of one length as float64, rounded to `scalar`; None where there are none."""
-    if rows[0] is UNSET:
-        return None if all(row is UNSET for row in rows) else _doubt()
-    if UNSET in rows or len(widths := set(map(len, rows))) > 1:
+    if _is_absent(rows):
+        return None
+    if set(map(type, rows)) != {list} or len(widths := set(map(len, rows))) > 1:
         raise _DoubtError
     shape = len(rows), widths.pop()
     try:
@@ -183,29 +217,25 @@ def _matrix(rows: Sequence[Any], scalar: type[np.floating[Any]]) -> Any:
     return flat.reshape(shape).astype(scalar, copy=False)
 
 
-def _doubt() -> None:
-    raise _DoubtError
-
-
-def _rewards(values: Sequence[Any]) -> Any:
-    if values[0] is UNSET:
-        return None if all(value is UNSET for value in values) else _doubt()
-    if UNSET in values:
+def _is_absent(column: Sequence[Any]) -> bool:
+    """Raises ValueError where it is, and is not."""
+    absent = column.count(UNSET)
+    if absent not in (0, len(column)):
         raise _DoubtError
-    return np.array(values, np.float64).astype(np.float32)
+    return absent > 0
 
 
 def _unused(numbers: Ints, metas: Sequence[Mapping[str, Any]], keys: set[str]) -> dict[str, tuple[int, int]]:
+    everywhere = sum(map(len, metas)) == len(keys) * len(metas)
     found = dict[str, tuple[int, int]]()
     for key in keys - META_KEYS:
-        having = [key in meta for meta in metas]
-        found[key] = int(numbers[having.index(True)]), sum(having)
+        having = [] if everywhere else [key in meta for meta in metas]
+        found[key] = (int(numbers[having.index(True)]), sum(having)) if having else (int(numbers[0]), len(metas))
     return found
 
 
-def _line_by_line(first: int, data: bytes) -> Parsed:
+def _line_by_line(first: int, data: bytes) -> Iterator[Parsed]:
     texts = data.removesuffix(b"\n").split(b"\n")
-    rows, unused = list[FrameBatch | Row](), dict[str, tuple[int, int]]()
     numbered = enumerate(zip(map(_certain, texts), texts, strict=True), first)
     for shape, group in groupby(numbered, key=lambda each: _shape(each[1][0])):
         entries = list(group)
@@ -213,11 +243,7 @@ def _line_by_line(first: int, data: bytes) -> Parsed:
         if found is None:
             exact = [row for number, (_, text) in entries for row in parse_line(number, text)]
             found = Parsed(batches_of(exact), _unused_of(exact))
-        rows += found.rows
-        for key, (line, count) in found.meta_keys.items():
-            earlier = unused.get(key, (line, 0))
-            unused[key] = earlier[0], earlier[1] + count
-    return Parsed(rows, unused)
+        yield found
 
 
 def _unused_of(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
@@ -228,10 +254,8 @@ def _unused_of(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
 def _alike(entries: Sequence[tuple[int, tuple[_Line | None, bytes]]]) -> Parsed | None:
     """Certain lines of one shape."""
     lines = [line for _, (line, _) in entries if line is not None]
-    metas = _metas(lines)
-    numbers, keys = np.array([number for number, _ in entries], np.int64), {*()}.union(*metas)
     try:
-        return Parsed([_batch(numbers, lines, metas, keys)], _unused(numbers, metas, keys))
+        return _parsed(np.array([number for number, _ in entries], np.int64), _Columns.of(lines))
     except ValueError:
         return None
 
