@@ -8,8 +8,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from worldmodel.core.addresses import public, reason
 from worldmodel.core.temporary import OUT_OF_SPACE
 
@@ -31,6 +29,8 @@ def reaching(address: str) -> Iterator[None]:
 
 def file_system(address: str) -> tuple[Any, str]:
     """Of fsspec, with nothing that it remembers of an earlier look, and the address as a path in there."""
+    import fsspec  # takes a moment to load
+
     if "http" in address:
         _limit_waiting()
     system, root = fsspec.url_to_fs(address)
@@ -73,6 +73,7 @@ def _copies() -> tempfile.TemporaryDirectory[str]:
 @cache
 def _limit_waiting() -> None:
     """Unless fsspec's own configuration says otherwise."""
+    import fsspec
     from aiohttp import ClientTimeout
 
     timeout = ClientTimeout(total=None, sock_connect=CONNECT, sock_read=ANSWER)

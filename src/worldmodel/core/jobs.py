@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed
-
 from worldmodel.core.parent import end_with
 
 VARIABLE = "WORLDMODEL_JOBS"  # of the environment: how many work at once changes no result
@@ -38,6 +36,8 @@ def run_all(
     if count < 2:
         yield from (function(*call) for call in calls)
         return
+    from joblib import Parallel, delayed  # takes a moment to load
+
     parallel = Parallel(
         count,
         backend="loky",

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import fsspec
-
 from worldmodel.core.addresses import public
 from worldmodel.core.elsewhere import copied, file_system, name_within, reaching, require_answer
 from worldmodel.core.regular import open_regular, problem, walk
@@ -148,5 +146,7 @@ def _shown(name: str) -> str:
 
 def opened(file: LogFile) -> BinaryIO:
     if isinstance(file.path, str):
+        import fsspec  # takes a moment to load
+
         return cast(BinaryIO, fsspec.open(file.path, "rb").open())
     return open_regular(file.path)

@@ -7,16 +7,17 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from worldmodel.core.jobs import workers
 from worldmodel.core.parent import end_with
 from worldmodel.logs.blocks import Block, read_blocks
 from worldmodel.logs.files import LogFile
 from worldmodel.logs.line_reader import Parsed, parse_block
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 PARALLEL_BYTES = 16 << 20  # below it, starting processes costs more than it gains
 AHEAD = 3  # blocks for each process that are parsed before they are asked for
@@ -39,7 +40,7 @@ def parse_all(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterato
             ParsedBlock(file, block, read, parse_block(block)) for file, block, read in _blocks(files, left_out)
         )
         return
-    waiting = deque[tuple[LogFile, Block, int, Future[Parsed]]]()
+    waiting: deque[tuple[LogFile, Block, int, Future[Parsed]]] = deque()
     with _pool(processes) as pool:
         for file, block, read in _blocks(files, left_out):
             waiting.append((file, block, read, pool.submit(parse_block, block)))
@@ -49,7 +50,7 @@ def parse_all(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterato
             yield _first(waiting)
 
 
-def _first(waiting: deque[tuple[LogFile, Block, int, Future[Parsed]]]) -> ParsedBlock:
+def _first(waiting: "deque[tuple[LogFile, Block, int, Future[Parsed]]]") -> ParsedBlock:
     file, block, read, parsed = waiting.popleft()
     return ParsedBlock(file, block, read, parsed.result())
 
@@ -66,8 +67,11 @@ def _blocks(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterator[
 
 
 @contextmanager
-def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(processes: int) -> "Iterator[ProcessPoolExecutor]":
     """A copy of this process starts at once; where it has other threads, or none may be made, new ones are started."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context  # takes a moment to load
+
     copied = sys.platform == "linux" and threading.active_count() == 1
     context = get_context("fork" if copied else "spawn")
     with warnings.catch_warnings():
