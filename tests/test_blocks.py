@@ -157,3 +157,21 @@ def test_zstd_is_read_as_gzip_is_broken_or_whole_and_a_bomb_is_refused(tmp_path)
     assert reasons(read(tmp_path)) == [
         "a.jsonl.zst:1: unpacks to more than 200 times its size; if it is a log, unpack it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (WHOLE.decode().encode("utf-16"), "UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
+        (WHOLE.decode().encode("utf-16-be"), "UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
+        (WHOLE.decode().encode("utf-16-le"), "UTF-16, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
+        (b"\n<!DOCTYPE html>\n<p>Sign in</p>\n" * 50, "an HTML page, expected a log of lines"),
+        (b"<html><body>\n" * 50, "an HTML page, expected a log of lines"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_log_of_utf8_at_all_is_said_once(tmp_path, content, reason, packed):
+    (tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")).write_bytes(gzip.compress(content) if packed else content)
+    log(tmp_path, frame(0), name="b.jsonl")
+    (found,) = reasons(read(tmp_path))
+    assert found.partition(".jsonl")[2].removeprefix(".gz").startswith(f":1: {reason}")

@@ -1,10 +1,14 @@
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lines import frame, log, named, read, reasons, times
+from lines import GAP, frame, log, named, read, reasons, times
+from worldmodel.logs import blocks, grouping
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.rejects import by_reason
 
 
 def test_both_kinds_of_line_stand_in_one_file(tmp_path):
@@ -171,3 +175,69 @@ def test_an_episode_line_may_end_without_an_action_and_a_single_frame_may_not(tm
     logs = read(log(tmp_path, {"agent_id": "a", "episode": [*whole, last]}, {"agent_id": "b", "episode": [last]}))
     assert reasons(logs) == ["log.jsonl:2: episode[0]: action: found none, expected 1 numbers as in most rows"]
     assert [episode.length for episode in logs.episodes] == [4]
+
+
+def test_episodes_of_one_agent_whose_frames_alternate_are_grouped_by_name(tmp_path):
+    lines = [named(t, name) for t in range(4) for name in "xyz"]
+    logs = read(log(tmp_path, *lines, named(9, "x")))
+    assert times(logs) == [("a", "x", 0, [0, 1, 2, 3, 9]), *(("a", name, 0, [0, 1, 2, 3]) for name in "yz")]
+
+
+def test_a_refused_row_cuts_the_episode_that_it_names_or_all_of_its_agent(tmp_path):
+    before, behind = ([named(t, name, agent) for agent in "ab" for name in "xy"] for t in (1, 3))
+    for bad, cut in (
+        (named(2, "x") | {"features": []}, {("a", "x")}),
+        (frame(2) | {"features": []}, {("a", "x"), ("a", "y")}),
+        ("?", {(agent, name) for agent in "ab" for name in "xy"}),
+    ):
+        found = times(read(log(tmp_path, *before, bad, *behind)))
+        assert {(agent, name) for agent, name, segment, _ in found if segment} == cut, bad
+
+
+def test_an_episode_that_is_silent_for_long_is_over_wherever_blocks_begin(tmp_path, monkeypatch):
+    """So that memory need not hold all episodes of a file; frames of other agents do not count."""
+    monkeypatch.setattr(grouping, "SILENCE", 3)
+    monkeypatch.setattr(grouping, "LEAST_SILENCE", 3)
+    others = [named(t, "of b", "b") for t in range(50)]
+    lines = [named(1, "x"), *others[:20], named(2, "y"), named(3, "y"), named(4, "x"), *others[20:]]
+    lines += [named(t, "y") for t in range(5, 9)] + [named(9, "x")]
+    log(tmp_path, *lines)
+    for size in (1, 300, 10**6):
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+        found = [each for each in times(read(tmp_path)) if each[0] == "a"]
+        assert found == [("a", "x", 0, [1, 4]), ("a", "y", 0, [2, 3, 5, 6, 7, 8]), ("a", "x", 1, [9])]
+
+
+def test_a_truncated_frame_ends_its_episode_and_is_kept_apart_from_a_terminal_one(tmp_path):
+    lines = [frame(0), frame(1, meta={"truncated": True}), frame(2), frame(3, meta={"terminal": True}), frame(4)]
+    logs = read(log(tmp_path, *lines, {"agent_id": "b", "episode": [frame(t, "b") for t in (0, 1)] + [
+        frame(2, "b", meta={"truncated": True})]}))  # fmt: skip
+    assert [(each.terminal, each.truncated) for each in logs.episodes] == [
+        (False, True), (True, False), (False, False), (False, True)
+    ]  # fmt: skip
+
+
+def test_context_is_that_of_all_frames_or_none_and_a_last_one_may_lack_it(tmp_path):
+    lines = [named(t, "x") | {"action": 1, "context": [t, 0.1]} for t in range(4)]
+    del lines[3]["action"], lines[3]["context"]
+    logs = read(log(tmp_path, *lines, named(5, "y") | {"action": 0, "context": [1]}))
+    assert reasons(logs) == ["log.jsonl:5: context: found 1 numbers, expected 2 numbers as in most rows"]
+    (episode,) = logs.episodes
+    assert episode.context.dtype == np.float32
+    assert episode.context.tolist() == np.float32([[0, 0.1], [1, 0.1], [2, 0.1], [2, 0.1]]).tolist()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_row_that_lacks_a_reading_is_refused_by_feature_or_kept(tmp_path, inner):
+    rows = [[0, 1], [None, 2], [2, float("nan")], [None, None], [4, 5]]
+    lines = [named(t, "x") | {"features": row} for t, row in enumerate(rows)]
+    log(tmp_path, *([{"agent_id": "a", "episode": lines}] if inner else lines))
+    logs = read(tmp_path)
+    end = ": missing (null), expected a number; prepare.missing: mask keeps such rows"
+    assert [reject.reason.removeprefix(f"episode[{t}]: ") for t, reject in enumerate(logs.rejects, 1)] == [
+        f"features[0]{end}", f"features[1]{end}", f"features[0], features[1]{end}"
+    ]  # fmt: skip
+    assert by_reason(logs.rejects) == [(f"features[0]{end}", 2), (f"features[1]{end}", 2)]
+    assert [each for *_, each in times(logs)] == [[0], [4]]
+    (masked,) = read_logs([tmp_path], GAP, missing="mask").episodes
+    assert np.array_equal(masked.features, np.array(rows, np.float64), equal_nan=True)

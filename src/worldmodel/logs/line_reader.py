@@ -28,6 +28,7 @@ from worldmodel.logs.rows import Row, parse_line
 FEATURES = re.compile(rb'"features"\s*:\s*\[[^\[\]{}"]*\]')
 NAN = re.compile(rb"\bNaN\b")
 PIECE_BYTES = 1 << 17
+SPACES = (9, 13, 32)
 NO_META: Mapping[str, Any] = {}
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
@@ -169,17 +170,15 @@ def _require_flat(data: bytes, columns: _Columns) -> None:
         kinds = Counter(map(type, column))
         keys += count - kinds[UnsetType]
         lists += kinds[list]
-    brackets = [int(np.count_nonzero(text == ord(each))) for each in "[{"]
-    if brackets != [lists, 2 * count - absent] or _colons(data, text) != keys:
+    found = [int(np.count_nonzero(text == ord(each))) for each in "[{:"]
+    if found[:2] != [lists, 2 * count - absent] or (found[2] != keys and _colons_of_keys(text) != keys):
         raise _DoubtError
 
 
-def _colons(data: bytes, text: NDArray[np.uint8]) -> int:
-    """That may follow a key; those within a text mostly do not."""
-    colons = np.flatnonzero(text == ord(":"))
-    before = text[colons - 1]
-    quoted = int(np.count_nonzero(before == ord('"')))
-    return len(colons) if np.isin(before, (9, 13, 32)).any() else quoted
+def _colons_of_keys(text: NDArray[np.uint8]) -> int:
+    """Colons that may follow a key, where no space stands between: those within a text mostly follow something else."""
+    before = text[np.flatnonzero(text == ord(":")) - 1]
+    return -1 if np.isin(before, SPACES).any() else int(np.count_nonzero(before == ord('"')))
 
 
 def _parsed(numbers: Ints, columns: _Columns) -> Parsed:
