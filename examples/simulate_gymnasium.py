@@ -46,6 +46,8 @@ def halfcheetah(start: Start, rng: Generator) -> Trajectory:
 
 def simulate(start: Start, rng: Generator, spread: Spread) -> Trajectory:
     """The logged actions with noise, from the first frame of the start on."""
+    if np.isnan(start.features[0]).any():
+        raise ValueError("the first frame of a start misses a reading, expected a whole state to begin in")
     env, logged = made()
     randomize(env.model, logged, rng, spread)
     set_state(env, start.features[0])

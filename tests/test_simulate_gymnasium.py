@@ -105,3 +105,10 @@ def test_a_dream_fits_the_logs(logged):
     found = arrays_of(simulate_gymnasium.halfcheetah(start, np.random.default_rng(1)), start, space)
     assert found["features"].shape == (HISTORY + LENGTH, 17)
     assert np.abs(found["actions"]).max() <= 1
+
+
+def test_a_start_without_a_whole_first_frame_is_refused(logged):
+    start = start_at(logged[0], 0)
+    gone = replace(start, features=np.where(np.arange(17) == 3, np.nan, start.features))
+    with pytest.raises(ValueError, match="misses a reading"):
+        simulate(gone, np.random.default_rng(0), NONE)

@@ -18,7 +18,7 @@ from worldmodel.core.typing import Doubles, Floats, Ints, Reals
 from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, over_features
 from worldmodel.model.baselines import LinearModel, persistence
 
-CHUNK = 1024  # windows predicted at once
+CHUNK = 512  # windows predicted at once
 
 
 class RawInputs(NamedTuple):
@@ -107,11 +107,10 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
     with ExitStack() as stack:
         files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
-            measured = _measured(predictors, held_out.take(numbers))
             columns: dict[str, Any] = {"episode": held_out.at(numbers).episode}
-            columns["weight"] = measured["model"][1].mean(axis=2, dtype=np.float32)
-            for name, (values, there) in measured.items():
+            for name, values, there in _measured(predictors, held_out.take(numbers)):
                 columns[name] = over_features(values, there)
+                columns["weight"] = there.mean(axis=2, dtype=np.float32)
                 sums[name] += np.where(there, values, 0).sum(axis=(0, 1))
                 counts[name] += there.sum(axis=(0, 1))
             for name, array in columns.items():
@@ -123,19 +122,17 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
         return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files}, features=features)
 
 
-def _measured(predictors: Predictors, batch: Batch) -> dict[str, tuple[Doubles, NDArray[np.bool_]]]:
-    """The first five fields of Scores for each feature, and which of these count, [B, K, F] each.
+def _measured(predictors: Predictors, batch: Batch) -> Iterator[tuple[str, Doubles, NDArray[np.bool_]]]:
+    """The first five fields of Scores for each feature, and which of these count, [B, K, F] each; one at a time.
 
     An interval holds a category that is predicted right; its likelihood is nothing that a normal could tell.
     """
     features, future, real = predictors.scaler.features, predictors.future(batch), predictors.real(batch)
     there, residual = (batch.weight[..., None] > 0) & ~np.isnan(real), features.residual(future.features, real)
     graded = np.array([each.kind != "category" for each in features.columns] or [True] * features.width)
-    std = np.where(graded, future.std / features.spread, 1)
-    return {
-        "log_likelihood": (log_likelihood(residual, std), there & graded),
-        "model": (np.square(residual), there),
-        "persistence": (np.square(features.residual(predictors.persistence(batch), real)), there),
-        "linear": (np.square(features.residual(predictors.linear(batch), real)), there),
-        "covered": (np.where(graded, covered(residual, std), residual == 0), there),
-    }
+    std = np.where(graded, future.std / features.spread, np.float32(1))
+    yield "log_likelihood", log_likelihood(residual, std), there & graded
+    yield "covered", np.where(graded, covered(residual, std), residual == 0), there
+    yield "model", np.square(residual), there
+    yield "persistence", np.square(features.residual(predictors.persistence(batch), real)), there
+    yield "linear", np.square(features.residual(predictors.linear(batch), real)), there
