@@ -218,3 +218,22 @@ def test_several_processes_read_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 5000)
     monkeypatch.setenv("WORLDMODEL_JOBS", "2")
     assert bits(read_logs([tmp_path], GAP)) == bits(alone)
+
+
+def test_episode_lines_are_read_the_fast_way_as_the_exact_one_reads_them():
+    inner = [
+        {key: value for key, value in FULL.items() if key not in ("agent_id", "meta")} | {"timestamp": t}
+        for t in (1, 2, 3)
+    ]
+    inner[1] |= {"features": [None, float("nan")], "meta": {"episode": 3, "x": "a:b"}}
+    last = {"timestamp": 4, "features": [1, 2], "agent_id": "a"}
+    good = {"agent_id": "a", "episode": [*inner, last]}
+    data = text_of(good, GOOD, good | {"episode": inner})
+    assert fast(data) == (exact(data), [])
+    for bad in ({"agent_id": ""}, {"x": 1}, {"episode": []}, {"episode": [*inner, last | {"agent_id": "b"}]}):
+        data = text_of(GOOD, good | bad)
+        assert fast(data) == (exact(data), [2]), bad
+    for text in (b'{"agent_id": "a", "agent_id": "a", "episode": [%b]}', b'{"agent_id": "a", "episode": [%b, %b]}'):
+        line = b'{"timestamp": 1, "features": [1], "features": [2]}' if text.count(b"%b") > 1 else text_of(last)[:-1]
+        data = text_of(GOOD, text % ((line,) * text.count(b"%b")))
+        assert fast(data) == (exact(data), [2]), text

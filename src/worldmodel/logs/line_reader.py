@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain, groupby
-from typing import Annotated, Any, NamedTuple
+from itertools import chain, groupby, pairwise
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -35,8 +35,8 @@ Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Vector = Annotated[list[Number], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
-class _Line(Struct, forbid_unknown_fields=True, gc=False):
-    agent_id: str
+class _Line(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    agent_id: str | UnsetType
     timestamp: float
     features: Annotated[list[Number | None], Meta(min_length=1, max_length=MAX_NUMBERS)]
     action: Vector | Annotated[int, Meta(ge=0, lt=MAX_ACTIONS)] | UnsetType = UNSET
@@ -45,10 +45,19 @@ class _Line(Struct, forbid_unknown_fields=True, gc=False):
     meta: dict[str, Any] | UnsetType = UNSET
 
 
+class _Inner(_Line, forbid_unknown_fields=True, gc=False, kw_only=True):
+    agent_id: str | UnsetType = UNSET
+
+
+class _Episode(Struct, forbid_unknown_fields=True, gc=False):
+    agent_id: str
+    episode: Annotated[list[_Inner], Meta(min_length=1)]
+
+
 class _Columns(NamedTuple):
     """The fields of lines, one by one; UNSET where a line lacks it."""
 
-    agent_id: Sequence[str]
+    agent_id: Sequence[Any]
     timestamp: Sequence[float]
     features: Sequence[Sequence[float | None]]
     action: Sequence[Any]
@@ -58,10 +67,19 @@ class _Columns(NamedTuple):
 
     @classmethod
     def of(cls, lines: Iterable[_Line]) -> "_Columns":
-        columns = cls(*zip(*map(astuple, lines), strict=True))
-        if UNSET in columns.meta:
-            return columns._replace(meta=[NO_META if meta is UNSET else meta for meta in columns.meta])
-        return columns
+        return cls(*zip(*map(astuple, lines), strict=True))
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """First and last + 1 of lines that stand together and lack the same fields, as long as each other."""
+        some = self[2:6]
+        if all(len(set(map(type, column))) == 1 for column in some) and all(
+            len(set(map(len, column))) == 1 for column in some if type(column[0]) is list
+        ):
+            return [(0, len(self.meta))]
+        kinds = [[len(each) if type(each) is list else type(each) for each in column] for column in some]
+        rows = list(zip(*kinds, strict=True))
+        changes = [number for number in range(1, len(rows)) if rows[number] != rows[number - 1]]
+        return list(pairwise([0, *changes, len(rows)]))
 
 
 class Parsed(NamedTuple):
@@ -76,6 +94,7 @@ class _DoubtError(ValueError):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_episode = msgspec.json.Decoder(_Episode).decode
 _decode_lines = msgspec.json.Decoder(_Line).decode_lines
 _checked_agent = lru_cache(4096)(parse_agent)
 
@@ -137,7 +156,7 @@ def _whole(first: int, data: bytes) -> Parsed:
     _require_one_a_line(data, len(lines))
     columns = _Columns.of(lines)
     _require_flat(data, columns)
-    return _parsed(np.arange(first, first + len(lines)), columns)
+    return _parsed(np.arange(first, first + len(lines)), None, columns)
 
 
 def _nulled(data: bytes) -> bytes:
@@ -145,7 +164,7 @@ def _nulled(data: bytes) -> bytes:
     if b"NaN" not in data:
         return data
     nulled = FEATURES.sub(lambda found: NAN.sub(b"null", found[0]), data)
-    if b"NaN" in nulled or b"\\" in data or data.count(b'"features"') != data.count(b"\n") + 1:
+    if b"NaN" in nulled or b"\\" in data:
         raise _DoubtError
     return nulled
 
@@ -161,17 +180,21 @@ def _require_one_a_line(data: bytes, count: int) -> None:
         raise _DoubtError
 
 
-def _require_flat(data: bytes, columns: _Columns) -> None:
-    """As many keys as colons, lists and objects as brackets: no key stands twice, and no meta nests anything."""
+def _require_flat(data: bytes, columns: _Columns, around: int = 0) -> None:
+    """As many keys as colons, lists and objects as brackets: no key stands twice, and no meta nests anything.
+
+    `around`: 1 where an object with two keys, the last of them a list, has all of them in it.
+    """
     text, count = np.frombuffer(data, np.uint8), len(columns.meta)
-    absent = count if columns.meta[0] is NO_META else 0
-    keys, lists = 4 * count - absent + sum(map(len, columns.meta)), count
-    for column in (columns.action, columns.reward, columns.context):
+    keys, lists, objects = 2 * count + 2 * around, count + around, count + around
+    for column in (columns.agent_id, *columns[3:]):
         kinds = Counter(map(type, column))
         keys += count - kinds[UnsetType]
         lists += kinds[list]
+        objects += kinds[dict]
+    keys += sum(len(meta) for meta in columns.meta if meta is not UNSET)
     found = [int(np.count_nonzero(text == ord(each))) for each in "[{:"]
-    if found[:2] != [lists, 2 * count - absent] or (found[2] != keys and _colons_of_keys(text) != keys):
+    if found[:2] != [lists, objects] or (found[2] != keys and _colons_of_keys(text) != keys):
         raise _DoubtError
 
 
@@ -181,22 +204,27 @@ def _colons_of_keys(text: NDArray[np.uint8]) -> int:
     return -1 if np.isin(before, SPACES).any() else int(np.count_nonzero(before == ord('"')))
 
 
-def _parsed(numbers: Ints, columns: _Columns) -> Parsed:
-    """Lines of one shape."""
+def _parsed(numbers: Ints, positions: Ints | None, columns: _Columns) -> Parsed:
+    """Raises ValueError where one of the lines is not certain to be good."""
     for agent in set(columns.agent_id):
         _checked_agent(agent)
-    keys = set[str]().union(*columns.meta)
-    batch = FrameBatch.of(numbers, None, columns.agent_id, columns.meta, keys, _table(columns))
-    return Parsed([batch], _unused(numbers, columns.meta, keys))
+    if UNSET in columns.meta:
+        columns = columns._replace(meta=[NO_META if meta is UNSET else meta for meta in columns.meta])
+    keys, rows = set[str]().union(*columns.meta), list[FrameBatch | Row]()
+    for begin, end in columns.shapes():
+        some = columns if end - begin == len(numbers) else _Columns._make(column[begin:end] for column in columns)
+        where = None if positions is None else positions[begin:end]
+        rows.append(FrameBatch.of(numbers[begin:end], where, some.agent_id, some.meta, keys, _table(some)))
+    return Parsed(rows, _unused(numbers, columns.meta, keys))
 
 
 def _table(columns: _Columns) -> Table:
-    kinds = set(map(type, columns.action))
+    action, reward = columns.action, columns.reward
     return Table(
         timestamps=np.array(columns.timestamp, np.float64),
         features=_matrix(columns.features, np.float64),
-        actions=np.array(columns.action, np.int64) if kinds == {int} else _matrix(columns.action, np.float32),
-        rewards=None if _is_absent(columns.reward) else np.array(columns.reward, np.float64).astype(np.float32),
+        actions=np.array(action, np.int64) if type(action[0]) is int else _matrix(action, np.float32),
+        rewards=None if reward[0] is UNSET else np.array(reward, np.float64).astype(np.float32),
         confidence=None,
         context=_matrix(columns.context, np.float32),
     )
@@ -204,24 +232,14 @@ def _table(columns: _Columns) -> Table:
 
 def _matrix(rows: Sequence[Any], scalar: type[np.floating[Any]]) -> Any:
     """Rows of one length as float64, rounded to `scalar`; None where there are none."""
-    if _is_absent(rows):
+    if rows[0] is UNSET:
         return None
-    if set(map(type, rows)) != {list} or len(widths := set(map(len, rows))) > 1:
-        raise _DoubtError
-    shape = len(rows), widths.pop()
+    shape = len(rows), len(rows[0])
     try:
         flat = np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1])
     except TypeError:  # a null
         flat = np.array(list(chain.from_iterable(rows)), np.float64)
     return flat.reshape(shape).astype(scalar, copy=False)
-
-
-def _is_absent(column: Sequence[Any]) -> bool:
-    """Raises ValueError where it is, and is not."""
-    absent = column.count(UNSET)
-    if absent not in (0, len(column)):
-        raise _DoubtError
-    return absent > 0
 
 
 def _unused(numbers: Ints, metas: Sequence[Mapping[str, Any]], keys: set[str]) -> dict[str, tuple[int, int]]:
@@ -236,41 +254,57 @@ def _unused(numbers: Ints, metas: Sequence[Mapping[str, Any]], keys: set[str]) -
 def _line_by_line(first: int, data: bytes) -> Iterator[Parsed]:
     texts = data.removesuffix(b"\n").split(b"\n")
     numbered = enumerate(zip(map(_certain, texts), texts, strict=True), first)
-    for shape, group in groupby(numbered, key=lambda each: _shape(each[1][0])):
+    for certain, group in groupby(numbered, key=lambda each: each[1][0] is not None):
         entries = list(group)
-        found = None if shape is None else _alike(entries)
-        if found is None:
-            exact = [row for number, (_, text) in entries for row in parse_line(number, text)]
-            found = Parsed(batches_of(exact), _unused_of(exact))
-        yield found
+        if certain and (found := _all_certain(entries)):
+            yield found
+        else:
+            yield from (_by_itself(number, text) for number, (_, text) in entries)
 
 
-def _unused_of(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
-    metas = [row.meta for row in rows]
-    return _unused(np.array([row.line for row in rows]), metas, {*()}.union(*metas))
-
-
-def _alike(entries: Sequence[tuple[int, tuple[_Line | None, bytes]]]) -> Parsed | None:
-    """Certain lines of one shape."""
-    lines = [line for _, (line, _) in entries if line is not None]
+def _all_certain(entries: Sequence[tuple[int, tuple[_Line | None, bytes]]]) -> Parsed | None:
+    numbers = np.array([number for number, _ in entries], np.int64)
     try:
-        return _parsed(np.array([number for number, _ in entries], np.int64), _Columns.of(lines))
+        return _parsed(numbers, None, _Columns.of(line for _, (line, _) in entries if line is not None))
     except ValueError:
         return None
 
 
+def _by_itself(number: int, text: bytes) -> Parsed:
+    """An episode line, or what only rows.py can tell."""
+    try:
+        return _episode(number, _nulled(text))
+    except (ValueError, RecursionError):
+        rows = parse_line(number, text)
+    metas = [row.meta for row in rows]
+    return Parsed(batches_of(rows), _unused(np.full(len(rows), number), metas, {*()}.union(*metas)))
+
+
+def _episode(number: int, text: bytes) -> Parsed:
+    """Raises ValueError where it is not certain to be an episode line of good frames."""
+    line = _decode_episode(text)
+    columns, count = _Columns.of(line.episode), len(line.episode)
+    if not {*columns.agent_id} <= {line.agent_id, UNSET}:
+        raise _DoubtError
+    _require_flat(text, columns, 1)
+    named = columns._replace(agent_id=[line.agent_id] * count)
+    return _parsed(np.full(count, number), np.arange(count), named)
+
+
 def _certain(text: bytes) -> _Line | None:
     """None where only rows.py can tell what the line holds."""
+    if b"NaN" in text and text.count(b'"features"') > 1:  # one of them may be of its meta
+        return None
     try:
         line = _decode(_nulled(text))
-        _checked_agent(line.agent_id)
+        _checked_agent(cast(str, line.agent_id))
         meta = {} if line.meta is UNSET else parse_meta(line.meta)
     except (ValueError, RecursionError):
         return None
     optional = line.action, line.reward, line.context, line.meta
     within, keys = _keys_in(meta)
     colons = text.count(b":") - 3 - sum(each is not UNSET for each in optional) - keys  # one more for a key twice
-    if colons and (b"\\" in text or colons != within + line.agent_id.count(":")):
+    if colons and (b"\\" in text or colons != within + str(line.agent_id).count(":")):
         return None
     return line
 
@@ -285,12 +319,3 @@ def _keys_in(value: Any) -> tuple[int, int]:
     found = list(map(_keys_in, inner))
     own = len(value) if type(value) is dict else 0
     return sum(colons for colons, _ in found), own + sum(keys for _, keys in found)
-
-
-def _shape(line: _Line | None) -> tuple[Any, ...] | None:
-    """Lines of one shape are columns of one batch."""
-    if line is None:
-        return None
-    action, context = line.action, line.context
-    width = len(action) if isinstance(action, list) else type(action)
-    return len(line.features), width, type(line.reward), None if context is UNSET else len(context)
