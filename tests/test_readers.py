@@ -410,7 +410,7 @@ def test_json_and_protobuf_messages_give_numbers_of_any_depth_and_null_is_missin
         channel = writer._writer.register_channel("/j", "json", schema)
         for t, value in enumerate((1.5, None, True)):
             message = {"skipped": {"a": ["b"]}, "a-b": {"c": [0, {"d": [[t, value]]}]}, "e": t}
-            writer._writer.add_message(channel, t * STEP, json.dumps(message).encode(), t * STEP)
+            writer._writer.add_message(channel, t * STEP, json.dumps(message, indent=t).encode(), t * STEP)
         writer.finish()
     fields = FieldMap(("/clock.nanos", "/j.a-b.c[1].d[0][1]"), "/j.e", ("/clock.seconds",), rate=20)
     (episode,) = open_source(path, fields)

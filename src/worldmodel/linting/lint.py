@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from worldmodel.core.regular import walk
@@ -90,8 +91,8 @@ class Collector:
     def episode(self, file: str, line: int, episode: Episode, returns: int) -> None:
         """`returns`: how many times it goes on behind frames of another one of its agent."""
         waiting = self.waiting[episode.source]
-        for piece in pieces([episode], self.limits.intake, self.columns, lambda each: each):
-            begin, end = piece.timestamps[[0, -1]].tolist()
+        for piece in self._pieces(episode):
+            begin, end = piece.begin, float(piece.timestamps[-1])
             waiting.placed.append(Placed(file, line, piece.agent_id, piece.name, begin, end, piece.length, returns))
             waiting.tables.append(piece.table())
             waiting.numbers += piece.features.size
@@ -100,6 +101,13 @@ class Collector:
             )
             if waiting.numbers >= NUMBERS:
                 self._look(piece.source)
+
+    def _pieces(self, episode: Episode) -> Sequence[Episode]:
+        """As prepare cuts it; most are too short for that."""
+        intake, lasts = self.limits.intake, episode.timestamps[-1] - episode.timestamps[0]
+        if intake.resample_s is None and lasts <= min(intake.max_gap_s, intake.max_length_s or np.inf):
+            return [episode]
+        return pieces([episode], intake, self.columns, lambda each: each)
 
     def _look(self, source: str) -> None:
         batch, facts = self.waiting[source].take(), self.facts[source]

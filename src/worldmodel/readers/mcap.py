@@ -7,6 +7,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from itertools import takewhile
 from operator import attrgetter, itemgetter
@@ -25,7 +26,7 @@ from worldmodel.readers.source import Source
 KEYS = clock.KEYS
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 RECORD = struct.Struct("<BQ")  # kind and length
-MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+MESSAGE = struct.Struct("<BQH4xQ8x")  # the same, channel and log time; sequence and publish time are passed over
 MAGIC, MESSAGES, CHUNK, DATA_END = 8, 5, 6, 15  # bytes before the first record; kinds of records
 MANY = 1 << 14  # messages that are decoded at once, where no chunk ends before
 
@@ -139,16 +140,16 @@ def _read(data: Any, channels: dict[int, _Channel]) -> None:
 
 
 def _collect(data: bytes, channels: dict[int, _Channel]) -> None:
-    at, end = 0, len(data)
+    add = {number: (channel.times.append, channel.waiting.append) for number, channel in channels.items()}
+    at, end, unpack = 0, len(data), MESSAGE.unpack_from
+    data += bytes(MESSAGE.size)  # behind a record that is shorter than a message's head
     while at < end:
-        kind, length = RECORD.unpack_from(data, at)
-        at += RECORD.size
-        if kind == MESSAGES:
-            number, _, time, _ = MESSAGE.unpack_from(data, at)
-            if number in channels:
-                channels[number].times.append(time)
-                channels[number].waiting.append(data[at + MESSAGE.size : at + length])
-        at += length
+        kind, length, number, time = unpack(data, at)
+        begin, at = at + MESSAGE.size, at + RECORD.size + length
+        if kind == MESSAGES and number in add:
+            own = add[number]
+            own[0](time)
+            own[1](data[begin:at])
 
 
 def _numbers(encoding: str, schema: Any, paths: Sequence[str]) -> Numbers:
@@ -162,28 +163,27 @@ def _numbers(encoding: str, schema: Any, paths: Sequence[str]) -> Numbers:
     if decode is None:
         found = f"{encoding} by {schema.encoding if schema else 'no schema'}"
         raise ValueError(f"{', '.join(paths)}: {found}, expected JSON, ROS 2 (cdr by ros2msg) or Protobuf")
-    steps = [[_step(name, index) for name, index in STEP.findall(path)] for path in paths]
+    parts = [STEP.findall(path) for path in paths]
+    steps = [tuple(_item(int(index)) if index else _attribute(name) for name, index in each) for each in parts]
     return lambda messages: _columns(list(map(decode, messages)), steps)
 
 
-def _step(name: str, index: str) -> Step:
-    return itemgetter(int(index)) if index else attrgetter(name)
+_item, _attribute = cache(itemgetter), cache(attrgetter)  # equal steps are one object
 
 
 def _json(paths: Sequence[str]) -> Numbers:
     """Decodes what the paths need and passes over the rest; what lies below a list is decoded whole."""
-    tree, steps = dict[str, Any](), list[list[Step]]()
+    tree, steps = dict[str, Any](), list[tuple[Step, ...]]()
     for path in paths:
         parts, node, taken = STEP.findall(path), tree, list[Step]()
         names = list(takewhile(bool, (name for name, _ in parts)))
         for name in names:
             node = node.setdefault(name, {})
-            taken.append(attrgetter(_own(name)))
-        below = parts[len(names) :]
-        steps.append([*taken, *(itemgetter(int(index) if index else name) for name, index in below)])
-    kind = _struct(tree)
-    decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
-    return lambda messages: _columns(decode(b"[" + b",".join(messages) + b"]"), steps)
+            taken.append(_attribute(_own(name)))
+        below = (_item(int(index) if index else name) for name, index in parts[len(names) :])
+        steps.append((*taken, *below))
+    decode = msgspec.json.Decoder(_struct(tree)).decode_lines
+    return lambda messages: _columns(decode(b"\n".join(messages)), steps)
 
 
 def _own(name: str) -> str:
@@ -195,18 +195,22 @@ def _struct(tree: dict[str, Any]) -> Any:
     if not tree:
         return Any
     names = {_own(name): name for name in tree}
-    return msgspec.defstruct("Part", [(own, _struct(tree[name])) for own, name in names.items()], rename=names)
+    parts = [(own, _struct(tree[name])) for own, name in names.items()]
+    return msgspec.defstruct("Part", parts, rename=names, gc=False)
 
 
-def _columns(messages: Sequence[Any], steps: Sequence[Sequence[Step]]) -> Doubles:
+def _columns(messages: Sequence[Any], paths: Sequence[tuple[Step, ...]]) -> Doubles:
     """[N, fields]"""
-    found = np.empty((len(messages), len(steps)))
-    for column, path in enumerate(steps):
-        values = list(messages)
-        for step in path:
-            values = list(map(step, values))
-        numbers = np.array([np.nan if value is None else value for value in values] if None in values else values)
-        if numbers.dtype.kind not in "biuf" or numbers.ndim != 1:
-            raise TypeError(f"found {str(values[0])[:60]}")
+    found = np.empty((len(messages), len(paths)))
+    known = {tuple[Step, ...](): messages}  # parts of the messages, by the steps that lead there
+    for column, path in enumerate(paths):
+        for end in range(1, len(path) + 1):
+            if path[:end] not in known:
+                known[path[:end]] = list(map(path[end - 1], known[path[: end - 1]]))
+        numbers = np.array(known[path])
+        if numbers.dtype.kind == "O":
+            numbers = np.array([np.nan if value is None else value for value in known[path]])
+        if numbers.dtype.kind not in "biuf" or numbers.shape != (len(messages),):
+            raise TypeError(f"found {str(known[path][0])[:60]}")
         found[:, column] = numbers
     return found
