@@ -104,7 +104,7 @@ class Collector:
 
     def _pieces(self, episode: Episode) -> Sequence[Episode]:
         """As prepare cuts it; most are too short for that."""
-        intake, lasts = self.limits.intake, episode.timestamps[-1] - episode.timestamps[0]
+        intake, lasts = self.limits.intake, float(episode.timestamps[-1]) - episode.begin
         if intake.resample_s is None and lasts <= min(intake.max_gap_s, intake.max_length_s or np.inf):
             return [episode]
         return pieces([episode], intake, self.columns, lambda each: each)
