@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -21,6 +20,8 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from worldmodel.core.atomic import replacing
 
 try:
     import gymnasium
@@ -179,7 +180,7 @@ def play(env: Env, recording: Recording, episode: int, clock: Iterator[float]) -
     meta = {"env": recording.env, "episode": f"{agent}-{recording.seed}-{episode // len(AGENTS):04d}"}
     seen, _ = env.reset(seed=int(recording.stream(RESET, episode).integers(2**31)))
     act = behave(recording, episode, int(space.n) if isinstance(space, Discrete) else len(space.low), len(seen))
-    for _ in range(recording.steps):
+    for step in range(1, recording.steps + 1):
         features = finite(seen, f"features in {meta['episode']}")
         action = choose(space, act(features), decimals)
         seen, reward, terminated, truncated, _ = env.step(applied(space, action))
@@ -189,10 +190,15 @@ def play(env: Env, recording: Recording, episode: int, clock: Iterator[float]) -
             "features": (features.round(decimals) + 0.0).tolist(),
             "action": action,
             "reward": round(float(finite(reward, f"reward in {meta['episode']}")), decimals) + 0.0,
-            "meta": meta | ({"terminal": True} if terminated else {}),
+            "meta": meta | ({end: True} if (end := _end(terminated, truncated or step == recording.steps)) else {}),
         }
         if terminated or truncated:
             return
+
+
+def _end(terminated: bool, stopped: bool) -> str:
+    """Whether the task ended with the frame, or only the recording."""
+    return "terminal" if terminated else "truncated" if stopped else ""
 
 
 def record(env: Env, recording: Recording) -> Iterator[str]:
@@ -205,17 +211,11 @@ def record(env: Env, recording: Recording) -> Iterator[str]:
 
 
 def write(lines: Iterable[str], path: Path) -> None:
-    """The file takes its name only when complete. gzip holds no time and no name, so that bytes are stable."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as raw:
-            packed = gzip.GzipFile("", "wb", 9, raw, mtime=0) if path.suffix == ".gz" else contextlib.nullcontext(raw)
-            with packed as file:
-                file.writelines(line.encode() for line in lines)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """gzip holds no time and no name, so that bytes are stable."""
+    with replacing(path) as partial, partial.open("wb") as raw:
+        packed = gzip.GzipFile("", "wb", 9, raw, mtime=0) if path.suffix == ".gz" else contextlib.nullcontext(raw)
+        with packed as file:
+            file.writelines(line.encode() for line in lines)
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -154,18 +154,23 @@ def test_every_agent_of_a_kind_of_action_has_a_habit_of_its_own(space, adder, co
     assert apart[~np.eye(8, dtype=bool)].min() > 0.1
 
 
-def test_terminal_marks_the_last_frame_where_the_environment_ended_an_episode_and_no_other(collect):
-    for episode in episodes_of(collect("CartPole-v1", 16)):
-        assert len(episode) < 200
-        assert [frame["meta"].get("terminal") for frame in episode] == [None] * (len(episode) - 1) + [True]
+def ends(frames):
+    """How each episode ended; no other frame than its last one may say so."""
+    found = []
+    for episode in episodes_of(frames):
+        told = [sorted(frame["meta"].keys() & {"terminal", "truncated"}) for frame in episode]
+        assert not any(told[:-1])
+        found += told[-1]
+    return found
 
 
-def test_an_episode_that_is_only_cut_short_has_no_terminal_frame(adder, collect):
+def test_the_last_frame_says_whether_the_environment_ended_the_task_or_only_the_recording_stopped(adder, collect):
+    assert ends(collect("CartPole-v1", 16)) == ["terminal"] * 16
     mortal = adder(Discrete(2), lifetime=7)
-    assert [frame["meta"].get("terminal") for frame in collect(mortal, 1, "--steps", 7)] == [None] * 6 + [True]
-    assert [frame["meta"].get("terminal") for frame in collect(mortal, 1, "--steps", 6)] == [None] * 6
+    assert ends(collect(mortal, 1, "--steps", 7)) == ["terminal"]
+    assert ends(collect(mortal, 1, "--steps", 6)) == ["truncated"]
     limited = collect("Pendulum-v1", 1, "--steps", 250)
-    assert [frame["meta"].get("terminal") for frame in limited] == [None] * 200
+    assert (len(limited), ends(limited)) == (200, ["truncated"])
 
 
 def test_time_is_simulated_seconds_that_only_grow(collect):
