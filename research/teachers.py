@@ -48,7 +48,7 @@ def measure(values: dict[str, Any], logs: Path, out: Path) -> None:
     settings = params.check(values, PARAMS)
     device = setup.configure(settings.train)
     horizon, history = settings.validate.horizon, settings.train.history
-    found = ingest([logs], settings.prepare, Episode.whole, least=history + 1)
+    found = ingest([logs], settings.prepare, Episode.whole, history=history)
     train, space = found.observed("train"), found.action_space
     teacher, _, scaler = fit_on_logs(train, space, settings.dreams, settings.normalize, history, device)
     rows: list[tuple[str, str, str, int, float]] = []

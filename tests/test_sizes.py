@@ -225,8 +225,8 @@ def test_one_val_window_calibrates_every_frame_that_it_reaches(tmp_path):
 @pytest.mark.parametrize(
     ("length", "fields", "message"),
     [
-        (3, {}, r"a dream needs a train episode of more than train\.history = 3 frames, the longest of 3 has 3"),
-        (1, {"few": 0}, r"no observed train episode has more than train\.history = 3 frames.* lower train\.history"),
+        (3, {}, r"no window in split train: its longest episode has 3 frames, expected more than train\.history \(3\)"),
+        (1, {"few": 0}, r"no window in split train: its longest episode has 1 frames.*or lower train\.history"),
     ],
 )
 def test_episodes_that_are_all_too_short_are_refused_in_one_sentence(tmp_path, length, fields, message):

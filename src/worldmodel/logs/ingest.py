@@ -45,12 +45,12 @@ def ingest(
     intake: IngestParams,
     keep: Callable[[Episode], View],
     rejects: Path | None = None,
-    least: int = 2,
+    history: int = 1,
 ) -> Ingested[View]:
     """Memory need hold no more than what `keep` returns for each episode.
 
     Raises ValueError where logs are missing or bad (then the file `rejects` lists the bad rows), where a split is
-    empty, and where none of its observed episodes has the `least` number of frames.
+    empty, and where no observed episode of train, or of test, has more frames than a window's history.
     """
     logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
     columns = columns_of(sources)
@@ -61,12 +61,12 @@ def ingest(
         if rejects is not None:
             write_rejects(rejects, logs.rejects)
         raise
-    return _divided(logs, columns, intake, keep, least)
+    return _divided(logs, columns, intake, keep, history)
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _divided(
-    logs: Logs[View], columns: Columns, intake: IngestParams, keep: Callable[[Episode], View], least: int
+    logs: Logs[View], columns: Columns, intake: IngestParams, keep: Callable[[Episode], View], history: int
 ) -> Ingested[View]:
     context = logs.episodes[0].table().context
     context_count = 0 if context is None else context.shape[1]
@@ -74,7 +74,7 @@ def _divided(
     whole = pieces(logs.episodes, intake, columns, keep)
     episodes = by_time(whole, intake, keep)
     splits = assign(episodes, intake)
-    _require_windows(episodes, splits, least, intake)
+    _require_windows(episodes, splits, history, intake)
     sample = _spread_out(episodes, splits)
     wide = _is_wide(sample)
     found = episodes if wide else [episode.narrowed() for episode in episodes]
@@ -103,19 +103,22 @@ def named(reject: Reject, columns: Columns) -> Reject:
 
 
 def _require_windows(
-    episodes: Sequence[EpisodeView], splits: Sequence[Split | None], least: int, intake: IngestParams
+    episodes: Sequence[EpisodeView], splits: Sequence[Split | None], history: int, intake: IngestParams
 ) -> None:
-    """Raise ValueError that says why where all observed episodes of a split are too short."""
+    """Raise ValueError that says why where all observed episodes to train on, or to test, are too short for a window."""
     longest = dict[Split, int]()
     pairs = zip(episodes, splits, strict=True)
     observed = [(episode, split) for episode, split in pairs if split is not None and episode.source == "observed"]
     for episode, split in observed:
         longest[split] = max(longest.get(split, 0), episode.length)
     for split, length in longest.items():
-        if length < least:
+        if length <= history and split != "val":
+            known = f"train.history ({history})" if history > 1 else "one"
+            advice = [*_shortening([episode for episode, _ in observed], intake), "log longer episodes"]
+            advice += ["or lower train.history"] if history > 1 else []
             raise ValueError(
-                f"no window in split {split}: its longest episode has {length} frames, expected {least} or more; "
-                + "; ".join([*_shortening([episode for episode, _ in observed], intake), "or log longer episodes"])
+                f"no window in split {split}: its longest episode has {length} frames, expected more than {known}; "
+                + "; ".join(advice)
             )
 
 

@@ -14,6 +14,7 @@ from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode, Split, identity_of
 from worldmodel.episodes.temporary_store import EpisodeView
 from worldmodel.logs.cutting import View
+from worldmodel.logs.reader import distinct
 
 SEEDS_TRIED = 100  # to advise one
 IN_TIME: tuple[Split, ...] = ("train", "val", "test")
@@ -42,7 +43,7 @@ def by_time(episodes: Sequence[View], intake: IngestParams, keep: Callable[[Epis
         whole = episode.whole()
         for split, begin, end in _spans(whole.timestamps, moments, latest[episode.agent_id], intake.margin):
             found.append(keep(replace(whole.between(begin, end), name=f"{whole.name}#{split}", split=split)))
-    return found
+    return distinct(found)
 
 
 def _moments(observed: Sequence[EpisodeView], intake: IngestParams) -> Doubles:

@@ -41,7 +41,7 @@ def dreams(logs: Path, out: Path, settings: params.DreamsStage, checkpoints: Che
 def _dream(
     logs: Path, out: Path, settings: params.DreamsStage, device: torch.device, checkpoints: Checkpoints | None
 ) -> Realism | None:
-    found = ingest([logs], settings.prepare, Episode.whole, least=settings.train.history + 1)
+    found = ingest([logs], settings.prepare, Episode.whole, history=settings.train.history)
     train, space, scales = found.observed("train"), found.action_space, settings.normalize
     history = settings.train.history
     dreamed = generate_dreams(train, space, settings.dreams, scales, history, device, checkpoints, found.columns)
