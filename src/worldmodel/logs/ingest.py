@@ -105,7 +105,7 @@ def named(reject: Reject, columns: Columns) -> Reject:
 def _require_windows(
     episodes: Sequence[EpisodeView], splits: Sequence[Split | None], history: int, intake: IngestParams
 ) -> None:
-    """Raise ValueError that says why where all observed episodes to train on, or to test, are too short for a window."""
+    """Raise ValueError that says why where all observed episodes of train, or of test, are too short for a window."""
     longest = dict[Split, int]()
     pairs = zip(episodes, splits, strict=True)
     observed = [(episode, split) for episode, split in pairs if split is not None and episode.source == "observed"]
