@@ -83,7 +83,8 @@ def table(folder, name, columns):
 def test_a_file_of_another_format_names_its_columns_unless_features_yaml_does(tmp_path):
     table(tmp_path, "a.csv", ["x", "y"])
     write_logs(tmp_path, make_episodes(1))
-    assert columns_of([tmp_path]).features == (Column("x"), Column("y"))
+    for place in (tmp_path, f"file://{tmp_path}"):
+        assert columns_of([place]).features == (Column("x"), Column("y"))
     table(tmp_path, "b.csv", ["x", "z"])
     with pytest.raises(ValueError, match=r"a\.csv and b\.csv: features are called x, y and x, z, expected the same"):
         columns_of([tmp_path])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,16 @@ def _items(value: Any) -> Any:
     return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
-def columns_of(sources: Sequence[Location]) -> Columns:
+def columns_of(sources: Sequence[Location], files: Iterable[LogFile] | None = None) -> Columns:
     """What features.yaml says, and where it says nothing, what files of other formats call their columns.
 
-    Raises ValueError that names two which call them differently.
+    `files`: those of the sources, where they are known. Raises ValueError that names two which call them differently.
     """
     said, own = [read_columns(source) for source in sources], list[tuple[str, Columns]]()
     if not all(any(getattr(columns, part) for columns in said) for part in PARTS):
-        folders = [source for source in sources if isinstance(source, Path)]  # such files are read there alone
-        files = [file for folder in folders for file in log_files(folder) if file.source and not file.read_error]
-        own = [(file.name, _own_columns(file)) for file in files]
-    described = [(f"{FILE} of {public(str(source))}", found) for source, found in zip(sources, said, strict=True)]
+        found = chain.from_iterable(map(log_files, sources)) if files is None else files
+        own = [(file.name, _own_columns(file)) for file in found if file.source and not file.read_error]
+    described = [(f"{FILE} of {public(str(source))}", each) for source, each in zip(sources, said, strict=True)]
     return Columns(**{part: _agreed(part, described) or _agreed(part, own) for part in PARTS})
 
 
