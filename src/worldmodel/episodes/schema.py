@@ -6,7 +6,7 @@ Shapes: T frames, F features, A actions, C context.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,21 +39,6 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
     if start is None:
         return "", 0
     return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
-
-
-class EpisodeInfo(Protocol):
-    """What describes an episode: in memory, in a temporary store and in a manifest."""
-
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def segment(self) -> int: ...
-    @property
-    def source(self) -> Source: ...
-    @property
-    def provenance(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False)

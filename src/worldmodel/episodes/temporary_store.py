@@ -12,7 +12,7 @@ import numpy as np
 
 from worldmodel.core.temporary import naming
 from worldmodel.core.typing import Doubles
-from worldmodel.episodes.schema import Episode, EpisodeInfo, Source, Split, identity_of
+from worldmodel.episodes.schema import Episode, Source, Split, identity_of
 from worldmodel.episodes.table import Table
 
 MOST_READ = 1 << 30  # bytes in one call, which all systems allow
@@ -21,9 +21,19 @@ OWN = ("stored", "length", "narrow")  # of a stored episode, beside an episode's
 Shapes = tuple[tuple[str, tuple[int, ...]] | None, ...]  # type and shape of each column of a table
 
 
-class EpisodeView(EpisodeInfo, Protocol):
+class EpisodeView(Protocol):
     """What an episode in memory and a stored one have in common."""
 
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> int: ...
+    @property
+    def source(self) -> Source: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
     @property
     def split(self) -> Split | None: ...
     @property
@@ -129,18 +139,8 @@ class EpisodeStore:
         return StoredTable(self, offset, self._shapes.setdefault(shapes, shapes))
 
     def add(self, episode: Episode) -> StoredEpisode:
-        return StoredEpisode(
-            stored=self.put(episode.table()),
-            agent_id=episode.agent_id,
-            name=episode.name,
-            segment=episode.segment,
-            source=episode.source,
-            split=episode.split,
-            terminal=episode.terminal,
-            truncated=episode.truncated,
-            length=episode.length,
-            provenance=episode.provenance,
-        )
+        facts = {item.name: getattr(episode, item.name) for item in fields(StoredEpisode) if item.name not in OWN}
+        return StoredEpisode(stored=self.put(episode.table()), length=episode.length, **facts)
 
     def read(self, offset: int, shapes: Shapes) -> list[Any]:
         self.stream.flush()
