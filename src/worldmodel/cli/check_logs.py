@@ -77,9 +77,10 @@ def check(logs: Location, limits: Limits) -> Findings:
     columns, intake = columns_of([logs]), limits.intake
     with temporary_folder() as folder, EpisodeStore.within(folder) as store, TemporaryFile(dir=folder) as stream:
         seen = Collector(limits, columns, cast(BinaryIO, stream))
-        found = collect_logs([logs], intake.max_gap_s, store.add, seen, missing=intake.missing)
+        keep = store.add if intake.split_by == "time" else lambda _: None  # of the others nothing more is asked
+        found = collect_logs([logs], intake.max_gap_s, keep, seen, missing=intake.missing)
         seen.end()
-        if found.episodes:
+        if any(facts.placed for facts in seen.facts.values()):
             columns = fitted(columns, found.feature_count, found.action_space, seen.context_count)
         unread = unread_files(logs, found.files)
         rejects = [named(reject, columns) for reject in found.rejects]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from worldmodel.core.typing import Ints
 from worldmodel.linting.batch import Batch, Placed
 
-AT_ONCE = 1 << 22  # hashes in memory, about
+AT_ONCE = 1 << 20  # hashes in memory, about
 BLOCK = 1 << 20  # hashes that are read at once
 MULTIPLIERS = np.random.default_rng(0).integers(1, 2**63, 1 << 10, dtype=np.uint64) | np.uint64(1)
 
@@ -42,10 +42,9 @@ class Repeats:
         if not asked.any():
             return 0, None
         self.stream.flush()
-        hashes = np.memmap(self.stream, np.uint64, "r")
         parts = -(-int(frames.sum()) // AT_ONCE)
         for part in range(parts):
-            numbers, own = _part(hashes, frames, part, parts)
+            numbers, own = _part(self.stream, frames, part, parts)
             order = np.argsort(own, kind="stable")
             again = numbers[order[1:][own[order[1:]] == own[order[:-1]]]]
             if len(again):
@@ -54,13 +53,12 @@ class Repeats:
         return count, self.placed[first] if count else None
 
 
-def _part(
-    hashes: NDArray[np.uint64], frames: NDArray[np.bool_], part: int, parts: int
-) -> tuple[Ints, NDArray[np.uint64]]:
+def _part(stream: Any, frames: NDArray[np.bool_], part: int, parts: int) -> tuple[Ints, NDArray[np.uint64]]:
     """Numbers and hashes of those frames whose hash is of that part."""
     numbers, found = list[Ints](), list[NDArray[np.uint64]]()
-    for begin in range(0, len(hashes), BLOCK):
-        block = np.asarray(hashes[begin : begin + BLOCK])
+    stream.seek(0)
+    for begin in range(0, len(frames), BLOCK):
+        block = np.fromfile(stream, np.uint64, BLOCK)
         chosen = np.flatnonzero(frames[begin : begin + BLOCK] & (block % np.uint64(parts) == part))
         numbers.append(chosen + begin)
         found.append(block[chosen])

@@ -72,11 +72,11 @@ def read_logs(folders: Sequence[Location], max_gap_s: float, missing: Missing = 
 def collect_logs(
     folders: Sequence[Location],
     max_gap_s: float,
-    keep: Callable[[Episode], View],
+    keep: Callable[[Episode], View | None],
     observer: Observer | None = None,
     missing: Missing = "refuse",
 ) -> Logs[View]:
-    """As read_logs, but with what `keep` returns for each episode, so that memory need not hold their arrays.
+    """As read_logs, but with what `keep` returns for each episode, if anything: memory need not hold their arrays.
 
     `missing`: whether a row that lacks a reading is refused or kept with NaN. The files are read a second time, and
     `keep` gets every episode again, where the first rows turn out to be unlike most others.
@@ -104,7 +104,7 @@ class _Pass(Generic[View]):
     """One reading of all files; rows that deviate from the signature are refused."""
 
     max_gap_s: float
-    keep: Callable[[Episode], View]
+    keep: Callable[[Episode], View | None]
     mask: bool = False
     observer: Observer | None = None
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
@@ -158,7 +158,7 @@ class _Pass(Generic[View]):
         self.rows += episode.length
         missing = np.isnan(episode.features).any(axis=1)
         if self.mask or not missing.any():
-            self._keep(file, line, episode, 0, self.episodes)
+            self.episodes += self._kept(file, line, episode, 0)
             return
         for row in np.flatnonzero(missing).tolist():
             self.rejects.append(Reject(file, line + row, missing_reason(episode.features[row])))
@@ -166,7 +166,7 @@ class _Pass(Generic[View]):
         for segment, rows in enumerate(np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1)):
             if len(rows):
                 piece = episode.between(int(rows[0]), int(rows[-1]) + 1).numbered(segment)
-                self._keep(file, line + int(rows[0]), piece, 0, self.episodes)
+                self.episodes += self._kept(file, line + int(rows[0]), piece, 0)
 
     def _read_lines(self, name: str, blocks: Iterable[ParsedBlock], bar: "tqdm[Never]") -> bool:
         """Whether the rest of the file is worth reading."""
@@ -191,16 +191,18 @@ class _Pass(Generic[View]):
 
     def _take(self, file: str, assembler: EpisodeAssembler, episodes: list[View], begins: "array[int]") -> None:
         for found in assembler.take():
-            self._keep(file, found.line, found.episode, found.returns, episodes)
-            begins.extend((found.position, found.line))
+            for kept in self._kept(file, found.line, found.episode, found.returns):
+                episodes.append(kept)
+                begins.extend((found.position, found.line))
 
-    def _keep(self, file: str, line: int, episode: Episode, returns: int, episodes: list[View]) -> None:
+    def _kept(self, file: str, line: int, episode: Episode, returns: int) -> list[View]:
         actions = episode.actions
         if actions is not None and actions.ndim == 1:
             self.actions = max(self.actions, 1 + int(actions.max()))
-        episodes.append(self.keep(episode))
         if self.observer:
             self.observer.episode(file, line, episode, returns)
+        kept = self.keep(episode)
+        return [] if kept is None else [kept]
 
     def _add(self, assembler: EpisodeAssembler, rows: FrameBatch | Row) -> None:
         self.rows += len(rows) if isinstance(rows, FrameBatch) else 1
