@@ -115,10 +115,10 @@ def _require_windows(
         if length <= history and split != "val":
             known = f"train.history ({history})" if history > 1 else "one"
             advice = [*_shortening([episode for episode, _ in observed], intake), "log longer episodes"]
-            advice += ["or lower train.history"] if history > 1 else []
+            advice += ["lower train.history"] if history > 1 else []
             raise ValueError(
                 f"no window in split {split}: its longest episode has {length} frames, expected more than {known}; "
-                + "; ".join(advice)
+                + "; or ".join(advice)
             )
 
 
