@@ -4,6 +4,7 @@ import pytest
 from factories import make_episodes, make_packed
 from worldmodel.model import linear_start
 from worldmodel.model.baselines import fit_linear
+from worldmodel.model.filling import fill_in
 from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.shape import STATE_CLAMP
 
@@ -134,3 +135,39 @@ def test_a_direction_in_which_nothing_varies_is_0():
     found = start.projection
     np.testing.assert_allclose(found @ found.T, np.diag([1, 1, 0]), atol=1e-6)
     assert (found[:, 2:] == 0).all()
+
+
+def with_holes(states, share, seed=0):
+    rng = np.random.default_rng(seed)
+    return [np.where(rng.random(each.shape) < share, np.float32(np.nan), each) for each in states]
+
+
+def test_ridge_recovers_a_linear_system_of_which_half_is_missing():
+    states, moves, weight, bias = linear_system(count=30, noise=0.1)
+    ridge = fit_linear(with_holes(states, 0.5), moves)
+    np.testing.assert_allclose(ridge.weight, weight, atol=0.06)
+    np.testing.assert_allclose(ridge.bias, bias, atol=0.06)
+
+
+def test_what_is_filled_in_is_near_what_was_there_and_known_readings_stay():
+    states, moves, *_ = linear_system(count=30, noise=0.1)
+    holed = with_holes(states, 0.3)
+    filled = list(fill_in(holed, moves))
+    missing = [np.isnan(each) for each in holed]
+    for one, other, gone in zip(filled, states, missing, strict=True):
+        np.testing.assert_array_equal(one[~gone], other[~gone])
+    apart = np.concatenate([(one - other)[gone] for one, other, gone in zip(filled, states, missing, strict=True)])
+    assert apart.std() < 0.25 * np.concatenate(states).std()
+
+
+def test_without_a_missing_reading_nothing_is_done():
+    states, moves, *_ = linear_system()
+    assert fill_in(states, moves) is states
+
+
+def test_a_feature_that_nobody_ever_read_is_0():
+    states, moves, *_ = linear_system()
+    for each in states:
+        each[:, 1] = np.nan
+    assert not any(each[:, 1].any() for each in fill_in(states, moves))
+    assert np.isfinite(fit_linear(states, moves).weight).all()

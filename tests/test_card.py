@@ -49,7 +49,7 @@ def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
     trained = project.read_trained()
     trained.manifest["windows"]["val"] = 0
     trained.manifest["selected"] = {"step": 12, "val_mse": None}
-    text = model_card("abc", trained, export_stage(project.settings))
+    text = model_card("abc", trained, project.scaler, export_stage(project.settings))
     assert "validation windows" not in text
     assert "no validation episode to measure it on" in text
 
@@ -58,6 +58,6 @@ def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
 def test_it_says_how_actions_are_meant(project, kind):
     trained = project.read_trained()
     trained.manifest["action_kind"] = kind
-    text = model_card("abc", trained, export_stage(project.settings))
+    text = model_card("abc", trained, project.scaler, export_stage(project.settings))
     assert ("one-hot" in text) == (kind == "discrete")
     assert ("leads from its frame to the next" in text) == (kind != "none")

@@ -33,7 +33,8 @@ def trained(shape, batch, contrastive):
     optimizer = new_optimizer(model)
     sizes = [(batch, shape.history, shape.features), (batch, shape.history - 1, shape.actions),
              (batch, shape.horizon, shape.actions), (batch, shape.horizon, shape.features), (batch, shape.horizon)]
-    tensors = Tensors(*map(torch.rand, sizes), torch.ones(batch, shape.horizon), torch.ones(batch))
+    there = [torch.rand(size).round() for size in (sizes[0], sizes[3])] if shape.masked else []
+    tensors = Tensors(*map(torch.rand, sizes), torch.ones(batch, shape.horizon), torch.ones(batch), *there)
     for step in range(2):
         train_step(model, optimizer, tensors, 1e-3, Objective(0.0, contrastive, True))
     status = open("/proc/self/status").read()  # getrusage has the peak of the process that began this one
@@ -57,6 +58,7 @@ print(trained(Shape(**fields), batch, contrastive) - before)
         ({"encoder": "transformer", "history": 200}, 64, 0.0),
         ({"hidden_dim": 64, "horizon": 2}, 6000, 0.1),
         ({"hidden_dim": 3000, "horizon": 2}, 8, 0.0),
+        ({"features": 30, "history": 40, "masked": True}, 1024, 0.0),
     ],
 )
 def test_an_estimate_is_right_to_a_factor_of_two(fields, batch, contrastive):

@@ -135,3 +135,15 @@ def test_a_batch_without_later_windows_has_no_contrast_and_no_gradient():
     loss.backward()
     assert loss == 0
     assert (predicted.grad == 0).all()
+
+
+def test_missing_readings_have_no_part_in_a_loss():
+    features, present = tensor(B, K, F, seed=1), (tensor(B, K, F, seed=3) > 0).float()
+    total, parts = world_model_loss(prediction(), features, None, WEIGHT, present=present)
+    other = torch.where(present > 0, features, 1e3)
+    assert torch.equal(total, world_model_loss(prediction(), other, None, WEIGHT, present=present)[0])
+    weight = WEIGHT[..., None] * present
+    expected = ((prediction().features - features).square() * weight).sum() / weight.sum()
+    torch.testing.assert_close(parts["mse"], expected)
+    whole = world_model_loss(prediction(), features, None, WEIGHT, present=torch.ones_like(present))[0]
+    torch.testing.assert_close(whole, world_model_loss(prediction(), features, None, WEIGHT)[0])

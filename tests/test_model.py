@@ -62,6 +62,14 @@ def test_shapes_are_as_promised(encoder, actions, history, horizon, rewards):
 
 
 @every_encoder
+@pytest.mark.parametrize("history", [1, 3])
+def test_the_context_lies_within_minus_1_and_1(encoder, history):
+    shape = replace(SHAPE, encoder=encoder, history=history)
+    model, (features, past, _) = random_model(shape), random_inputs(shape)
+    assert model.encode(1e3 * features, past)[:, -shape.context_dim :].abs().max() <= 1
+
+
+@every_encoder
 @pytest.mark.parametrize("t", range(SHAPE.horizon))
 def test_a_changed_action_leaves_earlier_predictions_alone(encoder, t):
     shape = replace(SHAPE, encoder=encoder)
@@ -360,3 +368,51 @@ def test_untrained_heads_say_the_mean_reward_and_one_spread():
     prediction = model(*random_inputs())
     assert torch.all(prediction.rewards == 0)
     assert torch.all(prediction.log_std == prediction.log_std[0, 0, 0])
+
+
+MASKED = replace(SHAPE, masked=True)
+
+
+def some_known(shape, share=0.6):
+    return (torch.rand(6, shape.history, shape.features, generator=torch.Generator().manual_seed(2)) < share).float()
+
+
+@every_encoder
+@pytest.mark.parametrize(("features", "history", "z_dim"), [(4, 3, 8), (4, 1, 8), (4, 3, 20), (9, 3, 8)])
+def test_what_stands_at_a_missing_reading_does_not_count_and_that_it_is_missing_does(encoder, features, history, z_dim):
+    shape = replace(MASKED, encoder=encoder, features=features, history=history, z_dim=z_dim)
+    model, (frames, past, planned) = random_model(shape), random_inputs(shape)
+    known = some_known(shape)
+    found = model(frames, past, planned, known)
+    other = model(torch.where(known > 0, frames, 77.0), past, planned, known)
+    assert_equal(found, other)
+    assert found.features.isfinite().all()
+    assert not torch.allclose(found.features, model(frames, past, planned, torch.ones_like(known)).features)
+
+
+def test_a_model_that_starts_fills_in_what_ridge_predicts():
+    packed = make_packed(make_episodes(8, 60, features=4, noise=0))
+    shape = replace(MASKED, z_dim=20)
+    model = new_model(shape, packed, np.arange(8), seed=0, device=CPU)
+    batch = to_device(windows(packed, np.arange(8), shape.history, shape.horizon).take(np.arange(6)), CPU)
+    known = torch.ones_like(batch.history)
+    known[:, 1:, 1] = 0
+    with torch.no_grad():
+        whole = model.encode(batch.history, batch.past_actions, torch.ones_like(known))
+        part = model.encode(batch.history, batch.past_actions, known)
+    state = shape.state_dim + shape.velocity_dim
+    assert torch.equal(whole[:, : shape.state_dim], batch.history[:, -1])
+    torch.testing.assert_close(part[:, :state], whole[:, :state], atol=0.05, rtol=0.05)
+
+
+def test_a_reading_that_is_missing_for_long_stays_within_the_train_episodes():
+    shape = replace(MASKED, history=200, encoder="mlp")
+    model, (frames, past, _) = random_model(shape), random_inputs(shape)
+    with torch.no_grad():
+        model.correction.weight.zero_()
+        model.correction.bias.zero_()
+        model.linear.weight.mul_(10)
+    known = torch.zeros_like(frames)
+    known[:, 0] = 1
+    last = model.encode(frames, past, known)[:, : shape.state_dim]
+    assert last.abs().max() <= 0.5

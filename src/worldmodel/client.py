@@ -6,6 +6,7 @@ future = model.predict(z, plan)            # future.features, future.std, future
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ import onnxruntime
 from numpy.typing import ArrayLike
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 
+from worldmodel.core.inputs import batched, require, unmasked
 from worldmodel.core.integrity import require_file, require_same
 from worldmodel.core.onnx_weights import not_finite
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
 
 ENCODER, PREDICTOR, MANIFEST = "encoder.onnx", "predictor.onnx", "manifest.yaml"
 INPUTS = {ENCODER: "features", PREDICTOR: "z"}
-AXES = {"features": 3, "actions": 3, "z": 2}
+AXES = {"features": 3, "actions": 3, "context": 3, "z": 2}
+SCALARS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 OF_ONNX = (each for each in vars(onnx_errors).values() if isinstance(each, type) and issubclass(each, Exception))
 UNREADABLE: tuple[type[Exception], ...] = (RuntimeError, ValueError, *OF_ONNX)
 REMEDY = "make it with `dvc repro export`"
@@ -35,7 +38,7 @@ class Future(NamedTuple):
     A single z gives arrays without the batch axis.
     """
 
-    features: Floats  # [batch, K, F]
+    features: Reals  # [batch, K, F], float64 where float32 would lose what moves
     std: Floats  # [batch, K, F], standard deviation of each prediction, units of its feature
     reward: Floats | None  # [batch, K], what each planned action earns; None where the logs held no rewards
 
@@ -49,8 +52,12 @@ class WorldModel:
     horizon: int  # K at most, frames
     feature_count: int  # F
     action_count: int  # A, 0 without actions
+    context_count: int  # C, inputs known ahead beside the actions
     z_dim: int  # Z
     discrete: bool  # actions are one-hot; integers 0..A-1 are understood too
+    masked: bool  # a reading may be missing: NaN, or masked in a numpy.ma array
+    interval_s: float | None  # seconds between frames; None where the bundle does not say
+    feature_names: tuple[str, ...]  # [F], or none
     encoder: onnxruntime.InferenceSession
     predictor: onnxruntime.InferenceSession
 
@@ -66,44 +73,52 @@ class WorldModel:
         manifest = _manifest(bundle)
         encoder, predictor = (_session(bundle / name, manifest, threads) for name in (ENCODER, PREDICTOR))
         _, history, features = _shapes(encoder)["features"]
-        actions = _shapes(predictor).get("actions")
+        planned, metadata = _shapes(predictor), _metadata(predictor)
         return cls(
             run_id=_run_id(bundle, manifest, encoder, predictor),
             history=history,
             horizon=predictor.get_outputs()[0].shape[1],
             feature_count=features,
-            action_count=actions[2] if actions else 0,
-            z_dim=_shapes(predictor)["z"][1],
-            discrete=_metadata(predictor)["action_kind"] == "discrete",
+            action_count=planned.get("actions", [0])[-1],
+            context_count=planned.get("context", [0])[-1],
+            z_dim=planned["z"][1],
+            discrete=metadata["action_kind"] == "discrete",
+            masked=metadata.get("missing") == "mask",
+            interval_s=float(metadata["interval_s"]) if "interval_s" in metadata else None,
+            feature_names=tuple(json.loads(metadata.get("feature_names", "[]"))),
             encoder=encoder,
             predictor=predictor,
         )
 
-    def encode(self, features: ArrayLike, actions: ArrayLike | None = None) -> Floats:
-        """Histories [batch, H, F] and the actions between their frames [batch, H-1, A], raw units -> z [batch, Z].
+    def encode(self, features: ArrayLike, actions: ArrayLike | None = None, context: ArrayLike | None = None) -> Floats:
+        """Histories [batch, H, F], actions [batch, H-1, A] and context [batch, H-1, C] between their frames, raw units
+        -> z [batch, Z].
 
         One history [H, F] gives one z [Z]; discrete actions may be integers, without the last axis.
-        Raises ValueError for another shape, for missing or needless actions and for numbers that are not finite.
+        Raises ValueError for another shape, for missing or needless inputs and for numbers that are not finite.
         """
-        frames, single = _batched(features, 3, "features")
-        self._require("features", frames, (self.history, self.feature_count))
-        inputs = {"features": frames, **self._action_input(actions, len(frames), self.history - 1)}
+        scalar = SCALARS[self.encoder.get_inputs()[0].type]
+        frames, single = batched(features, 3, "features", scalar)
+        require("features", frames, (self.history, self.feature_count), None, self.masked, self.feature_names)
+        inputs = {"features": frames, **self._known_ahead(actions, context, len(frames), self.history - 1)}
         z: Floats = self.encoder.run(None, {name: inputs[name] for name in _shapes(self.encoder)})[0]
         return z[0] if single else z
 
-    def predict(self, z: ArrayLike, actions: ArrayLike | None = None) -> Future:
-        """z [batch, Z] and plans of K actions [batch, K, A], raw units, 1 <= K <= horizon -> K frames.
+    def predict(self, z: ArrayLike, actions: ArrayLike | None = None, context: ArrayLike | None = None) -> Future:
+        """z [batch, Z], plans of K actions [batch, K, A] and the context [batch, K, C] that each of them meets, raw
+        units, 1 <= K <= horizon -> K frames.
 
-        The first action is applied at the last frame of the history. Without actions in the logs, the whole horizon.
+        The first action is applied at the last frame of the history. With neither in the logs, the whole horizon.
         One z [Z] with one plan [K, A] gives one future. Raises ValueError as `encode` does.
         """
-        latent, single = _batched(z, 2, "z")
-        self._require("z", latent, (self.z_dim,))
-        length = self.horizon if actions is None else self._plan_length(actions, single)
-        inputs = {"z": latent, **self._action_input(actions, len(latent), length)}
-        if "actions" in inputs:
+        latent, single = batched(z, 2, "z")
+        require("z", latent, (self.z_dim,))
+        given = actions if self.action_count or context is None else context
+        length = self.horizon if given is None else self._plan_length(given, single)
+        inputs = {"z": latent}
+        for name, array in self._known_ahead(actions, context, len(latent), length).items():
             # A frame depends on the actions up to it alone, so a short plan may be filled up and its answer cut.
-            inputs["actions"] = np.pad(inputs["actions"], ((0, 0), (0, self.horizon - length), (0, 0)))
+            inputs[name] = np.pad(array, ((0, 0), (0, self.horizon - length), (0, 0)))
         answers = [answer[:, :length] for answer in self.predictor.run(None, inputs)]
         features, std, *reward = [answer[0] for answer in answers] if single else answers
         return Future(features, std, reward[0] if reward else None)
@@ -118,29 +133,33 @@ class WorldModel:
             raise ValueError(f"a plan of {length} actions, expected 1 to {self.horizon} (the model's horizon)")
         return length
 
-    def _action_input(self, actions: ArrayLike | None, batch: int, length: int) -> Mapping[str, Floats]:
-        """{"actions": [batch, length, A]}, or nothing where the model takes no actions."""
-        if self.action_count == 0 or length == 0:
-            if actions is not None and np.asarray(actions).size:
-                raise ValueError("actions are given, and the model takes none here: its logs had none, or H is 1")
-            return {}
-        if actions is None:
-            raise ValueError(f"no actions are given, expected [{batch}, {length}, {self.action_count}]")
-        array = np.asarray(actions)
-        if self.discrete and np.issubdtype(array.dtype, np.integer) and array.size == batch * length:
-            if array.min() < 0 or array.max() >= self.action_count:
-                raise ValueError(f"actions hold {array.min()}..{array.max()}, expected 0..{self.action_count - 1}")
-            array = np.eye(self.action_count, dtype=np.float32)[array]
-        array = _batched(array, 3, "actions")[0]
-        self._require("actions", array, (length, self.action_count), batch)
-        return {"actions": array}
+    def _known_ahead(
+        self, actions: ArrayLike | None, context: ArrayLike | None, batch: int, length: int
+    ) -> Mapping[str, Floats]:
+        """actions [batch, length, A] and context [batch, length, C], without those that the model does not take."""
+        if self.discrete and actions is not None:
+            actions = self._one_hot(actions, batch * length)
+        found = {}
+        given = (("actions", actions, self.action_count), ("context", context, self.context_count))
+        for name, values, count in given:
+            if count and length and values is not None:
+                found[name] = batched(values, 3, name)[0]
+                require(name, found[name], (length, count), batch)
+            elif count and length:
+                raise ValueError(f"no {name} are given, expected [{batch}, {length}, {count}]")
+            elif values is not None and np.size(values):
+                raise ValueError(f"{name} are given, and the model takes none here: its logs had none, or H is 1")
+        return found
 
-    def _require(self, name: str, array: Floats, shape: tuple[int, ...], batch: int | None = None) -> None:
-        if array.shape[1:] != shape or (batch is not None and len(array) != batch):
-            expected = ", ".join(["batch" if batch is None else str(batch), *map(str, shape)])
-            raise ValueError(f"{name} has shape {list(array.shape)}, expected [{expected}] (or one without the batch)")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds NaN or infinity, expected finite numbers in raw units")
+    def _one_hot(self, actions: ArrayLike, count: int) -> ArrayLike:
+        """Of `count` integers; what else is given stays."""
+        array = np.asarray(unmasked(actions))
+        if not np.issubdtype(array.dtype, np.integer) or array.size != count or not count:
+            return array
+        if array.min() < 0 or array.max() >= self.action_count:
+            raise ValueError(f"actions hold {array.min()}..{array.max()}, expected 0..{self.action_count - 1}")
+        one_hot: Floats = np.eye(self.action_count, dtype=np.float32)[array]
+        return one_hot
 
 
 def find_bundle(path: Path) -> Path:
@@ -221,11 +240,3 @@ def _metadata(session: onnxruntime.InferenceSession) -> dict[str, str]:
 
 def _shapes(session: onnxruntime.InferenceSession) -> dict[str, list[int]]:
     return {node.name: node.shape for node in session.get_inputs()}
-
-
-def _batched(values: ArrayLike, dimensions: int, name: str) -> tuple[Floats, bool]:
-    """float32 with a batch axis, and whether it had to be added."""
-    array = np.asarray(values, dtype=np.float32)
-    if array.ndim not in (dimensions - 1, dimensions):
-        raise ValueError(f"{name} has {array.ndim} axes, expected {dimensions}, or {dimensions - 1} for a single one")
-    return (array, False) if array.ndim == dimensions else (array[None], True)

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+from typing import Any
 
 import numpy as np
 
-from worldmodel.core.typing import Floats
+from worldmodel.core.typing import Floats, Reals
 from worldmodel.worldmodel_pb2 import InputState, LatentZ
 
 
@@ -42,30 +43,48 @@ def from_message(message: LatentZ) -> Floats:
     return from_bytes(message.z)
 
 
-def to_input_state(agent_id: str, features: Floats, actions: Floats | None = None) -> InputState:
-    """features [H, F] and actions [H-1, A], raw units -> InputState. Raises ValueError for more or fewer actions."""
+def to_input_state(
+    agent_id: str, features: Reals, actions: Floats | None = None, context: Floats | None = None, wide: bool = False
+) -> InputState:
+    """features [H, F], actions [H-1, A] and context [H-1, C], raw units -> InputState; `wide`: features as float64.
+
+    Raises ValueError for more or fewer actions or context than lie between the frames.
+    """
     history, width = features.shape
-    actions = np.empty((history - 1, 0), np.float32) if actions is None else actions
-    if len(actions) != history - 1:
-        raise ValueError(f"{history} frames and {len(actions)} actions between them, expected {history - 1} actions")
+    none = np.empty((history - 1, 0), np.float32)
+    between = {"actions": none if actions is None else actions, "context": none if context is None else context}
+    for name, array in between.items():
+        if len(array) != history - 1:
+            raise ValueError(f"{history} frames and {len(array)} {name} between them, expected {history - 1} {name}")
     return InputState(
         agent_id=agent_id,
         history=history,
         feature_count=width,
-        action_count=actions.shape[1],
-        features=to_bytes(features),
-        actions=to_bytes(actions),
+        action_count=between["actions"].shape[1],
+        context_count=between["context"].shape[1],
+        features=np.ascontiguousarray(features, "<f8").tobytes() if wide else to_bytes(features),
+        actions=to_bytes(between["actions"]),
+        context=to_bytes(between["context"]),
+        wide=wide,
     )
 
 
-def from_input_state(message: InputState) -> tuple[Floats, Floats | None]:
+def from_input_state(message: InputState) -> tuple[Reals, Floats | None]:
     """InputState -> features [H, F], actions [H-1, A] or None. Raises ValueError where sizes and bytes differ."""
-    features = _array(message.features, "features", (message.history, message.feature_count))
+    size = (message.history, message.feature_count)
+    features: Reals = _array(message.features, "features", size, "<f8" if message.wide else "<f4")
     actions = _array(message.actions, "actions", (message.history - 1, message.action_count))
     return features, actions if message.action_count else None
 
 
-def _array(data: bytes, name: str, shape: tuple[int, int]) -> Floats:
-    if min(shape) < 0 or len(data) != 4 * shape[0] * shape[1]:
-        raise ValueError(f"InputState.{name} holds {len(data)} bytes, expected float32 {list(shape)}")
-    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(shape)
+def context_of(message: InputState) -> Floats | None:
+    """InputState -> context [H-1, C] or None. Raises ValueError as above."""
+    context: Floats = _array(message.context, "context", (message.history - 1, message.context_count))
+    return context if message.context_count else None
+
+
+def _array(data: bytes, name: str, shape: tuple[int, int], scalar: str = "<f4") -> Any:
+    kind = np.dtype(scalar)
+    if min(shape) < 0 or len(data) != kind.itemsize * shape[0] * shape[1]:
+        raise ValueError(f"InputState.{name} holds {len(data)} bytes, expected {kind.name} {list(shape)}")
+    return np.frombuffer(data, dtype=kind).astype(kind.newbyteorder("=")).reshape(shape)

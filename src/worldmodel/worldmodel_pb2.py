@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10worldmodel.proto\x12\nworldmodel\"\x7f\n\nInputState\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\r\x12\x15\n\rfeature_count\x18\x03 \x01(\r\x12\x14\n\x0c\x61\x63tion_count\x18\x04 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61\x63tions\x18\x06 \x01(\x0c\"$\n\x07LatentZ\x12\t\n\x01z\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10worldmodel.proto\x12\nworldmodel\"\xb5\x01\n\nInputState\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0f\n\x07history\x18\x02 \x01(\r\x12\x15\n\rfeature_count\x18\x03 \x01(\r\x12\x14\n\x0c\x61\x63tion_count\x18\x04 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x01(\x0c\x12\x0f\n\x07\x61\x63tions\x18\x06 \x01(\x0c\x12\x15\n\rcontext_count\x18\x07 \x01(\r\x12\x0f\n\x07\x63ontext\x18\x08 \x01(\x0c\x12\x0c\n\x04wide\x18\t \x01(\x08\"$\n\x07LatentZ\x12\t\n\x01z\x18\x01 \x01(\x0c\x12\x0e\n\x06run_id\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'worldmodel_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INPUTSTATE']._serialized_start=32
-  _globals['_INPUTSTATE']._serialized_end=159
-  _globals['_LATENTZ']._serialized_start=161
-  _globals['_LATENTZ']._serialized_end=197
+  _globals['_INPUTSTATE']._serialized_start=33
+  _globals['_INPUTSTATE']._serialized_end=214
+  _globals['_LATENTZ']._serialized_start=216
+  _globals['_LATENTZ']._serialized_end=252
 # @@protoc_insertion_point(module_scope)

@@ -5,20 +5,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class InputState(_message.Message):
-    __slots__ = ("agent_id", "history", "feature_count", "action_count", "features", "actions")
+    __slots__ = ("agent_id", "history", "feature_count", "action_count", "features", "actions", "context_count", "context", "wide")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     FEATURE_COUNT_FIELD_NUMBER: _ClassVar[int]
     ACTION_COUNT_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    WIDE_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     history: int
     feature_count: int
     action_count: int
     features: bytes
     actions: bytes
-    def __init__(self, agent_id: _Optional[str] = ..., history: _Optional[int] = ..., feature_count: _Optional[int] = ..., action_count: _Optional[int] = ..., features: _Optional[bytes] = ..., actions: _Optional[bytes] = ...) -> None: ...
+    context_count: int
+    context: bytes
+    wide: bool
+    def __init__(self, agent_id: _Optional[str] = ..., history: _Optional[int] = ..., feature_count: _Optional[int] = ..., action_count: _Optional[int] = ..., features: _Optional[bytes] = ..., actions: _Optional[bytes] = ..., context_count: _Optional[int] = ..., context: _Optional[bytes] = ..., wide: _Optional[bool] = ...) -> None: ...
 
 class LatentZ(_message.Message):
     __slots__ = ("z", "run_id")

@@ -1,12 +1,16 @@
 """The model card that lies in every bundle."""
 
+import numpy as np
+
+from worldmodel.arrays.scaler import Scaler
 from worldmodel.core.params import ExportStage
+from worldmodel.core.text import markdown_cell
 from worldmodel.model.artifact import Trained
 
 CARD = """# World model {run_id}
 
 Predicts what an agent will see: `encoder.onnx` turns the last {history} frames into a latent `z` of {z_dim} numbers,
-`predictor.onnx` turns `z` and {plan} into the next {horizon} frames. Raw units in and out; float32; dynamic batch.
+`predictor.onnx` turns `z` and {plan} into the next {horizon} frames. Raw units in and out; {scalars}; dynamic batch.
 
 | file | inputs | outputs |
 |---|---|---|
@@ -14,7 +18,8 @@ Predicts what an agent will see: `encoder.onnx` turns the last {history} frames 
 | predictor.onnx | {predictor_inputs} | {outputs} |
 
 `std` is the standard deviation of each prediction, {spread}.
-{actions}
+{missing}
+{actions}{context}{columns}
 ## Use
 
 ```python
@@ -53,16 +58,19 @@ git log --reverse --format=%h -S {run_id} -- artifacts/timing.json
 
 ## Limits
 
-It knows the agents, the actions and the sampling interval of its logs, and no others. Errors grow along the horizon.
-States and actions that the logs hardly show are predicted worse than `std` may tell.
+It knows the agents, the actions and the sampling interval of its logs{interval}, and no others. Errors grow along the
+horizon. States and actions that the logs hardly show are predicted worse than `std` may tell.
 """
 
 
-def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
+def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportStage) -> str:
     shape, manifest, train = trained.model.shape, trained.manifest, settings.train
-    past = f"actions [batch, {shape.history - 1}, {shape.actions}]" if shape.actions and shape.history > 1 else ""
-    plan = f"actions [batch, {shape.horizon}, {shape.actions}]" if shape.actions else ""
-    frames = f"[batch, {shape.horizon}, {shape.features}]"
+    widths = {"actions": scaler.actions.width, "context": scaler.context.width}
+    ahead = {name: width for name, width in widths.items() if width}
+    past = {name: f"{name} [batch, {shape.history - 1}, {width}]" for name, width in ahead.items() if shape.history > 1}
+    plan = {name: f"{name} [batch, {shape.horizon}, {width}]" for name, width in ahead.items()}
+    features = scaler.features.width
+    frames = f"[batch, {shape.horizon}, {features}]"
     reward = f", reward [batch, {shape.horizon}]" if shape.rewards else ""
     spread, choice, selection = SELECTED if manifest["windows"]["val"] else UNSELECTED
     return CARD.format(
@@ -70,13 +78,18 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
         history=shape.history,
         horizon=shape.horizon,
         z_dim=shape.z_dim,
-        plan=f"{shape.horizon} planned actions" if plan else "nothing else",
-        encoder_inputs=", ".join(filter(None, [f"features [batch, {shape.history}, {shape.features}]", past])),
-        predictor_inputs=", ".join(filter(None, [f"z [batch, {shape.z_dim}]", plan])),
+        scalars="float32" if scaler.features.center.dtype == np.float32 else "float32, but features float64",
+        plan=PLANS[" ".join(ahead)].format(shape.horizon),
+        encoder_inputs=", ".join([f"features [batch, {shape.history}, {features}]", *past.values()]),
+        predictor_inputs=", ".join([f"z [batch, {shape.z_dim}]", *plan.values()]),
         outputs=f"features {frames}, std {frames}{reward}",
         actions=ACTIONS[manifest["action_kind"]],
-        encode_call="features, actions" if past else "features",
-        predict_call="z, plan" if plan else "z",
+        missing=MASKED if shape.masked else WHOLE,
+        context=CONTEXT if widths["context"] else "",
+        columns=_columns(manifest.get("columns", {})),
+        interval=f" ({manifest['interval_s']:g} s)" if "interval_s" in manifest else "",
+        encode_call=", ".join(["features", *map(CALLS.__getitem__, past)]),
+        predict_call=", ".join(["z", *map(CALLS.__getitem__, plan)]).replace("actions", "plan"),
         steps=train.steps,
         batch_size=train.batch_size,
         observed=manifest["windows"]["observed"],
@@ -90,14 +103,39 @@ def model_card(run_id: str, trained: Trained, settings: ExportStage) -> str:
         spread=spread,
         choice=choice,
         selection=selection.format(**manifest["selected"]),
-        features=shape.features,
-        action_count=f" and {shape.actions} actions" if shape.actions else "",
+        features=features,
+        action_count="".join(f" and {width} {name}" for name, width in ahead.items()),
         source=settings.dreams.source,
         split_by=settings.prepare.split_by,
         val_share=settings.prepare.val_share,
         test_share=settings.prepare.test_share,
     )
 
+
+def _columns(columns: dict[str, list[dict[str, str]]]) -> str:
+    """A table for each part of which something is known."""
+    titles = {"features": "feature", "actions": "action", "context": "context"}
+    tables = []
+    for part, title in titles.items():
+        if part in columns:
+            rows = [
+                f"| {number} | {markdown_cell(each['name'])} | {markdown_cell(each['unit'])} | {each['kind']} |"
+                for number, each in enumerate(columns[part])
+            ]
+            tables.append("\n".join(["", f"| {title} | name | unit | kind |", "|---|---|---|---|", *rows, ""]))
+    return "".join(tables)
+
+
+PLANS = {
+    "": "nothing else",
+    "actions": "{} planned actions",
+    "context": "the context of {} frames",
+    "actions context": "{} planned actions, each with its context,",
+}
+CALLS = {"actions": "actions", "context": "context=context"}
+WHOLE = "Every reading must be there: NaN is refused."
+MASKED = "A reading may be missing: give NaN, or a masked array of numpy."
+CONTEXT = "`context` is known ahead: that of a frame stands where the action stands that is applied there.\n"
 
 SELECTED = (
     "scaled so that 90 % intervals held 90 % of the validation windows",

@@ -1,14 +1,17 @@
 """torch -> ONNX: raw units in and out, dynamic batch, the same bytes wherever it is made.
 
-encoder    features [batch, H, F], actions [batch, H-1, A]  ->  z [batch, Z]
-predictor  z [batch, Z], actions [batch, K, A]  ->  features [batch, K, F], std [batch, K, F], reward [batch, K]
-Inputs and outputs that the logs do not have (actions; reward) are absent, and so are the encoder's actions when H = 1.
-Both graphs carry the metadata of the bundle: run_id, action_kind.
+encoder    features [batch, H, F], actions [batch, H-1, A], context [batch, H-1, C]  ->  z [batch, Z]
+predictor  z [batch, Z], actions [batch, K, A], context [batch, K, C]
+           ->  features [batch, K, F], std [batch, K, F], reward [batch, K]
+Inputs and outputs that the logs do not have (actions, context; reward) are absent, and so are the encoder's actions and
+context when H = 1. Features are float64 where float32 would lose what moves; NaN is a missing reading where the model
+is masked. Both graphs carry the metadata of the bundle.
 """
 
 import logging
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +20,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.affine import Affine, Coded
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.model.world_model import WorldModel
 
@@ -27,65 +30,140 @@ class Scale(nn.Module):
 
     center: Tensor
     scale: Tensor
+    sources: Tensor
 
     def __init__(self, affine: Affine) -> None:
         super().__init__()
+        self.columns = affine.columns if any(each.kind != "value" for each in affine.columns) else ()
+        self.width, self.names = affine.width, affine.names
         self.register_buffer("center", torch.from_numpy(np.array(affine.center)))
         self.register_buffer("scale", torch.from_numpy(np.array(affine.scale)))
+        self.register_buffer("sources", torch.from_numpy(np.array(affine.sources)))
 
     def transform(self, raw: Tensor) -> Tensor:
-        return (raw - self.center) / self.scale
+        """[..., F] -> [..., G] float32"""
+        if self.columns:
+            raw = torch.cat([_expand(each, raw[..., at]) for at, each in enumerate(self.columns)], dim=-1)
+        return ((raw - self.center) / self.scale).float()
 
     def inverse(self, standardized: Tensor) -> Tensor:
-        return standardized * self.scale + self.center
+        """[..., G] -> [..., F]"""
+        wide = standardized * self.scale + self.center
+        if not self.columns:
+            return wide
+        return torch.stack([_contract(each, part) for each, part in self._parts(wide)], dim=-1)
+
+    def raw_std(self, mean: Tensor, std: Tensor) -> Tensor:
+        """Of standardized predictions [..., G] -> of raw ones [..., F], each in the unit of its column."""
+        spread = std * self.scale
+        if not self.columns:
+            return spread
+        wide = self._parts(mean * self.scale + self.center.float())
+        parts = [_std(each, part, own) for (each, part), (_, own) in zip(wide, self._parts(spread), strict=True)]
+        return torch.stack(parts, dim=-1)
+
+    def _parts(self, wide: Tensor) -> Iterator[tuple[Coded, Tensor]]:
+        """Each raw column, and its standardized ones."""
+        return zip(self.columns, torch.split(wide, [each.width for each in self.columns], dim=-1), strict=True)
+
+
+def _expand(column: Coded, raw: Tensor) -> Tensor:
+    """[...] -> [..., width]"""
+    if column.kind == "value":
+        return raw[..., None]
+    if column.kind == "angle":
+        radians = (raw * (2 * math.pi / column.turn)).float()
+        return torch.stack([radians.sin(), radians.cos()], dim=-1)
+    return (raw[..., None] == torch.tensor(column.classes, dtype=raw.dtype)).float()
+
+
+def _contract(column: Coded, wide: Tensor) -> Tensor:
+    """[..., width] -> [...]"""
+    if column.kind == "value":
+        return wide[..., 0]
+    if column.kind == "angle":
+        turned = torch.atan2(wide[..., 0].float(), wide[..., 1].float()) * (column.turn / (2 * math.pi))
+        return torch.where(turned < column.least, turned + column.turn, turned).to(wide.dtype)
+    return torch.tensor(column.classes, dtype=wide.dtype)[wide.argmax(dim=-1)]
+
+
+def _std(column: Coded, wide: Tensor, std: Tensor) -> Tensor:
+    """Of what `_contract` makes of mean and std, [..., width] each -> [...].
+
+    Of an angle, to first order and at most that of any angle; of a category, of its values, each as likely as its
+    column says, around the one that is predicted.
+    """
+    if column.kind == "value":
+        return std[..., 0]
+    if column.kind == "angle":
+        across = (wide.flip(-1) * std).square().sum(-1).sqrt() / wide.square().sum(-1).clamp(min=1e-6)
+        return across.clamp(max=math.pi / math.sqrt(3)) * (column.turn / (2 * math.pi))
+    likely, classes = wide.clamp(min=0), torch.tensor(column.classes, dtype=wide.dtype)
+    apart = (classes - _contract(column, wide)[..., None]).square()
+    return ((likely * apart).sum(-1) / likely.sum(-1).clamp(min=1e-6)).sqrt()
 
 
 class RawEncoder(nn.Module):
     def __init__(self, model: WorldModel, scaler: Scaler) -> None:
         super().__init__()
-        self.model, self.features, self.actions = model, Scale(scaler.features), Scale(scaler.actions)
+        self.model, self.features, self.known_ahead = model, Scale(scaler.features), KnownAhead(scaler)
 
-    def forward(self, features: Tensor, actions: Tensor | None = None) -> Tensor:
-        shape = self.model.shape
-        if actions is None:
-            past = features.new_zeros(features.shape[0], shape.history - 1, shape.actions)
-        else:
-            past = self.actions.transform(actions)
-        return self.model.encode(self.features.transform(features), past)
+    def forward(self, features: Tensor, actions: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        shape, frames = self.model.shape, self.features.transform(features)
+        past = self.known_ahead(actions, context, frames.new_zeros(frames.shape[0], shape.history - 1, shape.actions))
+        if not shape.masked:
+            return self.model.encode(frames, past)
+        missing = features.isnan()[..., self.features.sources]
+        return self.model.encode(frames.masked_fill(missing, 0), past, (~missing).float())
 
 
 class RawPredictor(nn.Module):
     def __init__(self, model: WorldModel, scaler: Scaler) -> None:
         super().__init__()
-        self.model, self.features, self.actions = model, Scale(scaler.features), Scale(scaler.actions)
+        self.model, self.features, self.known_ahead = model, Scale(scaler.features), KnownAhead(scaler)
         self.rewards = None if scaler.rewards is None else Scale(scaler.rewards)
 
-    def forward(self, z: Tensor, actions: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, z: Tensor, actions: Tensor | None = None, context: Tensor | None = None) -> tuple[Tensor, ...]:
         shape = self.model.shape
-        plan = z.new_zeros(z.shape[0], shape.horizon, 0) if actions is None else self.actions.transform(actions)
+        plan = self.known_ahead(actions, context, z.new_zeros(z.shape[0], shape.horizon, shape.actions))
         prediction = self.model.predict(z, plan)
         features = self.features.inverse(prediction.features)
-        std = prediction.log_std.exp() * self.features.scale
+        std = self.features.raw_std(prediction.features, prediction.log_std.exp())
         if prediction.rewards is None or self.rewards is None:
             return features, std
         return features, std, self.rewards.inverse(prediction.rewards)
 
 
+class KnownAhead(nn.Module):
+    """Actions and context as the model takes them."""
+
+    def __init__(self, scaler: Scaler) -> None:
+        super().__init__()
+        self.actions, self.context = Scale(scaler.actions), Scale(scaler.context)
+
+    def forward(self, actions: Tensor | None, context: Tensor | None, neither: Tensor) -> Tensor:
+        """[B, T, A] and [B, T, C], raw units -> [B, T, A + C] standardized; `neither` without both."""
+        given = ((self.actions, actions), (self.context, context))
+        parts = [scale.transform(raw) for scale, raw in given if raw is not None]
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else [*parts, neither][0]
+
+
 def encoder_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
-    shape = model.shape
-    inputs = {"features": torch.zeros(2, shape.history, shape.features)}
-    if shape.actions and shape.history > 1:
-        inputs["actions"] = torch.zeros(2, shape.history - 1, shape.actions)
-    return _graph(RawEncoder(model, scaler), inputs, ["z"], metadata, opset)
+    history, wide = model.shape.history, torch.float64 if scaler.features.center.dtype == np.float64 else torch.float32
+    inputs = {"features": torch.zeros(2, history, scaler.features.width, dtype=wide)}
+    return _graph(RawEncoder(model, scaler), inputs | _known_ahead(scaler, history - 1), ["z"], metadata, opset)
 
 
 def predictor_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
     shape = model.shape
-    inputs = {"z": torch.zeros(2, shape.z_dim)}
-    if shape.actions:
-        inputs["actions"] = torch.zeros(2, shape.horizon, shape.actions)
+    inputs = {"z": torch.zeros(2, shape.z_dim)} | _known_ahead(scaler, shape.horizon)
     outputs = ["features", "std"] + (["reward"] if shape.rewards else [])
     return _graph(RawPredictor(model, scaler), inputs, outputs, metadata, opset)
+
+
+def _known_ahead(scaler: Scaler, frames: int) -> dict[str, Tensor]:
+    widths = {"actions": scaler.actions.width, "context": scaler.context.width}
+    return {name: torch.zeros(2, frames, width) for name, width in widths.items() if width and frames}
 
 
 def _graph(
@@ -95,11 +173,11 @@ def _graph(
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
-            tuple(inputs.values()),
+            kwargs=inputs,
             input_names=list(inputs),
             output_names=outputs,
             opset_version=opset,
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes={name: {0: batch} for name in inputs},
             dynamo=True,
             verbose=False,
         )

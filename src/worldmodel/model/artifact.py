@@ -14,6 +14,7 @@ from worldmodel.core.checked import CLOSED, Float, Sha256, Text, Whole, checked
 from worldmodel.core.integrity import require_file, require_sha256
 from worldmodel.core.params import Compute, Train
 from worldmodel.core.yaml12 import NO_TEXT, cut, read_yaml
+from worldmodel.episodes.columns import Columns
 from worldmodel.model.shape import Shape
 from worldmodel.model.tensors import not_finite
 from worldmodel.model.world_model import WorldModel
@@ -49,7 +50,7 @@ class _Selected:
 
 @checked_dataclass(frozen=True, config=CLOSED)
 class _Manifest:
-    """Of a trained model; the keys that may be missing are a bundle's."""
+    """Of a trained model; of the keys that may be missing, the last ones are a bundle's."""
 
     action_kind: Literal["none", "discrete", "continuous"]
     arguments: Train
@@ -62,6 +63,8 @@ class _Manifest:
     versions: dict[Text, Text]
     weights: Sha256
     windows: dict[Literal["observed", "dream", "val"], Whole]
+    columns: Columns | None = None
+    interval_s: Float | None = None
     exported: dict[Text, Any] | None = None
     files: dict[Text, Sha256] | None = None
     run_id: Text | None = None

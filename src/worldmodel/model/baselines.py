@@ -7,6 +7,7 @@ import numpy as np
 
 from worldmodel.arrays.windows import Packed
 from worldmodel.core.typing import Doubles, Floats
+from worldmodel.model.filling import fill_in
 from worldmodel.model.ridge import fit_ridge, transitions
 from worldmodel.model.shape import STATE_CLAMP
 
@@ -34,8 +35,8 @@ def persistence(last: Floats, horizon: int) -> Floats:
 
 
 def fit_linear(features: Iterable[Floats], actions: Iterable[Floats]) -> LinearModel:
-    """Ridge regression on the episodes' features [T, F] and actions [T, A]."""
-    return LinearModel(*fit_ridge(transitions(features, actions)))
+    """Ridge regression on the episodes' features [T, F], missing ones filled in, and actions [T, A]."""
+    return LinearModel(*fit_ridge(transitions(fill_in(features, actions), actions)))
 
 
 def linear_baseline(packed: Packed) -> LinearModel:

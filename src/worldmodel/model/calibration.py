@@ -19,12 +19,13 @@ def calibrate(model: WorldModel, windows: Windows, device: torch.device) -> None
     """
     if not len(windows):
         return
-    ratios, weights = [], []
+    ratios, there = [], []
     for batch, prediction in predictions(model, windows, device):
         ratios.append(((batch.features - prediction.features).abs() * (-prediction.log_std).exp()).cpu().numpy())
-        weights.append(batch.weight.cpu().numpy() > 0)
-    ratio, exists = np.concatenate(ratios), np.concatenate(weights)
+        exists = batch.weight > 0
+        there.append((exists if batch.present is None else exists[..., None] & (batch.present > 0)).cpu().numpy())
+    ratio, exist = np.concatenate(ratios), np.concatenate(there)
     for step in range(ratio.shape[1]):
-        if exists[:, step].any():
-            reached = float(np.quantile(ratio[exists[:, step], step], 0.9))
+        if exist[:, step].any():
+            reached = float(np.quantile(ratio[:, step][exist[:, step]], 0.9))
             model.log_std_offset[step] += math.log(max(reached, 1e-3) / NORMAL_90)

@@ -1,4 +1,4 @@
-"""Encoders: a history of (features, action that led here) -> the context part of z.
+"""Encoders: a history of (features, action that led here) -> what the context part of z is read from.
 
 Dimension key: B batch, H history, I inputs a frame (features + actions), D hidden, C context.
 """
@@ -9,18 +9,11 @@ from torch.nn import functional as F
 
 
 class Encoder(nn.Module):
-    """forward: [B, H, I] -> [B, C], in -1..1."""
+    """forward: [B, H, I] -> [B, D], which `head` makes the context part of z of, [B, C]."""
 
     def __init__(self, inputs: int, history: int, hidden: int, context: int) -> None:
         super().__init__()
         self.head = nn.Linear(hidden, context)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return torch.tanh(self.head(self.summarize(frames)))
-
-    def summarize(self, frames: Tensor) -> Tensor:
-        """[B, H, I] -> [B, D]"""
-        raise NotImplementedError
 
 
 class GruEncoder(Encoder):
@@ -30,7 +23,7 @@ class GruEncoder(Encoder):
         super().__init__(inputs, history, hidden, context)
         self.gru = nn.GRU(inputs, hidden, batch_first=True)
 
-    def summarize(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         last: Tensor = self.gru(frames)[1]
         return last[0]
 
@@ -44,7 +37,7 @@ class MlpEncoder(Encoder):
             nn.Linear(history * inputs, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
 
-    def summarize(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         summary: Tensor = self.body(frames.flatten(1))
         return summary
 
@@ -59,7 +52,7 @@ class TransformerEncoder(Encoder):
         self.blocks = nn.Sequential(AttentionBlock(hidden), AttentionBlock(hidden))
         self.norm = nn.LayerNorm(hidden)
 
-    def summarize(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         summary: Tensor = self.norm(self.blocks(self.embed(frames) + self.position)[:, -1])
         return summary
 

@@ -53,9 +53,11 @@ def on(device: torch.device) -> list[Ceiling] | None:
 def training(shape: Shape, batch: int, contrastive: bool = False) -> int:
     """Bytes of a process that trains: the parameters and, for the gradient, all that is computed of a batch."""
     history, horizon, features = shape.history, shape.horizon, shape.features
-    rollout = horizon * (10 * shape.hidden_dim + 4 * shape.z_dim + 18 * features)
+    steps = horizon + (history - 1 if shape.masked else 0)  # those of the history fill in what is missing
+    rollout = steps * (10 * shape.hidden_dim + 4 * shape.z_dim + 18 * features)
     window = rollout + _encoded(shape) * (2 if contrastive else 1)
-    window += 6 * (history + horizon) * (features + shape.actions)  # as it is read and handed over
+    read = features * (2 if shape.masked else 1) + shape.actions
+    window += 6 * (history + horizon) * read  # as it is read and handed over
     if contrastive:
         window += 4 * batch
     return FLOAT * (COPIES * parameters(shape) + batch * window)
@@ -77,7 +79,7 @@ def _encoded(shape: Shape) -> int:
     """Numbers that the encoder computes of one window."""
     history, hidden = shape.history, shape.encoder_dim
     if shape.encoder == "mlp":
-        return 2 * history * (shape.features + shape.actions) + 6 * hidden
+        return 2 * history * (shape.features * (2 if shape.masked else 1) + shape.actions) + 6 * hidden
     if shape.encoder == "gru":
         return 11 * history * hidden
     heads = max(1, hidden // 64)

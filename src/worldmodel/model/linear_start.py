@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldmodel.arrays.moments import moments
 from worldmodel.core.typing import Doubles, Floats
+from worldmodel.model.filling import fill_in
 from worldmodel.model.ridge import fit_ridge, transitions
 from worldmodel.model.shape import STATE_CLAMP
 
@@ -46,8 +47,9 @@ def linear_starts(
 ) -> list[LinearStart]:
     """Ridge regressions on episodes [T, F] and [T, A], which are gone over several times.
 
-    One for each of with_velocity: whether the last change is among its inputs.
+    One for each of with_velocity: whether the last change is among its inputs. Missing readings are filled in.
     """
+    features = fill_in(features, actions)
     projection = _projection(features, state_dim)
 
     def states() -> Iterator[Floats]:

@@ -11,21 +11,27 @@ from worldmodel.model.world_model import Prediction
 TEMPERATURE = 0.1  # of cosines in info_nce: the best of those compared in SimCLR (arXiv 2002.05709, table 5)
 
 
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of values [B, K, ...] under weight [B, K]; frames of weight 0 do not exist, and the mean of none is 0."""
-    per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
-    return (per_frame * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+def weighted_mean(values: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
+    """Mean of values [B, K, ...] under weight [B, K]; frames of weight 0 do not exist, and the mean of none is 0.
+
+    With present [B, K, F], of those of the values [B, K, F] for which it is 1.
+    """
+    if present is not None:
+        weight = weight[..., None] * present
+    elif values.ndim > 2:
+        values = values.flatten(2).mean(-1)
+    return (values * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def squared_error(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def squared_error(prediction: Tensor, target: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
     """Mean squared error, standardized units squared."""
-    return weighted_mean((prediction - target).square(), weight)
+    return weighted_mean((prediction - target).square(), weight, present)
 
 
-def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor) -> Tensor:
+def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
     """Exact Gaussian negative log-likelihood, nats a feature; error and log_std [B, K, F]."""
     nats = 0.5 * (error * (-log_std).exp()).square() + log_std + 0.5 * math.log(2 * math.pi)
-    return weighted_mean(nats, weight)
+    return weighted_mean(nats, weight, present)
 
 
 def learn_std_from_observed(prediction: Prediction, observed: Tensor) -> Prediction:
@@ -35,7 +41,12 @@ def learn_std_from_observed(prediction: Prediction, observed: Tensor) -> Predict
 
 
 def world_model_loss(
-    prediction: Prediction, features: Tensor, rewards: Tensor | None, weight: Tensor, likelihood: bool = False
+    prediction: Prediction,
+    features: Tensor,
+    rewards: Tensor | None,
+    weight: Tensor,
+    likelihood: bool = False,
+    present: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(scalar to minimize, its parts without gradient): squared error plus the likelihood of the std, or likelihood.
 
@@ -43,9 +54,9 @@ def world_model_loss(
     likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
     that of one more feature.
     """
-    error = squared_error(prediction.features, features, weight)
+    error = squared_error(prediction.features, features, weight, present)
     missed = features - prediction.features
-    nats = negative_log_likelihood(missed if likelihood else missed.detach(), prediction.log_std, weight)
+    nats = negative_log_likelihood(missed if likelihood else missed.detach(), prediction.log_std, weight, present)
     parts = {"mse": error, "nll": nats}
     total = nats if likelihood else error + nats
     if prediction.rewards is not None and rewards is not None:

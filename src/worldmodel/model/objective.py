@@ -35,14 +35,13 @@ def total_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple
 
     With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
     """
-    posterior = model.posterior(batch.history, batch.past_actions) if objective.kl_weight else None
-    if posterior is None:
-        z = model.encode(batch.history, batch.past_actions)
-    else:
-        z = posterior.sample(noise_like(posterior.mean, objective.draw))
+    given = (batch.history, batch.past_actions, batch.known)
+    posterior = model.posterior(*given) if objective.kl_weight else None
+    z = model.encode(*given) if posterior is None else posterior.sample(noise_like(posterior.mean, objective.draw))
     prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
     prediction = learn_std_from_observed(prediction, batch.observed)
-    loss, parts = world_model_loss(prediction, batch.features, batch.rewards, batch.weight, objective.likelihood)
+    real = (batch.features, batch.rewards, batch.weight)
+    loss, parts = world_model_loss(prediction, *real, objective.likelihood, batch.present)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
         loss, parts = loss + objective.kl_weight * nats, parts | {"kl": nats.detach()}
@@ -69,6 +68,9 @@ def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
     """
     context, history = -model.shape.context_dim, model.shape.history
     features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
+    known = None
+    if batch.known is not None and batch.present is not None:
+        known = torch.cat([batch.known, batch.present], dim=1)[:, -history:]
     actions = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
-    later = model.encode(features, actions[:, actions.shape[1] - (history - 1) :])
+    later = model.encode(features, actions[:, actions.shape[1] - (history - 1) :], known)
     return info_nce(z[:, context:], later[:, context:], batch.weight[:, -1])

@@ -26,7 +26,7 @@ def predictions(model: nn.Module, windows: Windows, device: torch.device) -> Ite
     with torch.no_grad():
         for begin in range(0, len(windows), EVALUATION_BATCH):
             batch = to_device(windows.take(np.arange(begin, min(begin + EVALUATION_BATCH, len(windows)))), device)
-            yield batch, model(batch.history, batch.past_actions, batch.planned_actions)
+            yield batch, model(*batch.inputs)
     model.train()
 
 
@@ -41,8 +41,12 @@ def mean_error(model: nn.Module, windows: Windows, device: torch.device) -> floa
         return math.inf
     total, weight = 0.0, 0.0
     for batch, prediction in predictions(model, windows, device):
-        squared = (prediction.features - batch.features).square().mean(-1) * batch.weight
-        total, weight = total + float(squared.double().sum()), weight + float(batch.weight.sum())
+        squared, weights = (prediction.features - batch.features).square(), batch.weight
+        if batch.present is None:
+            squared = squared.mean(-1)
+        else:
+            weights = weights[..., None] * batch.present
+        total, weight = total + float((squared * weights).double().sum()), weight + float(weights.sum())
     return total / weight
 
 

@@ -13,7 +13,7 @@ class Shape:
     """What fixes the size of every tensor."""
 
     features: Whole
-    actions: Whole  # 0 without actions
+    actions: Whole  # 0 without actions; those of the context, which come last, count among them
     rewards: bool
     history: Whole  # frames
     horizon: Whole  # frames
@@ -21,6 +21,8 @@ class Shape:
     hidden_dim: Whole
     encoder: Literal["gru", "mlp", "transformer"]
     context_spread: bool = False  # whether the encoder also says how sure it is of the context
+    context: Whole = 0  # inputs known ahead
+    masked: bool = False  # whether readings may be missing
 
     @property
     def state_dim(self) -> int:

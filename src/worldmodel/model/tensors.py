@@ -21,6 +21,14 @@ class Tensors(NamedTuple):
     rewards: Tensor | None
     weight: Tensor
     observed: Tensor
+    known: Tensor | None = None
+    present: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a model predicts from."""
+        given = (self.history, self.past_actions, self.planned_actions)
+        return given if self.known is None else (*given, self.known)
 
 
 def to_device(batch: Batch, device: torch.device) -> Tensors:

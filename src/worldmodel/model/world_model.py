@@ -74,9 +74,8 @@ class WorldModel(nn.Module):
         self.register_buffer("sensor_max", torch.full((state,), STATE_CLAMP))
         self.register_buffer("damping", torch.zeros(()))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
-        self.encoder = ENCODERS[shape.encoder](
-            shape.features + shape.actions, shape.history, shape.encoder_dim, shape.context_dim
-        )
+        inputs = shape.features * (2 if shape.masked else 1) + shape.actions
+        self.encoder = ENCODERS[shape.encoder](inputs, shape.history, shape.encoder_dim, shape.context_dim)
         narrow = state < shape.features
         self.project = nn.Linear(shape.features, state, bias=False) if narrow else nn.Identity()
         self.unproject = nn.Linear(state, shape.features, bias=False) if narrow else nn.Identity()
@@ -88,6 +87,8 @@ class WorldModel(nn.Module):
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
         # Drawn last: with or without it, a seed gives all others the same weights.
         self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
+        corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
+        self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
 
     @torch.no_grad()
     def init_from_linear(self, start: LinearStart) -> None:
@@ -105,36 +106,68 @@ class WorldModel(nn.Module):
         if isinstance(self.project, nn.Linear) and isinstance(self.unproject, nn.Linear):
             self.project.weight.copy_(torch.from_numpy(start.projection))
             self.unproject.weight.copy_(torch.from_numpy(start.projection.T.copy()))
-        heads = {self.change: 0.0, self.log_std_head: START_LOG_STD, self.reward: 0.0}
+        heads = {self.change: 0.0, self.log_std_head: START_LOG_STD, self.reward: 0.0, self.correction: 0.0}
         for head, bias_value in (heads | {self.log_variance: START_LOG_VARIANCE}).items():
             if head is not None:
                 head.weight.zero_()
                 head.bias.fill_(bias_value)
 
-    def encode(self, features: Tensor, actions: Tensor) -> Tensor:
-        """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]"""
-        if self.log_variance is not None:
-            posterior = self.posterior(features, actions)
-            return torch.cat([posterior.state, posterior.mean], dim=-1)
-        return torch.cat([self._observed(features), self.encoder(_frames(features, actions))], dim=-1)
+    def encode(self, features: Tensor, actions: Tensor, known: Tensor | None = None) -> Tensor:
+        """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]
 
-    def posterior(self, features: Tensor, actions: Tensor) -> Posterior:
+        known [B, H, F], where the shape is masked: 1 for readings, 0 for what is missing.
+        """
+        observed, summary = self._observed(features, actions, known)
+        context = self.encoder.head(summary)
+        return torch.cat([observed, torch.tanh(context) if self.log_variance is None else context], dim=-1)
+
+    def posterior(self, features: Tensor, actions: Tensor, known: Tensor | None = None) -> Posterior:
         """The Gaussian whose mean `encode` answers; only where the shape has a context_spread.
 
         The mean has no tanh: its prior is unbounded, and the divergence from that prior is what bounds it.
         """
         assert self.log_variance is not None
-        summary = self.encoder.summarize(_frames(features, actions))
-        return Posterior(self._observed(features), self.encoder.head(summary), self.log_variance(summary))
+        observed, summary = self._observed(features, actions, known)
+        return Posterior(observed, self.encoder.head(summary), self.log_variance(summary))
 
-    def _observed(self, features: Tensor) -> Tensor:
-        """[B, H, F] -> state and velocity of the last frame [B, S + V]"""
+    def _observed(self, features: Tensor, actions: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[B, H, F], [B, H-1, A] -> state and velocity of the last frame [B, S + V], the encoder's summary [B, D]"""
+        if self.correction is None:
+            summary = self.encoder(_frames(features, actions))
+        else:
+            assert known is not None
+            features = self._filled(features, actions, known)
+            summary = self.encoder(_frames(torch.cat([features, known], dim=-1), actions))
+            corrected = self.correction(summary).unflatten(-1, (-1, self.shape.features))  # of the last frames
+            read = features[:, -corrected.shape[1] :]
+            features = read + corrected * (1 - known[:, -corrected.shape[1] :])
         state: Tensor = self.project(features[:, -1])
         if not self.shape.velocity_dim:
-            return state
-        change, moves = state - self.project(features[:, -2]), self.delta_std > 0
-        velocity = torch.where(moves, change / torch.where(moves, self.delta_std, 1.0), 0.0)
-        return torch.cat([state, velocity], dim=-1)
+            return state, summary
+        return torch.cat([state, self._velocity(self.project(features[:, -2]), state)], dim=-1), summary
+
+    def _filled(self, features: Tensor, actions: Tensor, known: Tensor) -> Tensor:
+        """[B, H, F], where a missing reading is what a step predicts from the frame before; the mean in the first.
+
+        It stays within what the train episodes reach: nobody knows how many frames in a row miss it.
+        """
+        frames, size = [features[:, 0] * known[:, 0]], self.shape.state_dim
+        state = self.project(frames[0])
+        rest = state.new_zeros(state.shape[0], self.shape.z_dim - size)  # velocity and context
+        for t, action in enumerate(actions.unbind(1), start=1):
+            z, _ = self.step(torch.cat([state, rest], dim=-1), action)
+            moved = z[:, :size].clamp(self.train_min, self.train_max)
+            predicted = frames[-1] + self.unproject(moved - state)
+            frames.append(torch.where(known[:, t] > 0, features[:, t], predicted))
+            before, state, rest = state, self.project(frames[-1]), z[:, size:]
+            if velocity := self.shape.velocity_dim:
+                rest = torch.cat([self._velocity(before, state), rest[:, velocity:]], dim=-1)
+        return torch.stack(frames, dim=1)
+
+    def _velocity(self, before: Tensor, state: Tensor) -> Tensor:
+        """Of two states [B, S] in a row: the change in units of delta_std, 0 where nothing changes."""
+        change, moves = state - before, self.delta_std > 0
+        return torch.where(moves, change / torch.where(moves, self.delta_std, 1.0), 0.0)
 
     def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads"""
@@ -172,8 +205,10 @@ class WorldModel(nn.Module):
         log_std = self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
         return Prediction(features, log_std + self.log_std_offset[: hidden.shape[1], None], rewards)
 
-    def forward(self, features: Tensor, past_actions: Tensor, planned_actions: Tensor) -> Prediction:
-        return self.predict(self.encode(features, past_actions), planned_actions)
+    def forward(
+        self, features: Tensor, past_actions: Tensor, planned_actions: Tensor, known: Tensor | None = None
+    ) -> Prediction:
+        return self.predict(self.encode(features, past_actions, known), planned_actions)
 
 
 def damp(state: Tensor, train_min: Tensor, train_max: Tensor, damping: Tensor) -> Tensor:

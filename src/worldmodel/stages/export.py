@@ -4,6 +4,7 @@ The run-id is made of everything that the bundle depends on, and of no time and 
 """
 
 import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import StageRun, begin
 from worldmodel.export.card import model_card
 from worldmodel.export.graph import encoder_graph, predictor_graph
-from worldmodel.model.artifact import MANIFEST, WEIGHTS, read_trained, write_manifest, yaml_text
+from worldmodel.model.artifact import MANIFEST, WEIGHTS, Trained, read_trained, write_manifest, yaml_text
 
 RUN_ID = "[0-9a-f]" * 12  # what else the folder holds is not ours
 LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
@@ -36,14 +37,14 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         raise ValueError(f"{trained}: trained with other scales than {normalizer}; run `dvc repro train`")
     run = _stage_run(trained, normalizer, settings)
     bundle, opset = out / run.run_id, settings.export.opset
-    metadata = {"run_id": run.run_id, "action_kind": result.manifest["action_kind"]}
+    metadata = {"run_id": run.run_id} | metadata_of(result, scaler)
     files = {
         ENCODER: encoder_graph(result.model, scaler, metadata, opset),
         PREDICTOR: predictor_graph(result.model, scaler, metadata, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
         "normalizer.json": normalizer.read_bytes(),
         "params.yaml": yaml_text(asdict(settings), sort_keys=False).encode(),
-        "README.md": model_card(run.run_id, result, settings).encode(),
+        "README.md": model_card(run.run_id, result, scaler, settings).encode(),
     }
     with publishing(out, own=[RUN_ID]) as (folder,):
         (folder / run.run_id).mkdir(parents=True)
@@ -54,6 +55,15 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
         write_manifest(folder / run.run_id / MANIFEST, result.manifest | about)
     print(f"{bundle}: {', '.join(f'{name} {len(content) / 1e6:.2f} MB' for name, content in files.items())}")
     return bundle
+
+
+def metadata_of(trained: Trained, scaler: Scaler) -> dict[str, str]:
+    """What both graphs say of themselves beside the run-id, as far as it is known."""
+    manifest = trained.manifest
+    names = {"feature": scaler.features.names, "action": scaler.actions.names, "context": scaler.context.names}
+    said = {f"{part}_names": json.dumps(each) for part, each in names.items() if each}
+    said |= {"interval_s": repr(manifest["interval_s"])} if "interval_s" in manifest else {}
+    return {"action_kind": manifest["action_kind"]} | said | ({"missing": "mask"} if trained.model.shape.masked else {})
 
 
 def _stage_run(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:

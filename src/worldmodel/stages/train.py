@@ -88,7 +88,7 @@ def _train(
     calibrate(model, subsample(held_out), device)
 
     # Weights and manifest
-    manifest = {
+    manifest: dict[str, Any] = {
         "arguments": asdict(settings),
         "shape": model.shape.to_dict(),
         "action_kind": data.action_space.kind,
@@ -100,7 +100,19 @@ def _train(
         "versions": installed(LIBRARIES),
         "code": fingerprint(stage_code("train")),
     }
+    known: dict[str, Any] = {"columns": described(scaler), "interval_s": data.interval_s}
+    manifest |= {name: value for name, value in known.items() if value}
     return Trained(model.cpu().eval(), manifest), run.speed(settings.batch_size)
+
+
+def described(scaler: Scaler) -> dict[str, list[dict[str, str]]]:
+    """What is known of the columns of features, actions and context."""
+    parts = {"features": scaler.features, "actions": scaler.actions, "context": scaler.context}
+    return {
+        part: [{"name": each.name, "unit": each.unit, "kind": each.kind} for each in affine.columns]
+        for part, affine in parts.items()
+        if affine.columns
+    }
 
 
 def training_and_val_windows(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
@@ -136,6 +148,8 @@ def _shape(packed: Packed, settings: params.Train) -> Shape:
         hidden_dim=settings.hidden_dim,
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
+        context=packed.context_count,
+        masked=packed.missing,
     )
 
 
