@@ -146,3 +146,17 @@ def test_the_stage_reads_params_and_arguments(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "5 dreams of " in told
     assert "a classifier tells dreams from reality with AUC" in told
+
+
+def test_what_the_log_misses_dreams_begin_with_and_the_teacher_says_what_it_does_without(tmp_path, capsys):
+    holes = np.random.default_rng(0).random((9, 2)) < 0.2
+    logged = [replace(each, features=np.where(holes, np.nan, each.features)) for each in make_episodes(30, 9)]
+    masked = replace(settings(episodes=20), prepare=replace(INTAKE, missing="mask"))
+    dreams.dreams(write_logs(tmp_path / "logs", logged), tmp_path / "out", masked)
+    assert "readings are missing: the teacher is its world models alone" in capsys.readouterr().out
+    found = read_logs([tmp_path / "out"], 60.0, "mask").episodes
+    assert len(found) == 20
+    for each in found:
+        begin = each.provenance["start"]["frame"]
+        np.testing.assert_array_equal(np.isnan(each.features[:3]), holes[begin : begin + 3])
+        assert not np.isnan(each.features[3:]).any()

@@ -82,6 +82,7 @@ def fit_on_logs(
     packed, scaler = pack_logs(train, action_space, normalize, columns)
     width, ahead = packed.features.shape[1], packed.actions.shape[1]
     shape = _member_shape(width, ahead, packed.rewards is not None, dreams, history)
+    shape = replace(shape, context=packed.context_count, masked=packed.missing)
     teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 

@@ -49,7 +49,7 @@ class Teacher:
         """Open loop from the batch's history along its planned actions, however many; standardized units."""
         tensors = to_device(batch, self.device)
         with torch.no_grad():
-            starts = [member.encode(tensors.history, tensors.past_actions) for member in self.members]
+            starts = [member.encode(tensors.history, tensors.past_actions, tensors.known) for member in self.members]
             answers = [
                 member.unroll(z, tensors.planned_actions) for member, z in zip(self.members, starts, strict=True)
             ]

@@ -54,10 +54,11 @@ class Scores:
     features: Mapping[str, Doubles] = field(default_factory=dict)  # each of the first five -> mean of each feature, [F]
 
     def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
-        """Over all windows, or over some."""
+        """Over all windows, or over some; 0 where these have no readings to predict."""
         count = self.weight.shape[1] * (len(self.weight) if chosen is None else len(chosen))
         summed = total_of_all((part for _, part in self._weighted(values, chosen)), count)
-        return summed / math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
+        weight = math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
+        return summed / max(weight, np.finfo(float).tiny)
 
     def by_frame(self, values: Doubles) -> Doubles:
         """Mean over windows for each frame of the horizon up to the first that none has readings of, [K] or fewer."""

@@ -68,6 +68,8 @@ def validate(
     predictors = Predictors(model, scaler, linear_baseline(data.packed))
     scores = score(predictors, held_out)
     by_episode = metrics.episodes(scores, data.packed.labels)
+    if not by_episode:
+        raise ValueError(f"observed test episodes hold no reading after their first {model.history} frames: log some")
     by_agent = metrics.agents(by_episode)
     difference = parity.largest_difference(model, trained.model, scaler, held_out)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
