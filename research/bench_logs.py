@@ -5,6 +5,8 @@ import io
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,6 +55,12 @@ def write_npz(folder: Path) -> None:
     prepare(folder, None, out, load(ROOT / "params.yaml", PrepareStage).prepare)
 
 
+def check_logs(folder: Path) -> None:
+    """The whole command, its start included."""
+    command = [sys.executable, "-c", "from worldmodel.cli import main; main()", "check-logs", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def contestants(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
     """Name -> what is called, and how many processes it may take; the first four are compared with."""
     bare = msgspec.json.Decoder(Line).decode
@@ -64,6 +72,8 @@ def contestants(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
         "msgspec": (lambda: parse(folder, bare), "1"),
         "read_logs, one process": (lambda: read_logs([folder], GAP), "1"),
         "read_logs, all": (lambda: read_logs([folder], GAP), every),
+        "check-logs, one process": (lambda: check_logs(folder), "1"),
+        "check-logs, all": (lambda: check_logs(folder), every),
         "prepare to NPZ, one process": (lambda: write_npz(folder), "1"),
         "prepare to NPZ, all": (lambda: write_npz(folder), every),
     }
