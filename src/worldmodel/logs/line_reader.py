@@ -188,14 +188,21 @@ def _require_flat(data: bytes, columns: _Columns, around: int = 0) -> None:
     text, count = np.frombuffer(data, np.uint8), len(columns.meta)
     keys, lists, objects = 2 * count + 2 * around, count + around, count + around
     for column in (columns.agent_id, *columns[3:]):
-        kinds = Counter(map(type, column))
+        kinds = _types(column)
         keys += count - kinds[UnsetType]
         lists += kinds[list]
         objects += kinds[dict]
-    keys += sum(len(meta) for meta in columns.meta if meta is not UNSET)
+    keys += sum(
+        map(len, (meta for meta in columns.meta if meta is not UNSET) if UNSET in columns.meta else columns.meta)
+    )
     found = [int(np.count_nonzero(text == ord(each))) for each in "[{:"]
     if found[:2] != [lists, objects] or (found[2] != keys and _colons_of_keys(text) != keys):
         raise _DoubtError
+
+
+def _types(column: Sequence[Any]) -> Counter[type]:
+    kinds = set(map(type, column))  # mostly one
+    return Counter({kinds.pop(): len(column)}) if len(kinds) == 1 else Counter(map(type, column))
 
 
 def _colons_of_keys(text: NDArray[np.uint8]) -> int:
