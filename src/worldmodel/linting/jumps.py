@@ -15,6 +15,7 @@ from worldmodel.linting.sample import Sample, Sampler
 
 JUMP = 4.0  # times a feature's usual step
 MANY, FEATURES = 0.25, 2  # share of the features that jump, and how many at least
+WIDE = 0.06  # of the range of a feature: a jump is no smaller
 SMOOTH = 0.4  # of a feature's range: a usual step is smaller
 STARTS = 100  # starts of episodes that are looked at
 FAR, AROUND = 3.0, 2.0  # times the distance between starts
@@ -40,7 +41,7 @@ class Usual:
         low, high = sample.low_high
         usual = sample.usual_step
         smooth = (high > low) & (usual < SMOOTH * (high - low))
-        longest = np.maximum(JUMP * usual, 0.01 * (high - low))
+        longest = np.maximum(JUMP * usual, WIDE * (high - low))
         scale = np.maximum(sample.features.std(axis=0), 1e-12)
         first = sample.features[sample.starts[:STARTS]] / scale
         if len(first) < 3:
