@@ -49,6 +49,14 @@ def test_what_is_written_is_read_back(tmp_path, trained):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
 
 
+def test_a_manifest_of_before_context_and_missing_readings_is_read(tmp_path, trained):
+    write_trained(tmp_path, trained)
+    manifest = yaml.safe_load((tmp_path / "manifest.yaml").read_text())
+    del manifest["shape"]["context"], manifest["shape"]["masked"]
+    (tmp_path / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    assert read_trained(tmp_path).model.shape == SHAPE
+
+
 def test_weights_are_plain_arrays_that_anyone_can_read(tmp_path, trained):
     write_trained(tmp_path, trained)
     arrays = safetensors.numpy.load_file(tmp_path / "weights.safetensors")

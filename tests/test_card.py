@@ -1,8 +1,10 @@
 import re
+from dataclasses import replace
 
 import pytest
 
 from projects import export_stage
+from worldmodel.arrays.affine import identity
 from worldmodel.export.card import model_card
 
 
@@ -61,3 +63,23 @@ def test_it_says_how_actions_are_meant(project, kind):
     text = model_card("abc", trained, project.scaler, export_stage(project.settings))
     assert ("one-hot" in text) == (kind == "discrete")
     assert ("leads from its frame to the next" in text) == (kind != "none")
+
+
+def test_it_names_the_columns_the_interval_and_what_may_be_missing(project):
+    trained, settings = project.read_trained(), export_stage(project.settings)
+    assert "Every reading must be there" in model_card("abc", trained, project.scaler, settings)
+    trained.manifest["columns"] = {"features": [{"name": "a|b", "unit": "degrees", "kind": "angle"}]}
+    trained.manifest["interval_s"] = 0.05
+    trained.model.shape = replace(trained.model.shape, masked=True)
+    scaler = replace(project.scaler, context=identity(2))
+    text = model_card("abc", trained, scaler, settings)
+    for said in (
+        "| feature | name | unit | kind |\n|---|---|---|---|\n| 0 | `a\\|b` | degrees | angle |\n",
+        "sampling interval of its logs (0.05 s)",
+        "A reading may be missing: give NaN",
+        "`context` is known ahead",
+        "model.encode(features, actions, context=context)",
+        "model.predict(z, plan, context=context)",
+        "3 actions and 2 context a frame",
+    ):
+        assert said in text

@@ -74,6 +74,17 @@ def test_an_input_state_keeps_every_bit_on_the_wire(history, agent_id):
         assert (found_actions.shape, found_actions.tobytes()) == (actions.shape, actions.tobytes())
 
 
+def test_context_missing_readings_and_float64_keep_every_bit_on_the_wire():
+    features, context = np.array([[4.5e6 + 0.01, np.nan], [1, 2]]), np.array([[7.5]], np.float32)
+    message = InputState.FromString(wire.to_input_state("a", features, None, context, wide=True).SerializeToString())
+    found, actions = wire.from_input_state(message)
+    assert (found.dtype, found.tobytes(), actions) == (np.float64, features.tobytes(), None)
+    np.testing.assert_array_equal(wire.context_of(message), context)
+    assert wire.context_of(state()) is None
+    with pytest.raises(ValueError, match="2 frames and 2 context between them, expected 1 context"):
+        wire.to_input_state("a", features, None, np.zeros((2, 1), np.float32))
+
+
 def state(**fields):
     message = wire.to_input_state("a", np.zeros((3, 2), np.float32), np.zeros((2, 1), np.float32))
     for name, value in fields.items():
