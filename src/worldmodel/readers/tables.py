@@ -53,9 +53,8 @@ def mapped(source: Source, known: Mapping[str, Any]) -> FieldMap:
 
 
 def require(path: Path, known: Sequence[str], fields: FieldMap) -> None:
-    for name in wanted(fields):
-        if name not in known:
-            raise ValueError(f"{path}: has no column {name}; it has {', '.join(known)}")
+    if missing := [name for name in wanted(fields) if name not in known]:
+        raise ValueError(f"{path}: has no column {missing[0]}; it has {', '.join(known)}")
 
 
 def wanted(fields: FieldMap) -> list[str]:
@@ -97,8 +96,7 @@ class _Open:
 
     def ended(self, rows: Rows) -> bool:
         """Whether these rows begin another one, where no column tells."""
-        last = self.parts[-1]
-        return bool(last.times[-1] > rows.times[0] or last.ends[-1].any())
+        return bool(self.parts[-1].times[-1] > rows.times[0] or self.parts[-1].ends[-1].any())
 
 
 @dataclass
@@ -148,9 +146,8 @@ class Grouping:
         self._ended[agent] = number + 1
         name = str(number if self.fields.episode is None else whole.key)
         place = f"{whole.place}episode {name}"
-        early = rows.ends[:-1].any(axis=1)
-        if self.strict and early.any():
-            row = early.argmax()
+        if self.strict and rows.ends[:-1].any():
+            row = rows.ends.any(axis=1).argmax()
             end = self.fields.terminal if rows.ends[row, 0] else self.fields.truncated
             raise ValueError(f"{place}, row {rows.numbers[row]}: {end} is true before the episode's last row")
         steps = np.arange(len(rows.numbers)) / (self.fields.rate or 1.0)
@@ -249,7 +246,7 @@ def _keys(batch: Any, name: str | None, rows: Rows) -> tuple[Ints, list[Any]]:
         return np.zeros(batch.num_rows, np.int64), [None]
     column = batch.column(name)
     if column.null_count:
-        row = rows.numbers[np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]]
+        row = rows.numbers[column.is_null().to_pylist().index(True)]
         raise ValueError(f"row {row}: {name} is missing; fill it")
     encoded = column.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
