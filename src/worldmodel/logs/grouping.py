@@ -1,35 +1,20 @@
 """Rows of one file -> episodes: where each begins and ends, and which frame cannot follow the one before."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.core.typing import Ints, Reals
-from worldmodel.episodes.frame import META_KEYS, is_number, wrong
-from worldmodel.episodes.schema import Episode, Source, Split
-from worldmodel.episodes.table import Table
+from worldmodel.logs.builder import ONE, EpisodeBuilder, FoundEpisode, alone, name_in
 from worldmodel.logs.frame_batch import Coded, FrameBatch
 from worldmodel.logs.rows import Row
 
 # An episode is over once so many frames of its agent have come since its own last one: so long it waits in memory.
 SILENCE, LEAST_SILENCE, SILENT_NUMBERS = 1024, 16, 1 << 22
 NAMED_MISSING = 8  # features of one row
-ONE = np.zeros(1, np.int64)
-
-
-@dataclass(frozen=True)
-class FoundEpisode:
-    """An episode, and where its first frame is in its file."""
-
-    line: int
-    position: int
-    episode: Episode
-    returns: int  # how many times it goes on behind frames of another one of its agent
 
 
 @dataclass
@@ -44,11 +29,11 @@ class EpisodeAssembler:
     max_gap_s: float
     mask: bool = False  # whether readings may be missing
     refused: list[Row] = field(default_factory=list)  # sorted by line once the file has ended
-    _open: dict[str, dict[str | None, "_Builder"]] = field(default_factory=dict)  # by agent and name
+    _open: dict[str, dict[str | None, "EpisodeBuilder"]] = field(default_factory=dict)  # by agent and name
     _grown: dict[str, None] = field(default_factory=dict)  # agents whose builders may hold a frame
     _counts: dict[str, int] = field(default_factory=dict)  # frames of each agent
     _silence: int = SILENCE
-    _line: "_Builder | None" = None  # of an episode line
+    _line: "EpisodeBuilder | None" = None  # of an episode line
     _ended: list[FoundEpisode] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
@@ -72,7 +57,7 @@ class EpisodeAssembler:
             if row.meta.get("terminal") or row.meta.get("truncated"):
                 builder = self._rest(builder, ended=True)
         else:
-            builder = self._extended(builder, _alone(row), ONE, np.array([now]))
+            builder = self._extended(builder, alone(row), ONE, np.array([now]))
         self._keep(row, builder)
 
     def add_batch(self, batch: FrameBatch) -> None:
@@ -123,43 +108,43 @@ class EpisodeAssembler:
                 self._end(some.pop(name))
         return ordinals
 
-    def _builder_for(self, row: Row, ordinal: int) -> "_Builder":
+    def _builder_for(self, row: Row, ordinal: int) -> "EpisodeBuilder":
         """The open builder that the row may belong to; otherwise a new one, and the one that it replaces ends."""
         if row.position is not None:
             builder = self._line if self._line is not None and self._line.number == row.line else None
             replaced = self._line
         else:
-            builder = replaced = self._open.get(str(row.agent_id), {}).get(_name(row.meta))
+            builder = replaced = self._open.get(str(row.agent_id), {}).get(name_in(row.meta))
             if builder and (ordinal - builder.ordinal > self._silence or builder.ends_before(row, self.max_gap_s)):
                 builder = None
         if builder is None:
             self._end(replaced)
-            return _Builder.beginning(row, ordinal)
+            return EpisodeBuilder.beginning(row, ordinal)
         return self._refuse_last(builder) if builder.last_row else builder
 
-    def _extended(self, builder: "_Builder", batch: FrameBatch, rows: Ints, ordinals: Ints) -> "_Builder":
+    def _extended(self, builder: "EpisodeBuilder", batch: FrameBatch, rows: Ints, ordinals: Ints) -> "EpisodeBuilder":
         builder.extend(batch, rows, ordinals)
         return self._rest(builder, ended=True) if builder.terminal or builder.truncated else builder
 
-    def _refuse(self, row: Row, reason: str, builder: "_Builder") -> "_Builder":
+    def _refuse(self, row: Row, reason: str, builder: "EpisodeBuilder") -> "EpisodeBuilder":
         placed = reason if row.position is None else f"episode[{row.position}]: {reason}"
         self.refused.append(replace(row, reason=placed, frame=None))
         return self._rest(builder)
 
-    def _refuse_last(self, builder: "_Builder") -> "_Builder":
+    def _refuse_last(self, builder: "EpisodeBuilder") -> "EpisodeBuilder":
         """Its row without action or reward is not the last one, as another one has come."""
         row, builder.last_row = builder.last_row, None
         assert row is not None
         return self._refuse(row, row.unless_last, builder)
 
-    def _keep(self, row: Row, builder: "_Builder") -> None:
+    def _keep(self, row: Row, builder: "EpisodeBuilder") -> None:
         if row.position is None:
             self._open.setdefault(str(row.agent_id), {})[builder.key] = builder
             self._grown[str(row.agent_id)] = None
         else:
             self._line = builder
 
-    def _rest(self, builder: "_Builder", ended: bool = False) -> "_Builder":
+    def _rest(self, builder: "EpisodeBuilder", ended: bool = False) -> "EpisodeBuilder":
         if not builder.length:
             return builder
         self._end(builder)
@@ -171,7 +156,7 @@ class EpisodeAssembler:
                 del self._grown[agent]
                 self._open[agent] = {key: self._rest(each) for key, each in self._open[agent].items()}
 
-    def _end(self, builder: "_Builder | None") -> None:
+    def _end(self, builder: "EpisodeBuilder | None") -> None:
         if builder is not None and builder.length:
             self._ended.append(builder.episode())
 
@@ -206,136 +191,3 @@ def _runs(
         follows &= np.isnan(table.confidence[row]) == np.isnan(table.confidence[before])
     bounds = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(order)]
     yield from (order[begin:end] for begin, end in pairwise(bounds))
-
-
-def _alone(row: Row) -> FrameBatch:
-    """One good row; a wrong confidence means nothing where it is no dream."""
-    try:
-        return FrameBatch.of_rows([row])
-    except ValueError:
-        known = {key: value for key, value in row.meta.items() if key != "confidence"}
-        return FrameBatch.of_rows([replace(row, meta=known)])
-
-
-def _name(meta: Mapping[str, Any]) -> str | None:
-    return str(meta["episode"]) if "episode" in meta else None
-
-
-@dataclass
-class _Builder:
-    """Frames so far of one segment, and what the next segment of the same episode inherits."""
-
-    key: str | None  # meta.episode, which decides where the episode ends, unless it is None
-    number: int  # line of its first row
-    segment: int
-    name: str | None
-    source: Source | None
-    split: Split | None
-    free: Mapping[str, Any]
-    ordinal: int  # of its agent's frames, the latest here
-    last: float = math.nan  # seconds, time of the latest good frame
-    ended: bool = False  # by a terminal or truncated frame
-    agent_id: str = ""
-    begin: tuple[int, int] = (0, 0)  # line and position of the first frame
-    confident: bool = False  # the first frame states its confidence
-    terminal: bool = False
-    truncated: bool = False
-    tables: list[Table] = field(default_factory=list)
-    length: int = 0
-    returns: int = 0
-    last_row: Row | None = None  # a frame without action or reward, which can only be the last one
-
-    @classmethod
-    def beginning(cls, row: Row, ordinal: int) -> "_Builder":
-        meta, name = row.meta, _name(row.meta)
-        free = {key: value for key, value in meta.items() if key not in META_KEYS}
-        segment = meta.get("episode_segment", 0)
-        return cls(name, row.line, segment, name, meta.get("source"), meta.get("split"), free, ordinal)
-
-    def rest(self, ended: bool = False) -> "_Builder":
-        """The builder of the same episode's next segment."""
-        inherited = self.name, self.source, self.split, self.free, self.ordinal, self.last, ended
-        return _Builder(self.key, self.number, self.segment + 1, *inherited)
-
-    def extend(self, batch: FrameBatch, rows: Ints, ordinals: Ints) -> None:
-        """Add rows that follow in time with the same label."""
-        if not self.length:
-            self._begin(batch.head(int(rows[0])))
-        self.returns += int(ordinals[0] > self.ordinal + 1 and not self.ended) + int((np.diff(ordinals) > 1).sum())
-        table = batch.table.map(lambda column: column[rows])
-        stated = self.source == "dream" and self.confident
-        self.tables.append(table if stated else table._replace(confidence=None))
-        self.length += len(rows)
-        self.last, self.ordinal = float(table.timestamps[-1]), int(ordinals[-1])
-        self.terminal, self.truncated = bool(batch.terminal[rows[-1]]), bool(batch.truncated[rows[-1]])
-
-    def _begin(self, head: Row) -> None:
-        free = {key: value for key, value in head.meta.items() if key not in META_KEYS}
-        self.name = self.name or f"@{head.time!r}"
-        self.source = self.source or head.meta.get("source", "observed")
-        self.split = self.split or head.meta.get("split")
-        self.free = {**free, **self.free}
-        self.agent_id, self.begin = str(head.agent_id), (head.line, head.position or 0)
-        self.confident = "confidence" in head.meta
-
-    def episode(self) -> FoundEpisode:
-        if self.last_row:
-            self.extend(_alone(self._completed(self.last_row)), ONE, np.array([self.ordinal]))
-        source = self.source or "observed"
-        episode = Episode(
-            self.agent_id,
-            str(self.name),
-            **Table.joined(self.tables)._asdict(),
-            segment=self.segment,
-            source=source,
-            split=self.split,
-            terminal=self.terminal,
-            truncated=self.truncated,
-            provenance=self.free if source == "dream" else {},
-        )
-        return FoundEpisode(*self.begin, episode, self.returns)
-
-    def _completed(self, row: Row) -> Row:
-        """A last frame with action and context of the one before, and no reward: nothing is learned from them."""
-        frame, before = row.frame, self.tables[-1]
-        assert frame is not None
-        action = frame.action
-        if action is None and before.actions is not None:
-            action = before.actions[-1] if before.actions.ndim == 2 else int(before.actions[-1])
-        filled = replace(
-            frame,
-            action=action,
-            reward=0.0 if frame.reward is None and before.rewards is not None else frame.reward,
-            context=before.context[-1] if frame.context is None and before.context is not None else frame.context,
-        )
-        return replace(row, frame=filled)
-
-    def ends_before(self, row: Row, max_gap_s: float) -> bool:
-        """Whether the row, of the same name, belongs to another episode."""
-        source = self.source or "observed"
-        if "episode_segment" in row.meta or row.meta.get("source", source) != source:
-            return True
-        if self.key is not None or (row.frame is None and math.isnan(row.time)):
-            return False
-        step = row.time - self.last
-        return self.ended or step < 0 or step > max_gap_s
-
-    def refusal(self, row: Row) -> str:
-        """Why the frame cannot follow those before it, or an empty text."""
-        meta = row.meta
-        for key, own in (("episode", self.name), ("source", self.source)):
-            if own is not None and key in meta and str(meta[key]) != own:
-                return str(wrong(f"meta.{key}", meta[key], f"{own} as in the line's first frame"))
-        if row.time <= self.last:
-            return str(wrong("timestamp", row.time, f"more than {self.last!r}, the time of the frame before"))
-        return self._dream_refusal(meta) if "dream" in (self.source, meta.get("source")) else ""
-
-    def _dream_refusal(self, meta: Mapping[str, Any]) -> str:
-        split = self.split or meta.get("split", "train")
-        if not self.length and split != "train":
-            return str(wrong("meta.split", split, "train: a dream is never held out"))
-        if "confidence" in meta and not is_number(meta["confidence"], 0, 1):
-            return str(wrong("meta.confidence", meta["confidence"], "a number from 0 to 1, or no such key"))
-        if self.length and ("confidence" in meta) != self.confident:
-            return "meta.confidence: expected in every frame of a dream, or in none"
-        return ""
