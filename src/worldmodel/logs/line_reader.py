@@ -6,23 +6,22 @@ A line that is not certain to be good is left to rows.py, which is exact and wor
 import gc
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain, groupby, pairwise
-from typing import Annotated, Any, NamedTuple, cast
+from itertools import chain, groupby
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import astuple
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from worldmodel.core.typing import Ints
-from worldmodel.episodes.frame import FLOAT32_MAX, MAX_ACTIONS, MAX_NUMBERS, META_KEYS, parse_agent, parse_meta
-from worldmodel.episodes.table import Table
+from worldmodel.episodes.frame import META_KEYS, parse_agent, parse_meta
 from worldmodel.logs.blocks import Block
 from worldmodel.logs.frame_batch import FrameBatch, batches_of
+from worldmodel.logs.line_columns import Columns, EpisodeLine, Line, table_of
 from worldmodel.logs.rows import Row, parse_line
 
 FEATURES = re.compile(rb'"features"\s*:\s*\[[^\[\]{}"]*\]')
@@ -30,56 +29,6 @@ NAN = re.compile(rb"\bNaN\b")
 PIECE_BYTES = 1 << 17
 SPACES = (9, 13, 32)
 NO_META: Mapping[str, Any] = {}
-
-Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
-Vector = Annotated[list[Number], Meta(min_length=1, max_length=MAX_NUMBERS)]
-
-
-class _Line(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    agent_id: str | UnsetType
-    timestamp: float
-    features: Annotated[list[Number | None], Meta(min_length=1, max_length=MAX_NUMBERS)]
-    action: Vector | Annotated[int, Meta(ge=0, lt=MAX_ACTIONS)] | UnsetType = UNSET
-    reward: Number | UnsetType = UNSET
-    context: Vector | UnsetType = UNSET
-    meta: dict[str, Any] | UnsetType = UNSET
-
-
-class _Inner(_Line, forbid_unknown_fields=True, gc=False, kw_only=True):
-    agent_id: str | UnsetType = UNSET
-
-
-class _Episode(Struct, forbid_unknown_fields=True, gc=False):
-    agent_id: str
-    episode: Annotated[list[_Inner], Meta(min_length=1)]
-
-
-class _Columns(NamedTuple):
-    """The fields of lines, one by one; UNSET where a line lacks it."""
-
-    agent_id: Sequence[Any]
-    timestamp: Sequence[float]
-    features: Sequence[Sequence[float | None]]
-    action: Sequence[Any]
-    reward: Sequence[Any]
-    context: Sequence[Any]
-    meta: Sequence[Any]
-
-    @classmethod
-    def of(cls, lines: Iterable[_Line]) -> "_Columns":
-        return cls(*zip(*map(astuple, lines), strict=True))
-
-    def shapes(self) -> list[tuple[int, int]]:
-        """First and last + 1 of lines that stand together and lack the same fields, as long as each other."""
-        some = self[2:6]
-        if all(len(set(map(type, column))) == 1 for column in some) and all(
-            len(set(map(len, column))) == 1 for column in some if type(column[0]) is list
-        ):
-            return [(0, len(self.meta))]
-        kinds = [[len(each) if type(each) is list else type(each) for each in column] for column in some]
-        rows = list(zip(*kinds, strict=True))
-        changes = [number for number in range(1, len(rows)) if rows[number] != rows[number - 1]]
-        return list(pairwise([0, *changes, len(rows)]))
 
 
 class Parsed(NamedTuple):
@@ -93,9 +42,9 @@ class _DoubtError(ValueError):
     """Whether the lines are what they seem to be."""
 
 
-_decode = msgspec.json.Decoder(_Line).decode
-_decode_episode = msgspec.json.Decoder(_Episode).decode
-_decode_lines = msgspec.json.Decoder(_Line).decode_lines
+_decode = msgspec.json.Decoder(Line).decode
+_decode_episode = msgspec.json.Decoder(EpisodeLine).decode
+_decode_lines = msgspec.json.Decoder(Line).decode_lines
 _checked_agent = lru_cache(4096)(parse_agent)
 
 
@@ -154,7 +103,7 @@ def _whole(first: int, data: bytes) -> Parsed:
         data = _nulled(data)
         lines = _decode_lines(data)
     _require_one_a_line(data, len(lines))
-    columns = _Columns.of(lines)
+    columns = Columns.of(lines)
     _require_flat(data, columns)
     return _parsed(np.arange(first, first + len(lines)), None, columns)
 
@@ -180,7 +129,7 @@ def _require_one_a_line(data: bytes, count: int) -> None:
         raise _DoubtError
 
 
-def _require_flat(data: bytes, columns: _Columns, around: int = 0) -> None:
+def _require_flat(data: bytes, columns: Columns, around: int = 0) -> None:
     """As many keys as colons, lists and objects as brackets: no key stands twice, and no meta nests anything.
 
     `around`: 1 where an object with two keys, the last of them a list, has all of them in it.
@@ -211,7 +160,7 @@ def _colons_of_keys(text: NDArray[np.uint8]) -> int:
     return -1 if np.isin(before, SPACES).any() else int(np.count_nonzero(before == ord('"')))
 
 
-def _parsed(numbers: Ints, positions: Ints | None, columns: _Columns) -> Parsed:
+def _parsed(numbers: Ints, positions: Ints | None, columns: Columns) -> Parsed:
     """Raises ValueError where one of the lines is not certain to be good."""
     for agent in set(columns.agent_id):
         _checked_agent(agent)
@@ -219,34 +168,10 @@ def _parsed(numbers: Ints, positions: Ints | None, columns: _Columns) -> Parsed:
         columns = columns._replace(meta=[NO_META if meta is UNSET else meta for meta in columns.meta])
     keys, rows = set[str]().union(*columns.meta), list[FrameBatch | Row]()
     for begin, end in columns.shapes():
-        some = columns if end - begin == len(numbers) else _Columns._make(column[begin:end] for column in columns)
+        some = columns if end - begin == len(numbers) else Columns._make(column[begin:end] for column in columns)
         where = None if positions is None else positions[begin:end]
-        rows.append(FrameBatch.of(numbers[begin:end], where, some.agent_id, some.meta, keys, _table(some)))
+        rows.append(FrameBatch.of(numbers[begin:end], where, some.agent_id, some.meta, keys, table_of(some)))
     return Parsed(rows, _unused(numbers, columns.meta, keys))
-
-
-def _table(columns: _Columns) -> Table:
-    action, reward = columns.action, columns.reward
-    return Table(
-        timestamps=np.array(columns.timestamp, np.float64),
-        features=_matrix(columns.features, np.float64),
-        actions=np.array(action, np.int64) if type(action[0]) is int else _matrix(action, np.float32),
-        rewards=None if reward[0] is UNSET else np.array(reward, np.float64).astype(np.float32),
-        confidence=None,
-        context=_matrix(columns.context, np.float32),
-    )
-
-
-def _matrix(rows: Sequence[Any], scalar: type[np.floating[Any]]) -> Any:
-    """Rows of one length as float64, rounded to `scalar`; None where there are none."""
-    if rows[0] is UNSET:
-        return None
-    shape = len(rows), len(rows[0])
-    try:
-        flat = np.fromiter(chain.from_iterable(rows), np.float64, shape[0] * shape[1])
-    except TypeError:  # a null
-        flat = np.array(list(chain.from_iterable(rows)), np.float64)
-    return flat.reshape(shape).astype(scalar, copy=False)
 
 
 def _unused(numbers: Ints, metas: Sequence[Mapping[str, Any]], keys: set[str]) -> dict[str, tuple[int, int]]:
@@ -269,10 +194,10 @@ def _line_by_line(first: int, data: bytes) -> Iterator[Parsed]:
             yield from (_by_itself(number, text) for number, (_, text) in entries)
 
 
-def _all_certain(entries: Sequence[tuple[int, tuple[_Line | None, bytes]]]) -> Parsed | None:
+def _all_certain(entries: Sequence[tuple[int, tuple[Line | None, bytes]]]) -> Parsed | None:
     numbers = np.array([number for number, _ in entries], np.int64)
     try:
-        return _parsed(numbers, None, _Columns.of(line for _, (line, _) in entries if line is not None))
+        return _parsed(numbers, None, Columns.of(line for _, (line, _) in entries if line is not None))
     except ValueError:
         return None
 
@@ -290,7 +215,7 @@ def _by_itself(number: int, text: bytes) -> Parsed:
 def _episode(number: int, text: bytes) -> Parsed:
     """Raises ValueError where it is not certain to be an episode line of good frames."""
     line = _decode_episode(text)
-    columns, count = _Columns.of(line.episode), len(line.episode)
+    columns, count = Columns.of(line.episode), len(line.episode)
     if not {*columns.agent_id} <= {line.agent_id, UNSET}:
         raise _DoubtError
     _require_flat(text, columns, 1)
@@ -298,7 +223,7 @@ def _episode(number: int, text: bytes) -> Parsed:
     return _parsed(np.full(count, number), np.arange(count), named)
 
 
-def _certain(text: bytes) -> _Line | None:
+def _certain(text: bytes) -> Line | None:
     """None where only rows.py can tell what the line holds."""
     if b"NaN" in text and text.count(b'"features"') > 1:  # one of them may be of its meta
         return None
