@@ -38,6 +38,8 @@ def _found(folder: Location) -> tuple[Path | None, str]:
     if isinstance(folder, Path):
         path = (folder if folder.is_dir() else folder.parent) / FILE
         return (path if path.is_file() else None), str(path)
+    if "?" in folder:
+        return None, ""  # signed, for one file alone
     with reaching(folder):
         system, root = file_system(folder)
         there = f"{root.rpartition('/')[0] if root.endswith(SUFFIXES) else root.rstrip('/')}/{FILE}"
