@@ -35,7 +35,6 @@ class Scale(nn.Module):
     def __init__(self, affine: Affine) -> None:
         super().__init__()
         self.columns = affine.columns if any(each.kind != "value" for each in affine.columns) else ()
-        self.width, self.names = affine.width, affine.names
         self.register_buffer("center", torch.from_numpy(np.array(affine.center)))
         self.register_buffer("scale", torch.from_numpy(np.array(affine.scale)))
         self.register_buffer("sources", torch.from_numpy(np.array(affine.sources)))
