@@ -119,3 +119,31 @@ def test_missing_folders_and_files_and_rows_are_clear(tmp_path):
         read_logs([tmp_path], GAP)
     with pytest.raises(ValueError, match="1 log files without a single row"):
         read_logs([log(tmp_path, "", "  ")], GAP)
+
+
+def rollout(name, begin, frames=4):
+    meta = {"episode": name} if name else {}
+    rows = [{"agent_id": "a", "timestamp": begin + t, "features": [t], "meta": meta} for t in range(frames)]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("name", ["0", None])
+def test_rollouts_of_one_name_are_told_apart_by_their_clock_and_later_ones_change_no_name(tmp_path, name):
+    (tmp_path / "a.jsonl").write_text(rollout(name, 0.0) + rollout(name, 0.0))
+    (tmp_path / "b.jsonl").write_text(rollout(name, 0.0))
+    stem = name or "@0.0"
+    assert not read_logs([tmp_path], 60.0).rejects
+    found = [(each.name, each.segment, each.length) for each in read_logs([tmp_path], 60.0).episodes]
+    assert found == [(stem, 0, 4), (f"{stem}~2", 0, 4), (f"{stem}~3", 0, 4)]
+    (tmp_path / "0.jsonl").write_text(rollout(name, 9e5))  # a later day: its file comes first
+    again = {(each.name, each.segment, each.length) for each in read_logs([tmp_path], 60.0).episodes}
+    assert again > set(found)
+
+
+def test_a_log_that_goes_on_in_another_file_is_one_rollout_and_a_frame_out_of_order_is_none(tmp_path):
+    (tmp_path / "a.jsonl").write_text(rollout("0", 0.0))
+    (tmp_path / "b.jsonl").write_text(rollout("0", 4.0))
+    (tmp_path / "c.jsonl").write_text(rollout("0", 100.0) + rollout("0", 101.5, 1))
+    logs = read_logs([tmp_path], 60.0)
+    assert [(each.name, each.segment) for each in logs.episodes] == [("0", 0), ("0", 1), ("0~2", 0)]
+    assert [(each.file, each.line) for each in logs.rejects] == [("c.jsonl", 5)]

@@ -117,8 +117,8 @@ class Episode(SameData):
         wide = self.features.dtype != np.float32
         return replace(self, features=self.features.astype(np.float32)) if wide else self
 
-    def numbered(self, segment: int) -> Self:
-        return replace(self, segment=segment)
+    def numbered(self, segment: int, name: str | None = None) -> Self:
+        return replace(self, segment=segment, name=name or self.name)
 
     def whole(self) -> Self:
         return self

@@ -93,7 +93,7 @@ def duplicate_frames(logs: LintedLogs) -> Iterator[Remark]:
 
 
 def same_name(logs: LintedLogs) -> Iterator[Remark]:
-    """One name for several rollouts: they share one draw of the split."""
+    """One name for several rollouts."""
     found = [
         later
         for pieces in logs.by_identity.values()
@@ -104,6 +104,7 @@ def same_name(logs: LintedLogs) -> Iterator[Remark]:
         yield found[0].remark(
             "same-name",
             f"{len(found)} episodes have the agent and name of an earlier one, in another file or with a clock that "
-            "begins anew: all are put into one split together; name each rollout apart (meta.episode)",
+            "begins anew: each is a rollout of its own, called NAME~2, NAME~3, ... in order of time, and drawn into a "
+            "split by itself; name each apart (meta.episode), so that more logs never change these names",
             len(found),
         )

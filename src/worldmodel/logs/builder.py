@@ -53,6 +53,7 @@ class EpisodeBuilder:
     free: Mapping[str, Any]
     ordinal: int  # of its agent's frames, the latest here
     last: float = math.nan  # seconds, time of the latest good frame
+    first: float = math.nan  # seconds, of the whole episode
     ended: bool = False  # by a terminal or truncated frame
     agent_id: str = ""
     begin: tuple[int, int] = (0, 0)  # line and position of the first frame
@@ -73,7 +74,7 @@ class EpisodeBuilder:
 
     def rest(self, ended: bool = False) -> "EpisodeBuilder":
         """The builder of the same episode's next segment."""
-        inherited = self.name, self.source, self.split, self.free, self.ordinal, self.last, ended
+        inherited = self.name, self.source, self.split, self.free, self.ordinal, self.last, self.first, ended
         return EpisodeBuilder(self.key, self.number, self.segment + 1, *inherited)
 
     def extend(self, batch: FrameBatch, rows: Ints, ordinals: Ints) -> None:
@@ -96,6 +97,7 @@ class EpisodeBuilder:
         self.free = {**free, **self.free}
         self.agent_id, self.begin = str(head.agent_id), (head.line, head.position or 0)
         self.confident = "confidence" in head.meta
+        self.first = head.time if math.isnan(self.first) else self.first
 
     def episode(self) -> FoundEpisode:
         if self.last_row:
@@ -135,7 +137,7 @@ class EpisodeBuilder:
         if "episode_segment" in row.meta or row.meta.get("source", source) != source:
             return True
         if self.key is not None or (row.frame is None and math.isnan(row.time)):
-            return False
+            return row.time <= self.first < self.last  # the clock begins anew: another rollout of that name
         step = row.time - self.last
         return self.ended or step < 0 or step > max_gap_s
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol, TypeVar
 
@@ -89,7 +89,7 @@ def collect_logs(
     if result.signature not in (None, signature):
         result = _Pass(max_gap_s, keep, missing == "mask", observer, signature).over(files)
     return Logs(
-        episodes=tuple(distinct(result.episodes)),
+        episodes=tuple(distinct(_rollouts(result.episodes, result.of_file, max_gap_s))),
         rejects=tuple(result.rejects),
         rows=result.rows,
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
@@ -112,6 +112,7 @@ class _Pass(Generic[View]):
     rows: int = 0
     actions: int = 0  # one more than the largest discrete one
     episodes: list[View] = field(default_factory=list)
+    of_file: list[int] = field(default_factory=list)  # number of each episode's file
     rejects: list[Reject] = field(default_factory=list)
 
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
@@ -123,12 +124,18 @@ class _Pass(Generic[View]):
                 if sources:
                     for file in some:
                         self._read_source(file)
+                        self._end_file()
                         bar.update(file.size)
                     continue
                 for file, blocks in groupby(parse_all(list(some), left_out), key=lambda block: block.file):
                     if not self._read_lines(file.name, blocks, bar):
                         left_out.add(file)
+                    self._end_file()
         return self
+
+    def _end_file(self) -> None:
+        number = self.of_file[-1] + 1 if self.of_file else 0
+        self.of_file += [number] * (len(self.episodes) - len(self.of_file))
 
     def _read_source(self, file: LogFile) -> None:
         """A file of another format. What is wrong with it is one row, behind the frames before it."""
@@ -250,8 +257,41 @@ def _progress(total: int) -> "tqdm[Never]":
     return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
 
 
+def _rollouts(episodes: list[View], of_file: Sequence[int], max_gap_s: float) -> list[View]:
+    """The same list in which observed rollouts that share agent and name are told apart: NAME, NAME~2, NAME~3, ... in
+    order of time, then of files.
+
+    In one file a piece continues the one before it by its segment or its time; behind another file, where that one
+    ends at most max_gap_s before.
+    """
+    rollouts = dict[str, list[list[int]]]()  # by identity, the pieces of each
+
+    def end(piece: int) -> float:
+        return float(episodes[piece].timestamps[-1])
+
+    for index in _of_common_names(episodes):
+        episode = episodes[index]
+        if episode.source == "observed":
+            known = rollouts.setdefault(episode.identity, [])
+            last = known[-1][-1] if known else -1
+            same_file = bool(known) and of_file[last] == of_file[index]
+            if same_file and (episode.segment > episodes[last].segment or episode.begin > end(last)):
+                known[-1].append(index)
+            else:
+                known.append([index])
+    for known in rollouts.values():
+        known.sort(key=lambda pieces: episodes[pieces[0]].begin)
+        number = 1
+        for before, pieces in pairwise(known):
+            number += not 0 < episodes[pieces[0]].begin - end(before[-1]) <= max_gap_s
+            for index in pieces if number > 1 else ():
+                episode = episodes[index]
+                episodes[index] = episode.numbered(episode.segment, f"{episode.name}~{number}")
+    return episodes
+
+
 def distinct(episodes: list[View]) -> list[View]:
-    """The same list with (source, identity, segment) made unique: a name that returns gets the next free segment.
+    """The same list with (source, identity, segment) made unique: what shares one gets the next free segment.
 
     The earliest in time keeps its number, so that the order of files does not matter.
     """
