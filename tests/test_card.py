@@ -79,7 +79,7 @@ def test_it_names_the_columns_the_interval_and_what_may_be_missing(project):
         "A reading may be missing: give NaN",
         "`context` is known ahead",
         "model.encode(features, actions, context=context)",
-        "model.predict(z, plan, context=context)",
-        "3 actions and 2 context a frame",
+        "model.predict(z, plan, context=context_ahead)",
+        "3 actions and 2 numbers of context a frame",
     ):
         assert said in text

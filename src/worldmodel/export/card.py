@@ -89,7 +89,7 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         columns=_columns(manifest.get("columns", {})),
         interval=f" ({manifest['interval_s']:g} s)" if "interval_s" in manifest else "",
         encode_call=", ".join(["features", *map(CALLS.__getitem__, past)]),
-        predict_call=", ".join(["z", *map(CALLS.__getitem__, plan)]).replace("actions", "plan"),
+        predict_call=", ".join(["z", *map(AHEAD.__getitem__, plan)]),
         steps=train.steps,
         batch_size=train.batch_size,
         observed=manifest["windows"]["observed"],
@@ -104,7 +104,7 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         choice=choice,
         selection=selection.format(**manifest["selected"]),
         features=features,
-        action_count="".join(f" and {width} {name}" for name, width in ahead.items()),
+        action_count="".join(f" and {width} {COUNTED[name]}" for name, width in ahead.items()),
         source=settings.dreams.source,
         split_by=settings.prepare.split_by,
         val_share=settings.prepare.val_share,
@@ -133,6 +133,8 @@ PLANS = {
     "actions context": "{} planned actions, each with its context,",
 }
 CALLS = {"actions": "actions", "context": "context=context"}
+AHEAD = {"actions": "plan", "context": "context=context_ahead"}
+COUNTED = {"actions": "actions", "context": "numbers of context"}
 WHOLE = "Every reading must be there: NaN is refused."
 MASKED = "A reading may be missing: give NaN, or a masked array of numpy."
 CONTEXT = "`context` is known ahead: that of a frame stands where the action stands that is applied there.\n"
