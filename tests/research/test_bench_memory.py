@@ -28,7 +28,7 @@ def test_reading_is_compared_with_bare_parsers_on_the_same_lines(capsys, monkeyp
     _, header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[0] == "MB/s"
     assert [row.split("  ")[0] for row in rows[4:]] == [
-        *("read_logs, one process", "read_logs, all", "prepare to NPZ, one process", "prepare to NPZ, all")
+        f"{what}, {by}" for what in ("read_logs", "check-logs", "prepare to NPZ") for by in ("one process", "all")
     ]
     for place, row in enumerate(rows[:4]):  # each against itself
         assert float(row.split()[-4:][place]) == 1

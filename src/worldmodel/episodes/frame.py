@@ -29,7 +29,6 @@ TEXT = f"non-empty text of at most {MAX_TEXT} characters, none of them a control
 _UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control, line ends, lone surrogates
 FLOAT32_MAX = float(str(np.finfo(np.float32).max))  # the shortest text of the largest, a hair above it
 FLOAT64_MAX = float(np.finfo(np.float64).max)
-EXACT = 2**24  # float32 holds all whole numbers up to it
 
 
 def wrong(where: str, value: object, expected: str) -> ValueError:
@@ -122,7 +121,7 @@ class Frame(SameData):
         fields: dict[str, Any] = {
             "agent_id": self.agent_id,
             "timestamp": self.timestamp,
-            "features": [None if value != value else value for value in decimals(self.features)],
+            "features": [None if value != value else value for value in self.features.tolist()],
         }
         if self.action is not None:
             fields["action"] = shortest(self.action) if isinstance(self.action, np.ndarray) else self.action
@@ -131,15 +130,6 @@ class Frame(SameData):
         if self.context is not None:
             fields["context"] = shortest(self.context)
         return fields | ({"meta": dict(self.meta)} if self.meta else {})
-
-
-def decimals(values: Doubles) -> list[float]:
-    """As `shortest` where they are float32 numbers all, so that these keep their text, and small: seconds since 1970
-    are such numbers by chance now and then, and lose whole seconds by it.
-    """
-    narrow = values.astype(np.float32)
-    exact = np.array_equal(narrow, values, equal_nan=True) and not (np.abs(narrow) > EXACT).any()
-    return shortest(narrow) if exact else values.tolist()
 
 
 def shortest(values: Floats | Sequence[np.float32]) -> list[float]:

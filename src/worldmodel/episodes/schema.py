@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.typing import Floats, Reals
+from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.episodes.frame import META_KEYS, Frame, SameData, is_finite, shortest
 from worldmodel.episodes.table import Table
 
@@ -138,7 +138,7 @@ class Episode(SameData):
             Frame(
                 self.agent_id,
                 float(self.timestamps[t]),
-                self.features[t].astype(np.float64),
+                self._decimals(t),
                 self._action(t),
                 None if self.rewards is None else float(self.rewards[t]),
                 None if self.context is None else self.context[t],
@@ -146,6 +146,11 @@ class Episode(SameData):
             )
             for t in range(self.length)
         ]
+
+    def _decimals(self, t: int) -> Doubles:
+        """[F]; of a float32 the shortest number that reads back as it, so that its text is short."""
+        row = self.features[t]
+        return np.array(shortest(row), np.float64) if row.dtype == np.float32 else row.astype(np.float64)
 
     def _action(self, t: int) -> int | Floats | None:
         if self.actions is None:
