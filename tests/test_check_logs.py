@@ -193,3 +193,12 @@ def test_episodes_are_counted_as_prepare_cuts_them(tmp_path, cut):
     lengths = [each.length for each in ingest([tmp_path], intake, Episode.whole).episodes]
     assert (found["episodes"], found["frames"]) == (len(lengths), sum(lengths))
     assert found["windows"] == sum(max(length - 5, 0) + 1 for length in lengths if length > 3)
+
+
+def test_rollouts_of_one_name_whose_clock_begins_anew_are_not_few(tmp_path):
+    row = {"agent_id": "a", "features": [1.0, 2.0]}
+    rows = [row | {"timestamp": float(t), "features": [t * 0.1, n]} for n in range(12) for t in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in rows))
+    found = kinds(tmp_path)
+    assert "same-name" in found
+    assert not {"few-episodes", "one-episode"} & set(found)

@@ -96,7 +96,7 @@ def same_name(logs: LintedLogs) -> Iterator[Remark]:
     """One name for several rollouts."""
     found = [
         later
-        for pieces in logs.by_identity.values()
+        for pieces in logs.of_one_name
         for earlier, later in pairwise(pieces)
         if later.file != earlier.file or later.begin <= earlier.end
     ]

@@ -1,10 +1,12 @@
 """Remarks on what a log lets one learn at all, and on what of it is not read."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
 from worldmodel.core.text import escaped
+from worldmodel.linting.batch import Placed
 from worldmodel.linting.remark import Remark
 from worldmodel.linting.remarks import LintedLogs
 
@@ -36,12 +38,23 @@ def no_windows(logs: LintedLogs) -> Iterator[Remark]:
         )
 
 
+def _usable(logs: LintedLogs) -> Iterator[Placed]:
+    """Episodes with a piece that is long enough for a window; a name whose clock begins anew is another episode."""
+    last = dict[tuple[str, str], tuple[Placed, bool]]()
+    for each in logs.placed:
+        before, counted = last.get(each.identity, (each, False))
+        counted &= before.file == each.file and before.end < each.begin
+        if each.length > logs.limits.history and not counted:
+            counted = True
+            yield each
+        last[each.identity] = each, counted
+
+
 def few_episodes(logs: LintedLogs) -> Iterator[Remark]:
     """Too few to split, unless time splits them."""
-    long = logs.limits.history
-    usable = [pieces[0] for pieces in logs.by_identity.values() if any(each.length > long for each in pieces)]
     if logs.limits.intake.split_by == "time":
         return
+    usable = list(islice(_usable(logs), FEW))
     if len(usable) == 1:
         yield usable[0].remark(
             "one-episode", f"one recording that never resets: train, val and test cannot share it as it is; {CUT}"

@@ -1,6 +1,7 @@
 """All remarks on logs, and what is gathered for them while the logs are read: each episode is looked at once."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -93,7 +94,9 @@ class Collector:
         waiting = self.waiting[episode.source]
         for piece in self._pieces(episode):
             begin, end = piece.begin, float(piece.timestamps[-1])
-            waiting.placed.append(Placed(file, line, piece.agent_id, piece.name, begin, end, piece.length, returns))
+            waiting.placed.append(
+                Placed(file, line, sys.intern(piece.agent_id), piece.name, begin, end, piece.length, returns)
+            )
             waiting.tables.append(piece.table())
             waiting.numbers += piece.features.size
             self.facts[piece.source].kinds.update(

@@ -1,9 +1,11 @@
 """The logs as those who look for remarks see them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
+
+import numpy as np
 
 from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import NAMELESS, Columns
@@ -47,13 +49,15 @@ class LintedLogs:
     def ranges(self) -> Ranges:
         return self.facts.ranges["feature"]
 
-    @cached_property
-    def by_identity(self) -> dict[tuple[str, str], list[Placed]]:
-        """Segments of one episode, by agent and name."""
+    @property
+    def of_one_name(self) -> Iterable[list[Placed]]:
+        """Pieces that share agent and name with others; hashes tell which these are, so that others take no memory."""
+        hashes = np.fromiter((hash(each.identity) for each in self.placed), np.int64, len(self.placed))
+        _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         found = dict[tuple[str, str], list[Placed]]()
-        for each in self.placed:
-            found.setdefault(each.identity, []).append(each)
-        return found
+        for index in np.flatnonzero(counts[which] > 1).tolist():
+            found.setdefault(self.placed[index].identity, []).append(self.placed[index])
+        return found.values()
 
     def features(self, numbers: Sequence[int], shown: int = 8) -> str:
         """By number, and by name where it is known; the first few."""
