@@ -9,6 +9,7 @@ from lines import GAP, frame, log, named, read, reasons, times
 from worldmodel.logs import blocks, grouping
 from worldmodel.logs.reader import read_logs
 from worldmodel.logs.rejects import by_reason
+from worldmodel.logs.rows import parse_line
 
 
 def test_both_kinds_of_line_stand_in_one_file(tmp_path):
@@ -241,3 +242,19 @@ def test_a_row_that_lacks_a_reading_is_refused_by_feature_or_kept(tmp_path, inne
     assert [each for *_, each in times(logs)] == [[0], [4]]
     (masked,) = read_logs([tmp_path], GAP, missing="mask").episodes
     assert np.array_equal(masked.features, np.array(rows, np.float64), equal_nan=True)
+
+
+def test_an_agent_that_is_long_silent_is_forgotten_and_begins_anew_whatever_is_read_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(grouping, "FAR", 40)
+    rows = [f'{{"agent_id": "a", "timestamp": {t}, "features": [1], "meta": {{"episode": 0}}}}' for t in range(4)]
+    others = [f'{{"agent_id": "{n}", "timestamp": {t}, "features": [1]}}' for n in range(30) for t in range(3)]
+    (tmp_path / "log.jsonl").write_text("\n".join([*rows[:2], *others[:39], rows[2], *others[39:], rows[3]]) + "\n")
+    found = [(each.agent_id, each.segment, each.length) for each in read_logs([tmp_path], 60.0).episodes]
+    assert [each for each in found if each[0] == "a"] == [("a", 0, 3), ("a", 1, 1)]
+    assert len(found) == 32
+    assembler = grouping.EpisodeAssembler(60.0)
+    for number, row in enumerate(others, 1):
+        assembler.add(parse_line(number, row.encode())[0])
+        assembler._end_far(number)
+    assert len(assembler._open) < 20
+    assert len(list(assembler.take())) > 10

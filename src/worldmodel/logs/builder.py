@@ -52,6 +52,7 @@ class EpisodeBuilder:
     split: Split | None
     free: Mapping[str, Any]
     ordinal: int  # of its agent's frames, the latest here
+    line: int  # of that one
     last: float = math.nan  # seconds, time of the latest good frame
     first: float = math.nan  # seconds, of the whole episode
     ended: bool = False  # by a terminal or truncated frame
@@ -70,11 +71,12 @@ class EpisodeBuilder:
         meta, name = row.meta, name_in(row.meta)
         free = {key: value for key, value in meta.items() if key not in META_KEYS}
         segment = meta.get("episode_segment", 0)
-        return cls(name, row.line, segment, name, meta.get("source"), meta.get("split"), free, ordinal)
+        return cls(name, row.line, segment, name, meta.get("source"), meta.get("split"), free, ordinal, row.line)
 
     def rest(self, ended: bool = False) -> "EpisodeBuilder":
         """The builder of the same episode's next segment."""
-        inherited = self.name, self.source, self.split, self.free, self.ordinal, self.last, self.first, ended
+        place = self.ordinal, self.line, self.last, self.first, ended
+        inherited = self.name, self.source, self.split, self.free, *place
         return EpisodeBuilder(self.key, self.number, self.segment + 1, *inherited)
 
     def extend(self, batch: FrameBatch, rows: Ints, ordinals: Ints) -> None:
@@ -86,7 +88,7 @@ class EpisodeBuilder:
         stated = self.source == "dream" and self.confident
         self.tables.append(table if stated else table._replace(confidence=None))
         self.length += len(rows)
-        self.last, self.ordinal = float(table.timestamps[-1]), int(ordinals[-1])
+        self.last, self.ordinal, self.line = float(table.timestamps[-1]), int(ordinals[-1]), int(batch.lines[rows[-1]])
         self.terminal, self.truncated = bool(batch.terminal[rows[-1]]), bool(batch.truncated[rows[-1]])
 
     def _begin(self, head: Row) -> None:

@@ -14,6 +14,7 @@ from worldmodel.logs.rows import Row
 
 # An episode is over once so many frames of its agent have come since its own last one: so long it waits in memory.
 SILENCE, LEAST_SILENCE, SILENT_NUMBERS = 1024, 16, 1 << 22
+FAR = 1 << 17  # or so many lines of all agents
 NAMED_MISSING = 8  # features of one row
 
 
@@ -33,6 +34,7 @@ class EpisodeAssembler:
     _grown: dict[str, None] = field(default_factory=dict)  # agents whose builders may hold a frame
     _counts: dict[str, int] = field(default_factory=dict)  # frames of each agent
     _silence: int = SILENCE
+    _looked: int = 0  # line at which was looked last for episodes that are over
     _line: "EpisodeBuilder | None" = None  # of an episode line
     _ended: list[FoundEpisode] = field(default_factory=list)
 
@@ -53,7 +55,7 @@ class EpisodeAssembler:
         if reason:
             builder = self._refuse(row, reason, builder)
         elif row.unless_last:
-            builder.last_row, builder.last, builder.ordinal = row, row.time, now
+            builder.last_row, builder.last, builder.ordinal, builder.line = row, row.time, now, row.line
             if row.meta.get("terminal") or row.meta.get("truncated"):
                 builder = self._rest(builder, ended=True)
         else:
@@ -64,6 +66,7 @@ class EpisodeAssembler:
         """As adding each row: the first good one of a run decides for the others, which can only follow it."""
         self._silence = max(LEAST_SILENCE, min(SILENCE, SILENT_NUMBERS // batch.signature.features))
         missing: NDArray[np.bool_] = np.logical_and(not self.mask, np.isnan(batch.table.features).any(axis=1))
+        self._end_far(int(batch.lines[0]))
         ordinals = self._ordinals(batch)
         for run in _runs(batch, missing, ordinals, self.max_gap_s, self._silence):
             for number, index in enumerate(run.tolist()):
@@ -108,6 +111,19 @@ class EpisodeAssembler:
                 self._end(some.pop(name))
         return ordinals
 
+    def _end_far(self, line: int) -> None:
+        """End what is over by then, now and then: agents that never come again are forgotten."""
+        if line - self._looked <= FAR // 4:
+            return
+        self._looked = line
+        for agent, some in list(self._open.items()):
+            for name in [name for name, each in some.items() if line - each.line > FAR]:
+                self._end(some.pop(name))
+            if not some:
+                del self._open[agent]
+                self._grown.pop(agent, None)
+                self._counts.pop(agent, None)
+
     def _builder_for(self, row: Row, ordinal: int) -> "EpisodeBuilder":
         """The open builder that the row may belong to; otherwise a new one, and the one that it replaces ends."""
         if row.position is not None:
@@ -115,7 +131,8 @@ class EpisodeAssembler:
             replaced = self._line
         else:
             builder = replaced = self._open.get(str(row.agent_id), {}).get(name_in(row.meta))
-            if builder and (ordinal - builder.ordinal > self._silence or builder.ends_before(row, self.max_gap_s)):
+            silent = builder and (ordinal - builder.ordinal > self._silence or row.line - builder.line > FAR)
+            if builder and (silent or builder.ends_before(row, self.max_gap_s)):
                 builder = None
         if builder is None:
             self._end(replaced)
@@ -185,6 +202,7 @@ def _runs(
     follows &= ~(missing[row] | missing[before])
     if batch.positions is None:
         follows &= (named[row] | (steps <= max_gap_s)) & (ordinals[row] - ordinals[before] <= silence)
+        follows &= batch.lines[row] - batch.lines[before] <= FAR
     if batch.segments is not None:
         follows &= batch.segments[row] < 0
     if table.confidence is not None:
