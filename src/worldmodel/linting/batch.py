@@ -35,6 +35,10 @@ class Placed:
     def identity(self) -> tuple[str, str]:
         return self.agent_id, self.name
 
+    def continues(self, before: "Placed") -> bool:
+        """Whether it is a later piece of that episode, of the same agent and name, and no other rollout."""
+        return self.file == before.file and self.begin > before.end
+
     def remark(self, kind: str, message: str, count: int = 1) -> Remark:
         return Remark(kind, message, count, self.file, self.line, escaped(self.name))
 

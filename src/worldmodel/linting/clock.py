@@ -95,10 +95,7 @@ def duplicate_frames(logs: LintedLogs) -> Iterator[Remark]:
 def same_name(logs: LintedLogs) -> Iterator[Remark]:
     """One name for several rollouts."""
     found = [
-        later
-        for pieces in logs.of_one_name
-        for earlier, later in pairwise(pieces)
-        if later.file != earlier.file or later.begin <= earlier.end
+        later for pieces in logs.of_one_name for earlier, later in pairwise(pieces) if not later.continues(earlier)
     ]
     if found:
         yield found[0].remark(

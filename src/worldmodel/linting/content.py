@@ -43,7 +43,7 @@ def _usable(logs: LintedLogs) -> Iterator[Placed]:
     last = dict[tuple[str, str], tuple[Placed, bool]]()
     for each in logs.placed:
         before, counted = last.get(each.identity, (each, False))
-        counted &= before.file == each.file and before.end < each.begin
+        counted &= each.continues(before)
         if each.length > logs.limits.history and not counted:
             counted = True
             yield each
