@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from research.floor_runs import Case, Row, Skipped, measure
+from research.floor_runs import Case, Skipped, measure
+from research.floor_scores import Row
 from research.markers import write_between_markers
 from research.options import numbers
 from research.peers.cache import kinds_of

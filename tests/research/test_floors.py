@@ -6,7 +6,8 @@ import pytest
 from copies import tiny_params
 from factories import PARAMS
 from research.drawn import SYSTEMS, episodes
-from research.floor_runs import FLOORS, Case, Row, Skipped, beyond_noise, floors_of, measure, residuals
+from research.floor_runs import Case, Skipped, measure
+from research.floor_scores import FLOORS, Row, beyond_noise, floors_of, residuals
 from research.floors import summary
 from worldmodel.arrays.packing import labels_of, pack
 from worldmodel.arrays.scaler import fit
