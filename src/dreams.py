@@ -7,6 +7,9 @@ if __name__ == "__main__":
     from worldmodel.core.errors import outer_edge, run
 
     with outer_edge():
+        from worldmodel.core.outdated import remove_outdated_metrics
+
+        remove_outdated_metrics()
         from worldmodel.stages.dreams import command
 
         run(command)
