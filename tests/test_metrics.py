@@ -1,31 +1,27 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import torch
-from torch.distributions import Normal
 
 from worldmodel.arrays.windows import Labels
 from worldmodel.evaluation import metrics
 from worldmodel.evaluation.metrics import Episode, Scores
-from worldmodel.model.calibration import NORMAL_90
+from worldmodel.model.baselines import FLOORS
 
-W, K, F = 3, 4, 2
 LABELS = Labels(
     ("a", "b", "a", "b"), ("one", "two", "three", "four"), ("test",) * 4, ("observed",) * 4, ("",) * 4, (0,) * 4
 )
 
 
-def values(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
 def scores(model, weight=None, episode=None, **others):
+    """Ridge errs by 2, hold-last by 4, the mean by 5, the last change by 6, unless told otherwise."""
     model = np.array(model, float)
+    ones = np.ones_like(model)
+    parts = {"linear": 2 * ones, "persistence": 4 * ones, "mean": 5 * ones, "last_change": 6 * ones}
+    parts |= {f"log_likelihood.{name}": -values for name, values in parts.items()}
+    parts |= {"model": model, "log_likelihood": -model, "covered": ones, "beyond": 0 * ones}
     return Scores(
-        model=model,
-        persistence=np.array(others.get("persistence", 4 * np.ones_like(model))),
-        linear=np.array(others.get("linear", 2 * np.ones_like(model))),
-        log_likelihood=np.array(others.get("log_likelihood", -model)),
-        covered=np.array(others.get("covered", np.ones_like(model))),
+        {name: np.array(others.get(name, values)) for name, values in parts.items()},
         weight=np.ones_like(model, np.float32) if weight is None else np.array(weight, np.float32),
         episode=np.arange(len(model)) if episode is None else np.array(episode),
     )
@@ -41,8 +37,16 @@ def agents(found):
     return metrics.agents(metrics.episodes(found, LABELS))
 
 
-def quality(found):
-    return metrics.quality(found, agents(found))
+def by_feature(covered=(1.0,), outside=(0.0,), **parts):
+    """One row for each entry of `covered`; what is not given is 1."""
+    names = ["model", "covered", "log_likelihood", *FLOORS]
+    means = {name: np.array(parts.get(name, np.ones(len(covered)))) for name in names}
+    found = replace(UNEVEN, features=means | {"covered": np.array(covered)})
+    return metrics.features(found, [f"f{number}" for number in range(len(covered))], np.array(outside))
+
+
+def quality(found, features=None):
+    return metrics.quality(found, agents(found), features or by_feature())
 
 
 def test_a_frame_counts_as_the_mean_over_the_features_that_are_there():
@@ -52,22 +56,9 @@ def test_a_frame_counts_as_the_mean_over_the_features_that_are_there():
     assert np.isnan(broken).all()  # what a model does not predict is not what a log misses
 
 
-def test_likelihood_is_the_normal_distributions():
-    predicted, real, std = values(W, K, F), values(W, K, F, seed=1), np.exp(values(W, K, F, seed=2))
-    expected = Normal(torch.from_numpy(predicted), torch.from_numpy(std)).log_prob(torch.from_numpy(real))
-    np.testing.assert_allclose(metrics.log_likelihood(predicted - real, std), expected.numpy(), rtol=1e-4)
-
-
-def test_nine_tenths_of_normal_numbers_are_covered():
-    real = values(2000, 5, 4)
-    assert metrics.covered(real, np.ones_like(real)).mean() == pytest.approx(0.9, abs=0.005)
-    half_width = Normal(0, 1).icdf(torch.tensor(0.95)).item()
-    assert NORMAL_90 == pytest.approx(half_width)  # noqa: SIM300
-
-
 def test_frames_that_no_episode_reaches_have_no_mean():
     found = scores([[1.0, 2.0, 7.0]], weight=[[1, 1, 0]])
-    assert found.by_frame(found.model).tolist() == [1, 2]
+    assert found.by_frame(found["model"]).tolist() == [1, 2]
     assert set(quality(found)["mse"]) == {"mean", "h1"}
 
 
@@ -94,15 +85,16 @@ def test_episodes_without_a_reading_to_predict_have_no_mean_and_the_horizon_ends
     found = scores(
         [[1.0, 0.0, 4.0], [3.0, 0.0, 4.0], [9, 9, 9]], weight=[[1, 0, 0.5], [1, 0, 0.5], [0, 0, 0]], episode=[0, 0, 2]
     )
-    assert found.by_frame(found.model).tolist() == [2]
-    assert found.by_episode(found.model) == {0: (4 + 0.5 * 8) / 3}
+    assert found.by_frame(found["model"]).tolist() == [2]
+    assert found.by_episode(found["model"]) == {0: (4 + 0.5 * 8) / 3}
 
 
 def test_an_episode_has_the_errors_of_its_own_windows_and_their_number():
+    floors = {"linear": 2, "persistence": 4, "mean": 5, "last_change": 6}
     assert metrics.episodes(UNEVEN, LABELS) == [
-        Episode(0, "test", "a", "one", 2, 3, 2, 4),
-        Episode(1, "test", "b", "two", 1, 10, 2, 4),
-        Episode(3, "test", "b", "four", 1, 2, 2, 4),
+        Episode(0, "test", "a", "one", 2, 3, floors),
+        Episode(1, "test", "b", "two", 1, 10, floors),
+        Episode(3, "test", "b", "four", 1, 2, floors),
     ]
 
 
@@ -116,7 +108,7 @@ def test_an_agent_is_the_mean_over_its_episodes_and_not_over_their_windows():
 def test_agents_stand_worst_first_with_their_floors():
     found = agents(UNEVEN)
     assert [(agent.agent_id, agent.model) for agent in found] == [("b", 6), ("a", 3)]
-    assert [(agent.linear, agent.persistence) for agent in found] == [(2, 4), (2, 4)]
+    assert [agent.floors for agent in found] == [{"linear": 2, "persistence": 4, "mean": 5, "last_change": 6}] * 2
     assert [agent.worst.name for agent in found] == ["two", "one"]
 
 
@@ -125,10 +117,20 @@ def test_quality_is_what_its_parts_say():
     error = 34 / 7
     assert found == {
         "mse": {"mean": pytest.approx(error), "h1": 4},
-        "baseline": {"persistence": {"mse": 4}, "linear": {"mse": 2}},
-        "skill": {"vs_linear": pytest.approx(1 - error / 2), "vs_persistence": pytest.approx(1 - error / 4)},
+        "baseline": {
+            "linear": {"mse": 2, "log_likelihood": -2},
+            "persistence": {"mse": 4, "log_likelihood": -4},
+            "mean": {"mse": 5, "log_likelihood": -5},
+            "last_change": {"mse": 6, "log_likelihood": -6},
+        },
+        "skill": {
+            "vs_linear": pytest.approx(1 - error / 2),
+            "vs_persistence": pytest.approx(1 - error / 4),
+            "vs_best": pytest.approx(1 - error / 2),
+        },
         "log_likelihood": pytest.approx(-error),
-        "coverage": {"p90": 1, "h1": 1},
+        "coverage": {"p90": 1, "h1": 1, "worst_feature": 1},
+        "tails": {"beyond_10": 0},
         "discrepancy": {"mean": 4.5, "worst": 6},
     }
 
@@ -136,14 +138,14 @@ def test_quality_is_what_its_parts_say():
 def test_skill_is_0_where_there_is_nothing_to_explain():
     nothing = np.zeros((2, 4))
     found = scores(nothing, linear=nothing, persistence=nothing)
-    assert quality(found)["skill"] == {"vs_linear": 0, "vs_persistence": 0}
+    assert quality(found)["skill"] == {"vs_linear": 0, "vs_persistence": 0, "vs_best": 0}
 
 
 @pytest.mark.parametrize("floor", [0.0, 5e-324, 1e-300, 1e-14])
 def test_skill_is_0_where_a_floor_errs_by_rounding_alone_and_the_model_does_not(floor):
     nothing = np.full((2, 4), floor)
     found = quality(scores(np.ones((2, 4)), linear=nothing, persistence=nothing))
-    assert found["skill"] == {"vs_linear": 0, "vs_persistence": 0}
+    assert found["skill"] == {"vs_linear": 0, "vs_persistence": 0, "vs_best": 0}
 
 
 @pytest.mark.parametrize(
@@ -158,9 +160,19 @@ def test_errors_are_told_at_1_4_8_16_frames_as_far_as_the_horizon_goes(horizon, 
 
 def test_coverage_is_told_as_a_whole_and_at_the_marks_of_the_error():
     found = quality(scores(np.zeros((2, 4)), covered=[[1, 1, 0.5, 0.5], [0, 1, 0.5, 0.5]]))
-    assert found["coverage"] == {"p90": 0.625, "h1": 0.5, "h4": 0.5}
+    assert found["coverage"] == {"p90": 0.625, "h1": 0.5, "h4": 0.5, "worst_feature": 1}
 
 
-def test_all_is_finite_where_a_spread_is_tiny():
-    found = metrics.log_likelihood(np.ones((1, 1, 1)), np.full((1, 1, 1), 1e-6, np.float32))
-    assert np.isfinite(found).all()
+@pytest.mark.parametrize(("held", "worst"), [([0.9, 0.95, 0.86], 0.95), ([0.2, 1.0], 0.2), ([0.9], 0.9)])
+def test_the_feature_whose_coverage_is_farthest_from_what_was_asked_for_is_told(held, worst):
+    found = quality(UNEVEN, by_feature(covered=held, outside=[0] * len(held)))
+    assert found["coverage"]["worst_feature"] == worst
+
+
+def test_a_feature_has_its_skill_over_the_floor_that_is_best_for_it():
+    nan = float("nan")
+    parts = {"model": [2.0, nan, 3.0], "log_likelihood": [nan, nan, -1], "linear": [4, nan, 8], "mean": [9, nan, 4]}
+    parts |= {"persistence": [5, nan, 9], "last_change": [6, nan, 9]}
+    worst, other = by_feature(covered=[1.0, nan, 0.5], outside=[0, 0, 0.25], **parts)
+    assert (worst.name, worst.best, worst.skill, worst.outside) == ("f2", "mean", 0.25, 0.25)
+    assert (other.name, other.best, other.skill, other.log_likelihood) == ("f0", "linear", 0.5, None)

@@ -6,13 +6,13 @@ import pytest
 import yaml
 
 from scratch import Scratch
-from test_metrics import LABELS, UNEVEN, agents, scores
+from test_metrics import LABELS, UNEVEN, agents, by_feature, scores
 from test_scoring import predictors  # noqa: F401
 from worldmodel.arrays.affine import Affine, Coded
+from worldmodel.core.student_t import half_width
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation import metrics, scoring
 from worldmodel.evaluation import plots as curves
-from worldmodel.model.calibration import NORMAL_90
 
 
 def rows(path):
@@ -29,6 +29,10 @@ def test_the_horizon_has_one_row_a_frame_and_predictor(tmp_path):
         ("2", "ridge", "2"),
         ("1", "hold-last", "4"),
         ("2", "hold-last", "4"),
+        ("1", "mean", "5"),
+        ("2", "mean", "5"),
+        ("1", "last change", "6"),
+        ("2", "last change", "6"),
     ]
 
 
@@ -36,10 +40,10 @@ def test_agents_have_one_row_each_worst_first(tmp_path):
     curves.write_agents(tmp_path / "agents.csv", agents(UNEVEN))
     found = rows(tmp_path / "agents.csv")
     assert [tuple(row.values()) for row in found] == [
-        ("b", "2", "6", "2", "4", "two", "10"),
-        ("a", "1", "3", "2", "4", "one", "3"),
+        ("b", "2", "6", "2", "4", "5", "6", "two", "10"),
+        ("a", "1", "3", "2", "4", "5", "6", "one", "3"),
     ]
-    floors = ["model", "ridge", "hold-last"]
+    floors = ["model", "ridge", "hold-last", "mean", "last change"]
     assert list(found[0]) == ["agent", "episodes", *floors, "worst_episode", "worst_episode_model"]
 
 
@@ -64,12 +68,13 @@ def test_a_name_from_a_log_is_text_in_the_page_that_dvc_draws(tmp_path):
 
 
 def test_features_stand_worst_first_beside_their_floors(tmp_path):
-    of = {"model": [1.0, 3.0], "linear": [2.0, 4.0], "persistence": [5.0, 6.0], "covered": [1.0, 0.5]}
-    found = replace(UNEVEN, features={name: np.array(values) for name, values in of.items()})
-    curves.write_features(tmp_path / "features.csv", found, Affine(*np.ones((2, 2), np.float32)))
-    assert [tuple(row.values()) for row in rows(tmp_path / "features.csv")] == [
-        ("feature 1", "3", "4", "6", "0.5"),
-        ("feature 0", "1", "2", "5", "1"),
+    of = {"model": [1.0, 3.0], "linear": [2.0, 4.0], "persistence": [5.0, 6.0], "mean": [7.0, 8.0]}
+    of |= {"last_change": [9.0, 3.5], "log_likelihood": [np.nan, -2.0]}
+    curves.write_features(tmp_path / "features.csv", by_feature([1.0, 0.5], [0.25, 0], **of))
+    assert (tmp_path / "features.csv").read_text().splitlines() == [
+        "feature,model,ridge,hold-last,held,mean,last change,skill,likelihood,outside",
+        "f1,3,4,6,0.5,8,3.5,0.142857,-2,0",
+        "f0,1,2,5,1,7,9,0.5,,0.25",
     ]
 
 
@@ -91,13 +96,13 @@ def test_episodes_stand_sorted_by_split_agent_and_name(tmp_path):
     vals = [replace(row, split="val", model=1 / 3) for row in tests]
     curves.write_episodes(tmp_path / "episodes.csv", [*vals, *tests])
     assert (tmp_path / "episodes.csv").read_text().splitlines() == [
-        "split,agent_id,episode,windows,model,linear,persistence",
-        "test,a,one,2,3,2,4",
-        "test,b,four,1,2,2,4",
-        "test,b,two,1,10,2,4",
-        "val,a,one,2,0.333333,2,4",
-        "val,b,four,1,0.333333,2,4",
-        "val,b,two,1,0.333333,2,4",
+        "split,agent_id,episode,windows,model,linear,persistence,mean,last_change",
+        "test,a,one,2,3,2,4,5,6",
+        "test,b,four,1,2,2,4,5,6",
+        "test,b,two,1,10,2,4,5,6",
+        "val,a,one,2,0.333333,2,4,5,6",
+        "val,b,four,1,0.333333,2,4,5,6",
+        "val,b,two,1,0.333333,2,4,5,6",
     ]
 
 
@@ -130,7 +135,7 @@ def test_real_is_what_was_logged_and_predicted_what_the_model_says_of_it(variant
         np.testing.assert_allclose(column(part, "real"), logged[frames, feature], rtol=1e-4, atol=1e-5)
         says = futures.features[..., feature].ravel()
         np.testing.assert_allclose(column(part, "predicted"), says, rtol=1e-4, atol=1e-5)
-        half = NORMAL_90 * futures.std[..., feature].ravel()
+        half = half_width(predictors.model.degrees_of_freedom) * futures.std[..., feature].ravel()
         np.testing.assert_allclose(column(part, "low"), says - half, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(column(part, "high"), says + half, rtol=1e-4, atol=1e-4)
 

@@ -1,18 +1,23 @@
 import numpy as np
 import pytest
 
+from factories import make_episodes, make_labels
+from test_scaler import table
+from worldmodel.arrays.packing import pack
+from worldmodel.arrays.scaler import fit
+from worldmodel.arrays.windows import windows
+from worldmodel.core.student_t import half_width, log_density
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.evaluation import scoring
 from worldmodel.evaluation.scoring import Predictors
-from worldmodel.model.baselines import fit_linear
-from worldmodel.model.calibration import NORMAL_90
+from worldmodel.model.baselines import FLOORS, fit_linear
+
+ONE = np.array([0])
 
 
 @pytest.fixture(scope="module")
 def predictors(variant):
-    packed = variant.read_packed().packed
-    rows = [packed.rows(episode) for episode in packed.where("train")]
-    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
-    return Predictors(variant.client(), variant.scaler, ridge)
+    return Predictors.fitted(variant.client(), variant.scaler, variant.read_packed().packed)
 
 
 def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
@@ -22,29 +27,82 @@ def test_scores_are_those_of_a_plain_loop_over_windows(variant, predictors):
     for number in range(len(held_out)):
         batch = held_out.take(np.array([number]))
         history, past, plan, *_ = (part[0] for part in scoring.raw_inputs(batch, scaler))
-        real, last = batch.features[0], batch.history[0, -1]
+        real = batch.features[0]
         if model.action_count:
             future = model.predict(model.encode(history, past), plan)
         else:
             future = model.predict(model.encode(history))
         predicted = scaler.features.transform(future.features)
         std = future.std / scaler.features.scale
-        inside = np.abs(real - predicted) <= NORMAL_90 * std
+        inside = np.abs(real - predicted) <= half_width(model.degrees_of_freedom) * std
         expected = {
             "model": np.square(predicted - real).mean(-1),
-            "persistence": np.square(last - real).mean(-1),
-            "linear": np.square(predictors.linear_model.rollout(last[None], batch.planned_actions)[0] - real).mean(-1),
-            "log_likelihood": (-0.5 * np.square((predicted - real) / std) - np.log(std * np.sqrt(2 * np.pi))).mean(-1),
+            "log_likelihood": log_density(predicted - real, std, model.degrees_of_freedom).mean(-1),
             "covered": inside.mean(-1),
-            "weight": batch.weight[0],
+            "beyond": (np.abs(real - predicted) > 10 * std).mean(-1),
         }
+        for name, by_hand in floors_by_hand(variant, batch).items():
+            expected[name] = np.square(by_hand - real).mean(-1)
+        assert found.weight[number].tolist() == batch.weight[0].tolist()
         for name, values in expected.items():
-            np.testing.assert_allclose(getattr(found, name)[number], values, rtol=1e-3, atol=1e-4, err_msg=name)
+            np.testing.assert_allclose(found[name][number], values, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def floors_by_hand(variant, batch):
+    """What each of FLOORS predicts of a batch of one window, [K, F]."""
+    packed = variant.read_packed().packed
+    rows = [packed.rows(episode) for episode in packed.where("train")]
+    ridge = fit_linear([packed.features[row] for row in rows], [packed.actions[row] for row in rows])
+    before, last = batch.history[0, -2:]
+    return {
+        "linear": ridge.rollout(last[None], batch.planned_actions)[0],
+        "persistence": last,
+        "mean": np.concatenate([packed.features[row] for row in rows]).mean(axis=0),
+        "last_change": np.stack([last + k * (last - before) for k in range(1, variant.settings.horizon + 1)]),
+    }
+
+
+def test_a_floor_is_as_likely_as_a_normal_as_wide_as_its_errors_on_train_windows(variant, predictors):
+    packed, held_out = variant.read_packed().packed, variant.held_out()
+    train = windows(packed, packed.where("train"), held_out.history, held_out.horizon)
+    found = scoring.score(predictors, held_out)
+    missed = {name: [[], []] for name in FLOORS}
+    for part, these in enumerate((train, held_out)):
+        for number in range(len(these)):
+            batch = these.take(np.array([number]))
+            for name, by_hand in floors_by_hand(variant, batch).items():
+                missed[name][part].append(by_hand - batch.features[0])
+    for name, (seen, unseen) in missed.items():
+        wide = np.maximum(np.sqrt(np.square(seen).mean(axis=0)), 1e-3)
+        nats = log_density(np.array(unseen), wide, np.inf)
+        np.testing.assert_allclose(found[f"log_likelihood.{name}"], nats.mean(-1), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found.features[f"log_likelihood.{name}"], nats.mean((0, 1)), rtol=1e-3, atol=1e-3)
+
+
+def test_an_angle_goes_on_turning_through_north_and_a_category_stays(project):
+    turning = np.stack([np.arange(340, 380, 5) % 360, [0, 1] * 4, np.arange(8) * 2.0], axis=1).astype(np.float32)
+    columns = Columns((Column("track", "degrees", "angle"), Column("gear", "", "category"), Column("x")))
+    scaler = fit([table(turning)], "standard", 1e-8, False, columns)
+    packed = pack([table(turning)], scaler)
+    floors, batch = Predictors.fitted(project.client(), scaler, packed), windows(packed, np.array([0]), 3, 4).take(ONE)
+    again = floors.floor("last_change", batch)[0]
+    np.testing.assert_allclose(again[:, [0, 2]] % 360, turning[3:7, [0, 2]], atol=1e-3)
+    assert again[:, 1].tolist() == [0] * 4
+    assert set(floors.floor("mean", batch)[0, :, 1].tolist()) <= {0, 1}
+
+
+def test_frames_beyond_the_range_of_the_train_frames_by_a_twentieth_of_it_are_counted(project):
+    train, test = np.zeros((5, 2), np.float32), np.zeros((4, 2), np.float32)
+    train[:, 0], test[:, 0], test[:, 1] = range(5), [-0.1, 4.19, 4.3, np.nan], [0, 0, 1, 0]
+    scaler = fit([table(train)], "standard", 1e-8, False)
+    packed = pack([table(train), table(test)], scaler, make_labels(make_episodes(2), ["train", "test"]))
+    share, by_feature = scoring.outside(Predictors.fitted(project.client(), scaler, packed), packed)
+    assert (share, by_feature.tolist()) == (1 / 4, [1 / 3, 1 / 4])
 
 
 def test_raw_inputs_are_what_was_logged(project):
     held_out, packed, scaler = project.held_out(), project.read_packed().packed, project.scaler
-    history, past, plan, *_ = scoring.raw_inputs(held_out.take(np.array([0])), scaler)
+    history, past, plan, *_ = scoring.raw_inputs(held_out.take(ONE), scaler)
     begin = held_out.first[0]
     np.testing.assert_allclose(history[0], scaler.features.inverse(packed.features[begin : begin + 3]))
     np.testing.assert_allclose(past[0], scaler.actions.inverse(packed.actions[begin : begin + 2]))
@@ -55,7 +113,7 @@ def test_the_size_of_chunks_does_not_matter(variant, predictors, monkeypatch):
     whole = scoring.score(predictors, variant.held_out())
     monkeypatch.setattr(scoring, "CHUNK", 5)
     chunked = scoring.score(predictors, variant.held_out())
-    np.testing.assert_allclose(chunked.model, whole.model, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(chunked["model"], whole["model"], rtol=1e-3, atol=1e-6)
     assert chunked.weight.shape == whole.weight.shape == (len(variant.held_out()), variant.settings.horizon)
 
 

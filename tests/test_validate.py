@@ -15,18 +15,19 @@ from copies import ROOT
 from projects import SPLITS, Project, make_project, make_validate, observed_and_dreams, splits_of
 from test_episodes import contents
 from worldmodel.arrays.windows import windows
+from worldmodel.client import WorldModel
 from worldmodel.dreams import rarity
 from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation.scoring import raw_inputs
-from worldmodel.model.baselines import fit_linear
+from worldmodel.model.baselines import FLOORS, fit_linear
 from worldmodel.stages.validate import PLOTS
 
 KEYS = {
-    "baseline.linear.mse",
-    "baseline.persistence.mse",
+    *(f"baseline.{name}.{of}" for name in FLOORS for of in ("mse", "log_likelihood")),
     "coverage.h1",
     "coverage.h4",
     "coverage.p90",
+    "coverage.worst_feature",
     "discrepancy.mean",
     "discrepancy.worst",
     "dreams.realism",
@@ -37,10 +38,13 @@ KEYS = {
     "mse.mean",
     "onnx.equivalent",
     "onnx.max_abs_diff",
+    "outside.share",
     "rare.linear_mse",
     "rare.mse",
+    "skill.vs_best",
     "skill.vs_linear",
     "skill.vs_persistence",
+    "tails.beyond_10",
 }
 
 
@@ -207,7 +211,7 @@ def test_the_plot_of_predictions_is_of_the_worst_agents_worst_episode(variant):
 def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
     short = beside(project, tmp_path)
     short.validate(horizon=1)
-    assert [row["frame"] for row in read_rows(short.plots / "horizon.csv")] == ["1"] * 3
+    assert [row["frame"] for row in read_rows(short.plots / "horizon.csv")] == ["1"] * 5
     assert set(read(short.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
 
 
@@ -221,7 +225,7 @@ def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(t
     found = beside(project, tmp_path, episodes)
     found.validate()
     assert set(read(found.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
-    assert [row["frame"] for row in read_rows(found.plots / "horizon.csv")] == ["1", "2"] * 3
+    assert [row["frame"] for row in read_rows(found.plots / "horizon.csv")] == ["1", "2"] * 5
 
 
 def both():
@@ -301,6 +305,14 @@ def test_a_difference_beyond_the_tolerance_is_told_and_does_not_stop_it(project,
     found.validate(tolerance=1e-3)
     assert read(found.metrics)["onnx.equivalent"] == 0
     assert "ONNX DIFFERS FROM TORCH within" in capsys.readouterr().out
+
+
+def test_the_interval_that_was_learned_is_told_where_it_is_known(project, tmp_path, monkeypatch):
+    known = replace(project.client(), interval_s=0.25)
+    monkeypatch.setattr(WorldModel, "load", lambda bundle: known)
+    found = beside(project, tmp_path)
+    found.validate()
+    assert read(found.metrics) == read(project.metrics) | {"interval_s": 0.25}
 
 
 def test_a_model_without_noise_in_its_data_is_measured_too(tmp_path):

@@ -7,6 +7,7 @@ future = model.predict(z, plan)            # future.features, future.std, future
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class WorldModel:
     masked: bool  # a reading may be missing: NaN, or masked in a numpy.ma array
     interval_s: float | None  # seconds between frames; None where the bundle does not say
     feature_names: tuple[str, ...]  # [F], or none
+    degrees_of_freedom: float  # of the Student's t that std is of; infinite: a normal
     encoder: onnxruntime.InferenceSession
     predictor: onnxruntime.InferenceSession
 
@@ -86,6 +88,7 @@ class WorldModel:
             masked=metadata.get("missing") == "mask",
             interval_s=float(metadata["interval_s"]) if "interval_s" in metadata else None,
             feature_names=tuple(json.loads(metadata.get("feature_names", "[]"))),
+            degrees_of_freedom=float(metadata.get("degrees_of_freedom", math.inf)),
             encoder=encoder,
             predictor=predictor,
         )

@@ -71,6 +71,7 @@ class Affine:
     center: Reals  # [G], float64 where the raw columns need it
     scale: Floats  # [G]
     columns: tuple[Coded, ...] = ()  # [F]; empty where nothing is said: all are values
+    std: Floats | None = None  # [G] of what it was fitted on, where that is not the scale
 
     @property
     def width(self) -> int:
@@ -96,7 +97,7 @@ class Affine:
         return raw
 
     def residual(self, predicted: Reals, real: Reals) -> Doubles:
-        """predicted - real, [..., F] raw units -> [..., F] in standardized units; NaN where one is."""
+        """predicted - real, [..., F] raw units -> [..., F] in standard deviations; NaN where one is."""
         one, other = predicted.astype(np.float64), real.astype(np.float64)
         if not self._coded:
             return (one - other) / self.spread
@@ -105,13 +106,19 @@ class Affine:
 
     @cached_property
     def spread(self) -> Floats:
-        """[F] raw units that a standardized unit is; of a category, corners."""
+        """[F] standard deviation of what it was fitted on, raw units; of a category, corners."""
+        std = self.scale if self.std is None else self.std
         if not self._coded:
-            return self.scale
+            return std
         first = np.array([at.start for _, at in self._parts])
         turns = [each.turn / (2 * math.pi) if each.kind == "angle" else 1.0 for each in self.columns]
-        spread: Floats = (self.scale[first] * turns).astype(np.float32)
+        spread: Floats = (std[first] * turns).astype(np.float32)
         return spread
+
+    @cached_property
+    def unit(self) -> Doubles:
+        """[G] standard deviations that a standardized unit is."""
+        return self.scale / (self.scale if self.std is None else self.std).astype(np.float64)
 
     @cached_property
     def sources(self) -> Ints:
@@ -158,7 +165,8 @@ def fitted(
             center[own], scale[own], finest[own] = stats.mean[own], np.sqrt(np.square(stats.std[own]).sum()), 0
             std[own] = scale[own]
     constant = std < np.maximum(min_std, finest)
-    return Affine(center.astype(scalar), np.where(constant, np.maximum(finest, 1), scale).astype(np.float32), columns)
+    known = [np.where(constant, np.maximum(finest, 1), each).astype(np.float32) for each in (scale, std)]
+    return Affine(center.astype(scalar), known[0], columns, known[1] if method == "minmax" else None)
 
 
 def identity(width: int, columns: tuple[Coded, ...] = ()) -> Affine:

@@ -90,15 +90,17 @@ class _Columns:
     scale: list[Annotated[Float, Field(ge=1e-45)]]
     columns: tuple[Coded, ...] = ()
     float64: Annotated[bool, Field(strict=True)] = False
+    std: list[Annotated[Float, Field(ge=1e-45)]] | None = None
 
     def __post_init__(self) -> None:
         width = sum(each.width for each in self.columns) or len(self.center)
-        if not len(self.center) == len(self.scale) == width:
+        if not len(self.center) == len(self.scale) == len(self.std or self.scale) == width:
             raise ValueError(f"{len(self.center)} centers and {len(self.scale)} scales of {width} columns")
 
     def affine(self) -> Affine:
         center: Reals = np.array(self.center, np.float64 if self.float64 else np.float32)
-        return Affine(center, np.asarray(self.scale, np.float32), self.columns)
+        std = None if self.std is None else np.asarray(self.std, np.float32)
+        return Affine(center, np.asarray(self.scale, np.float32), self.columns, std)
 
 
 @checked_dataclass(frozen=True, config=CLOSED)
@@ -200,6 +202,8 @@ def _columns(affine: Affine) -> dict[str, Any]:
     }
     if affine.columns:
         body["columns"] = [_described(each) for each in affine.columns]
+    if affine.std is not None:
+        body["std"] = _numbers(affine.std)
     return body | ({"float64": True} if wide else {})
 
 

@@ -1,7 +1,7 @@
 """Metrics of open-loop predictions on held-out windows: error, likelihood, coverage, skill, discrepancy by agent.
 
-All errors in standardized units; readings that are missing count nowhere. Dimension key: W windows, K horizon,
-F features.
+All errors in standard deviations of the observed train frames, squared; readings that are missing count nowhere.
+Dimension key: W windows, K horizon, F features.
 """
 
 import math
@@ -15,23 +15,12 @@ from numpy.typing import NDArray
 from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
 from worldmodel.arrays.windows import Labels
-from worldmodel.core.typing import Doubles, Floats, Ints, Reals
-from worldmodel.model.calibration import NORMAL_90
+from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.model.baselines import FLOORS
 
+NOMINAL = 0.9  # share of readings that the intervals should hold
 ROUNDING = 1e-12  # squared error that float32 makes of numbers about 1
 BLOCK = 1 << 10  # windows at once
-
-
-def log_likelihood(residual: Doubles, std: Reals) -> Doubles:
-    """Of independent normals, nats [W, K, F]"""
-    wide = std.astype(np.float64)
-    nats: Doubles = -0.5 * np.square(residual / wide) - np.log(wide) - 0.5 * math.log(2 * math.pi)
-    return nats
-
-
-def covered(residual: Doubles, std: Reals) -> Doubles:
-    """1 where within the central 90 % interval, [W, K, F]"""
-    return (np.abs(residual) <= NORMAL_90 * std).astype(np.float64)
 
 
 def over_features(values: Doubles, there: NDArray[np.bool_]) -> Doubles:
@@ -42,16 +31,19 @@ def over_features(values: Doubles, there: NDArray[np.bool_]) -> Doubles:
 
 @dataclass(frozen=True)
 class Scores:
-    """Errors and likelihood on each held-out window; the arrays may be mapped files, which are gone over in blocks."""
+    """What was measured on each held-out window; the arrays may be mapped files, which are gone over in blocks.
 
-    model: Doubles  # [W, K] squared error
-    persistence: Doubles  # [W, K]
-    linear: Doubles  # [W, K]
-    log_likelihood: Doubles  # [W, K]
-    covered: Doubles  # [W, K]
+    Its parts: `model` and each of FLOORS, squared errors; `log_likelihood` and `log_likelihood.FLOOR`, nats;
+    `covered`, 1 within the 90 % interval; `beyond`, 1 farther than TAIL standard deviations.
+    """
+
+    parts: Mapping[str, Doubles]  # each [W, K], mean over the features that are there
     weight: Floats  # [W, K] share of the features that are there; 0 where the frame does not exist
     episode: NDArray[np.int64]  # [W]
-    features: Mapping[str, Doubles] = field(default_factory=dict)  # each of the first five -> mean of each feature, [F]
+    features: Mapping[str, Doubles] = field(default_factory=dict)  # part -> mean of each feature, [F]; NaN without any
+
+    def __getitem__(self, part: str) -> Doubles:
+        return self.parts[part]
 
     def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
         """Over all windows, or over some; 0 where these have no readings to predict."""
@@ -104,13 +96,12 @@ class Episode:
     name: str
     windows: int
     model: float
-    linear: float
-    persistence: float
+    floors: Mapping[str, float]
 
 
 def episodes(scores: Scores, labels: Labels) -> list[Episode]:
     """One row an episode with held-out windows, as they are packed."""
-    errors = [scores.by_episode(values) for values in (scores.model, scores.linear, scores.persistence)]
+    errors = {name: scores.by_episode(scores[name]) for name in ("model", *FLOORS)}
     counts = scores.windows
     return [
         Episode(
@@ -119,9 +110,10 @@ def episodes(scores: Scores, labels: Labels) -> list[Episode]:
             labels.agents[episode],
             labels.names[episode],
             int(counts[episode]),
-            *(error[episode] for error in errors),
+            error,
+            {name: errors[name][episode] for name in FLOORS},
         )
-        for episode in errors[0]
+        for episode, error in errors["model"].items()
     ]
 
 
@@ -132,8 +124,7 @@ class Agent:
     agent_id: str
     episodes: int
     model: float
-    linear: float
-    persistence: float
+    floors: Mapping[str, float]
     worst: Episode
 
 
@@ -142,21 +133,70 @@ def agents(by_episode: Sequence[Episode]) -> list[Agent]:
     rows = []
     for agent_id in sorted({row.agent_id for row in by_episode}):
         own = [row for row in by_episode if row.agent_id == agent_id]
-        columns = zip(*((row.model, row.linear, row.persistence) for row in own), strict=True)
-        model, linear, persistence = (float(np.mean(column)) for column in columns)
-        rows.append(Agent(agent_id, len(own), model, linear, persistence, max(own, key=lambda row: row.model)))
+        floors = {name: float(np.mean([row.floors[name] for row in own])) for name in FLOORS}
+        model = float(np.mean([row.model for row in own]))
+        rows.append(Agent(agent_id, len(own), model, floors, max(own, key=lambda row: row.model)))
     return sorted(rows, key=lambda row: -row.model)
 
 
-def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Feature:
+    """Means over the held-out readings of one feature."""
+
+    name: str  # and its unit
+    model: float  # squared error
+    floors: Mapping[str, float]  # squared errors
+    covered: float  # share of readings
+    log_likelihood: float | None  # nats; None of a category
+    outside: float  # share of its test readings that are outside of the range of the train frames
+
+    @property
+    def best(self) -> str:
+        """The floor that errs least."""
+        return best_floor(self.floors)
+
+    @property
+    def skill(self) -> float:
+        """Over its best floor."""
+        return skill(self.model, self.floors[self.best])
+
+
+def features(scores: Scores, names: Sequence[str], outside: Doubles) -> list[Feature]:
+    """One row a feature that has held-out readings, worst first."""
+    columns = {part: means.tolist() for part, means in scores.features.items()}
+    rows = [
+        Feature(
+            name,
+            columns["model"][at],
+            {floor: columns[floor][at] for floor in FLOORS},
+            columns["covered"][at],
+            None if math.isnan(nats := columns["log_likelihood"][at]) else nats,
+            float(outside[at]),
+        )
+        for at, name in enumerate(names)
+        if not math.isnan(columns["model"][at])
+    ]
+    return sorted(rows, key=lambda row: -row.model)
+
+
+def quality(scores: Scores, by_agent: Sequence[Agent], by_feature: Sequence[Feature]) -> dict[str, Any]:
     """The part of metrics.json that says how well the model predicts."""
-    model, persistence, linear = (scores.mean(values) for values in (scores.model, scores.persistence, scores.linear))
+    mean = {part: scores.mean(values) for part, values in scores.parts.items()}
+    model, held = mean["model"], [feature.covered for feature in by_feature]
+    best = mean[best_floor(mean)]
     return {
-        "mse": {"mean": model} | dict(_marks(scores.by_frame(scores.model))),
-        "baseline": {"persistence": {"mse": persistence}, "linear": {"mse": linear}},
-        "skill": {"vs_linear": _skill(model, linear), "vs_persistence": _skill(model, persistence)},
-        "log_likelihood": scores.mean(scores.log_likelihood),
-        "coverage": {"p90": scores.mean(scores.covered)} | dict(_marks(scores.by_frame(scores.covered))),
+        "mse": {"mean": model} | dict(_marks(scores.by_frame(scores["model"]))),
+        "baseline": {name: {"mse": mean[name], "log_likelihood": mean[f"log_likelihood.{name}"]} for name in FLOORS},
+        "skill": {
+            "vs_linear": skill(model, mean["linear"]),
+            "vs_persistence": skill(model, mean["persistence"]),
+            "vs_best": skill(model, best),
+        },
+        "log_likelihood": mean["log_likelihood"],
+        "coverage": {"p90": mean["covered"]}
+        | dict(_marks(scores.by_frame(scores["covered"])))
+        | {"worst_feature": max(held, key=lambda share: abs(share - NOMINAL))},
+        "tails": {"beyond_10": mean["beyond"]},
         "discrepancy": {
             "mean": float(np.mean([agent.model for agent in by_agent])),
             "worst": max(agent.model for agent in by_agent),
@@ -166,10 +206,15 @@ def quality(scores: Scores, by_agent: list[Agent]) -> dict[str, Any]:
 
 def errors(scores: Scores, chosen: Ints) -> dict[str, float]:
     """Of the model and of the linear baseline, on a part of the windows."""
-    return {"mse": scores.mean(scores.model, chosen), "linear_mse": scores.mean(scores.linear, chosen)}
+    return {"mse": scores.mean(scores["model"], chosen), "linear_mse": scores.mean(scores["linear"], chosen)}
 
 
-def _skill(model: float, baseline: float) -> float:
+def best_floor(errors: Mapping[str, float]) -> str:
+    """The one of FLOORS that errs least."""
+    return min(FLOORS, key=errors.__getitem__)
+
+
+def skill(model: float, baseline: float) -> float:
     """Share of the baseline's error that the model explains; 0 where there is nothing to explain but rounding."""
     return 1 - model / baseline if baseline > ROUNDING else 0.0
 

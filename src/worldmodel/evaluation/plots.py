@@ -8,33 +8,32 @@ import numpy as np
 
 from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.windows import Windows, windows
+from worldmodel.core.student_t import half_width
 from worldmodel.core.tables import write_csv
 from worldmodel.core.typing import Reals
 from worldmodel.dreams.realism import Realism
-from worldmodel.evaluation.metrics import Agent, Episode, Scores
+from worldmodel.evaluation.metrics import NOMINAL, Agent, Episode, Feature, Scores
 from worldmodel.evaluation.scoring import Predictors
-from worldmodel.model.calibration import NORMAL_90
+from worldmodel.model.baselines import FLOORS
 
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
-NOMINAL = 0.9  # share of features that the intervals should hold
 SHOWN = 3  # worst predicted features of an episode
 FAR = 1e-3  # values whose range is a smaller share of their size are shown from an origin on
 
 
 def write_horizon(path: Path, scores: Scores) -> None:
-    """Mean squared error at each frame of the horizon, of the model and of both baselines."""
-    errors = {"model": scores.model, "ridge": scores.linear, "hold-last": scores.persistence}
+    """Mean squared error at each frame of the horizon, of the model and of the floors."""
     rows = [
         (frame, name, float(error))
-        for name, values in errors.items()
-        for frame, error in enumerate(scores.by_frame(values), start=1)
+        for part, name in {"model": "model", **FLOORS}.items()
+        for frame, error in enumerate(scores.by_frame(scores[part]), start=1)
     ]
     write_csv(path, ("frame", "series", "mse"), rows)
 
 
 def write_coverage(path: Path, scores: Scores) -> None:
     """Share of features within the 90 % intervals at each frame of the horizon and the nominal share."""
-    held = scores.by_frame(scores.covered).tolist()
+    held = scores.by_frame(scores["covered"]).tolist()
     columns = {"held": held, "asked for": [NOMINAL] * len(held)}
     rows = [(frame, name, share) for name, shares in columns.items() for frame, share in enumerate(shares, start=1)]
     write_csv(path, ("frame", "series", "coverage"), rows)
@@ -42,28 +41,37 @@ def write_coverage(path: Path, scores: Scores) -> None:
 
 def write_agents(path: Path, agents: Sequence[Agent]) -> None:
     """One row an agent, worst first."""
-    header = ("agent", "episodes", "model", "ridge", "hold-last", "worst_episode", "worst_episode_model")
+    header = ("agent", "episodes", "model", *FLOORS.values(), "worst_episode", "worst_episode_model")
     rows = [
-        (row.agent_id, row.episodes, row.model, row.linear, row.persistence, row.worst.name, row.worst.model)
+        (row.agent_id, row.episodes, row.model, *map(row.floors.__getitem__, FLOORS), row.worst.name, row.worst.model)
         for row in agents
     ]
     write_csv(path, header, rows)
 
 
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
-    """One row an episode, sorted: mean squared errors, standardized units, of the model and of both baselines."""
-    header = ("split", "agent_id", "episode", "windows", "model", "linear", "persistence")
+    """One row an episode, sorted: mean squared errors of the model and of the floors."""
+    header = ("split", "agent_id", "episode", "windows", "model", *FLOORS)
     rows = [
-        (row.split, row.agent_id, row.name, row.windows, row.model, row.linear, row.persistence) for row in episodes
+        (row.split, row.agent_id, row.name, row.windows, row.model, *map(row.floors.__getitem__, FLOORS))
+        for row in episodes
     ]
     write_csv(path, header, sorted(rows))
 
 
-def write_features(path: Path, scores: Scores, features: Affine) -> None:
-    """One row a feature, worst first: mean squared errors and the share of readings that the 90 % intervals hold."""
-    columns = [scores.features[name].tolist() for name in ("model", "linear", "persistence", "covered")]
-    rows = sorted(zip(names_of(features), *columns, strict=True), key=lambda row: -row[1])
-    write_csv(path, ("feature", "model", "ridge", "hold-last", "held"), rows)
+def write_features(path: Path, features: Sequence[Feature]) -> None:
+    """One row a feature, worst first: mean squared errors, the share of readings that the 90 % intervals hold, the
+    skill over its best floor, nats, and the share of its readings that are outside of the train range.
+    """
+    header = ("feature", "model", "ridge", "hold-last", "held", "mean", "last change", "skill", "likelihood", "outside")
+    rows = [
+        (
+            *(row.name, row.model, row.floors["linear"], row.floors["persistence"], row.covered, row.floors["mean"]),
+            *(row.floors["last_change"], row.skill, row.log_likelihood, row.outside),
+        )
+        for row in features
+    ]
+    write_csv(path, header, rows)
 
 
 def names_of(columns: Affine, what: str = "feature") -> list[str]:
@@ -113,7 +121,7 @@ def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episo
     begin = whole.first - whole.packed.starts[episode.number] + whole.history
     piece, ahead = np.nonzero(exists)
     real, predicted = predictors.real(batch)[exists], future.features[exists]
-    half = NORMAL_90 * future.std[exists]
+    half = half_width(predictors.model.degrees_of_freedom) * future.std[exists]
     columns = np.stack([real, predicted, predicted - half, predicted + half], axis=-1).astype(float)
     there, squared = ~np.isnan(real), np.square(features.residual(predicted, real))
     wrong = np.where(there, squared, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)

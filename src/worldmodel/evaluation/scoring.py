@@ -1,7 +1,12 @@
-"""The bundle and the baselines on held-out windows: raw units through the client, scores in standardized units."""
+"""The bundle and the floors on held-out windows: raw units through the client, errors in standard deviations of the
+observed train frames.
 
+Dimension key: B batch, H history, K horizon, F features, G their standardized columns.
+"""
+
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -11,14 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.arrays.mapped import mapped
-from worldmodel.arrays.scaler import Scaler
-from worldmodel.arrays.windows import Batch, Windows
+from worldmodel.arrays.moments import Moments
+from worldmodel.arrays.scaler import MIN_SPREAD, Scaler
+from worldmodel.arrays.windows import Batch, Packed, Windows, windows
 from worldmodel.client import Future, WorldModel
+from worldmodel.core.student_t import half_width, log_density
 from worldmodel.core.typing import Doubles, Floats, Ints, Reals
-from worldmodel.evaluation.metrics import Scores, covered, log_likelihood, over_features
-from worldmodel.model.baselines import LinearModel, persistence
+from worldmodel.evaluation.metrics import Scores, over_features
+from worldmodel.model.baselines import FLOORS, LinearModel, last_change, linear_baseline, persistence, train_moments
+from worldmodel.model.selection import subsample
 
 CHUNK = 512  # windows predicted at once
+TAIL = 10.0  # standard deviations
+MARGIN = 0.05  # of the range of the train frames, which a reading may be beyond
+LEAST_STD = 1e-3  # of a floor, in standard deviations of the train frames
 
 
 class RawInputs(NamedTuple):
@@ -48,7 +59,14 @@ def _given(actions: Reals, context: Reals) -> dict[str, Reals]:
 class Predictors:
     model: WorldModel
     scaler: Scaler
-    linear_model: LinearModel
+    linear: LinearModel
+    train: Moments  # of the observed train frames, standardized
+
+    @staticmethod
+    def fitted(model: WorldModel, scaler: Scaler, packed: Packed) -> "Predictors":
+        """The model, and floors fitted on the observed train episodes."""
+        unit = np.concatenate([part.unit for part in (scaler.features, scaler.actions, scaler.context)])
+        return Predictors(model, scaler, linear_baseline(packed, unit), train_moments(packed))
 
     def future(self, batch: Batch) -> Future:
         """What `control` would get for this batch, raw units."""
@@ -58,13 +76,35 @@ class Predictors:
         """The frames to predict [B, K, F], raw units, NaN where a reading is missing."""
         return self.scaler.features.inverse(masked(batch.features, batch.present))
 
-    def linear(self, batch: Batch) -> Reals:
-        """What the linear model predicts, raw units."""
-        return self.scaler.features.inverse(self.linear_model.rollout(batch.history[:, -1], batch.planned_actions))
+    def floor(self, name: str, batch: Batch) -> Reals:
+        """What one of FLOORS predicts, [B, K, F] raw units; a reading that is missing is the last known one."""
+        features, last, horizon = self.scaler.features, batch.history[:, -1], batch.features.shape[1]
+        if name == "linear":
+            return features.inverse(self.linear.rollout(last, batch.planned_actions))
+        if name == "persistence":
+            return features.inverse(persistence(last, horizon))
+        if name == "mean":
+            return np.broadcast_to(features.inverse(self.train.mean), (len(last), horizon, features.width))
+        before, now = np.moveaxis(features.inverse(batch.history[:, [max(batch.history.shape[1] - 2, 0), -1]]), 1, 0)
+        return last_change(now, np.where(self.graded, features.residual(now, before) * features.spread, 0), horizon)
 
-    def persistence(self, batch: Batch) -> Reals:
-        """The last known readings, raw units."""
-        return self.scaler.features.inverse(persistence(batch.history[:, -1], batch.features.shape[1]))
+    @property
+    def graded(self) -> NDArray[np.bool_]:
+        """Which features are more than right or wrong: those that are no categories, [F]."""
+        columns = self.scaler.features.columns
+        return np.array([each.kind != "category" for each in columns] or [True] * self.scaler.features.width)
+
+    def spreads(self, train: Windows) -> dict[str, Doubles]:
+        """Floor -> root of its mean squared error at each frame, [K, F], on about a thousand of the train windows."""
+        summed, count = {name: np.zeros(1) for name in FLOORS}, np.zeros(1)
+        for batch in chunks(subsample(train)):
+            real = self.real(batch)
+            there = (batch.weight[..., None] > 0) & ~np.isnan(real)
+            count = count + there.sum(axis=0)
+            for name in FLOORS:
+                error = np.square(self.scaler.features.residual(self.floor(name, batch), real))
+                summed[name] = summed[name] + np.where(there, error, 0).sum(axis=0)
+        return {name: np.maximum(np.sqrt(each / np.maximum(count, 1)), LEAST_STD) for name, each in summed.items()}
 
 
 def masked(values: Floats, there: Floats | None) -> Floats:
@@ -103,36 +143,60 @@ def _numbers(held_out: Windows) -> Iterator[Ints]:
 
 def score(predictors: Predictors, held_out: Windows) -> Scores:
     """Every held-out window; the scores wait in files without a name, which are gone with them."""
+    packed = held_out.packed
+    spreads = predictors.spreads(windows(packed, packed.where("train"), held_out.history, held_out.horizon))
     sums, counts = defaultdict[str, Any](int), defaultdict[str, Any](int)
     with ExitStack() as stack:
         files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
             columns: dict[str, Any] = {"episode": held_out.at(numbers).episode}
-            for name, values, there in _measured(predictors, held_out.take(numbers)):
+            for name, values, there in _measured(predictors, spreads, held_out.take(numbers)):
                 columns[name] = over_features(values, there)
-                columns["weight"] = there.mean(axis=2, dtype=np.float32)
                 sums[name] += np.where(there, values, 0).sum(axis=(0, 1))
                 counts[name] += there.sum(axis=(0, 1))
+                if name == "model":
+                    columns["weight"] = there.mean(axis=2, dtype=np.float32)
             for name, array in columns.items():
                 files[name] = files.get(name) or stack.enter_context(TemporaryFile())
                 files[name].write(np.ascontiguousarray(array).data)
                 kinds[name] = array.dtype
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
-        features = {name: sums[name] / np.maximum(counts[name], 1) for name in sums}
-        return Scores(**{name: mapped(files[name], kinds[name], shapes[name]) for name in files}, features=features)
+        arrays = {name: mapped(files[name], kinds[name], shapes[name]) for name in files}
+    features = {name: np.where(counts[name], sums[name] / np.maximum(counts[name], 1), np.nan) for name in sums}
+    return Scores({name: arrays[name] for name in sums}, arrays["weight"], arrays["episode"], features)
 
 
-def _measured(predictors: Predictors, batch: Batch) -> Iterator[tuple[str, Doubles, NDArray[np.bool_]]]:
-    """The first five fields of Scores for each feature, and which of these count, [B, K, F] each; one at a time.
+def _measured(
+    predictors: Predictors, spreads: Mapping[str, Doubles], batch: Batch
+) -> Iterator[tuple[str, Doubles, NDArray[np.bool_]]]:
+    """The parts of Scores for each feature, and which of these count, [B, K, F] each; one at a time.
 
-    An interval holds a category that is predicted right; its likelihood is nothing that a normal could tell.
+    An interval holds a category that is predicted right; its likelihood is nothing that a density could tell.
     """
     features, future, real = predictors.scaler.features, predictors.future(batch), predictors.real(batch)
     there, residual = (batch.weight[..., None] > 0) & ~np.isnan(real), features.residual(future.features, real)
-    graded = np.array([each.kind != "category" for each in features.columns] or [True] * features.width)
-    std = np.where(graded, future.std / features.spread, np.float32(1))
-    yield "log_likelihood", log_likelihood(residual, std), there & graded
-    yield "covered", np.where(graded, covered(residual, std), residual == 0), there
+    graded, degrees = predictors.graded, predictors.model.degrees_of_freedom
+    std, off = np.where(graded, future.std / features.spread, np.float32(1)), np.abs(residual)
+    yield "log_likelihood", log_density(residual, std, degrees), there & graded
+    yield "covered", np.where(graded, off <= half_width(degrees) * std, residual == 0).astype(np.float64), there
+    yield "beyond", (off > TAIL * std).astype(np.float64), there & graded
     yield "model", np.square(residual), there
-    yield "persistence", np.square(features.residual(predictors.persistence(batch), real)), there
-    yield "linear", np.square(features.residual(predictors.linear(batch), real)), there
+    for name in FLOORS:
+        residual = features.residual(predictors.floor(name, batch), real)
+        yield name, np.square(residual), there
+        yield f"log_likelihood.{name}", log_density(residual, spreads[name][: real.shape[1]], math.inf), there & graded
+
+
+def outside(predictors: Predictors, packed: Packed, split: str = "test") -> tuple[float, Doubles]:
+    """Share of the frames of a split in which a feature is outside of the range of the observed train frames by more
+    than MARGIN of that range, and share of the readings of each feature, [F].
+    """
+    train, sources = predictors.train, predictors.scaler.features.sources
+    margin, first = MARGIN * (train.high - train.low) + MIN_SPREAD, np.unique(sources, return_index=True)[1]
+    frames, beyond, readings = 0, 0, 0
+    anywhere = 0
+    for rows in packed.each(packed.features, packed.where(split)):
+        off = np.logical_or.reduceat((rows < train.low - margin) | (rows > train.high + margin), first, axis=1)
+        frames, anywhere = frames + len(rows), anywhere + int(off.any(axis=1).sum())
+        beyond, readings = beyond + off.sum(axis=0), readings + (~np.isnan(rows[:, first])).sum(axis=0)
+    return anywhere / max(frames, 1), beyond / np.maximum(readings, 1)

@@ -1,15 +1,21 @@
-"""Baselines that a model must beat: holding the last frame, and a linear model. Standardized units; float64 inside."""
+"""Floors, which a model must beat: the last frame held, ridge, the mean of the train frames, the last change repeated.
+
+Standardized units; float64 inside.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from worldmodel.arrays.moments import Moments, moments
 from worldmodel.arrays.windows import Packed
-from worldmodel.core.typing import Doubles, Floats
+from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.model.filling import fill_in
 from worldmodel.model.ridge import fit_ridge, transitions
 from worldmodel.model.shape import STATE_CLAMP
+
+FLOORS = {"linear": "ridge", "persistence": "hold-last", "mean": "mean", "last_change": "last change"}  # and in texts
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,33 @@ def persistence(last: Floats, horizon: int) -> Floats:
     return np.repeat(last[:, None], horizon, axis=1)
 
 
-def fit_linear(features: Iterable[Floats], actions: Iterable[Floats]) -> LinearModel:
-    """Ridge regression on the episodes' features [T, F], missing ones filled in, and actions [T, A]."""
-    return LinearModel(*fit_ridge(transitions(fill_in(features, actions), actions)))
+def last_change(last: Reals, change: Reals, horizon: int) -> Reals:
+    """Last frame and last change [B, F] -> that change again and again, [B, K, F]; any units"""
+    repeated: Reals = last[:, None] + np.arange(1, horizon + 1)[:, None] * change[:, None]
+    return repeated
 
 
-def linear_baseline(packed: Packed) -> LinearModel:
+def fit_linear(features: Iterable[Floats], actions: Iterable[Floats], unit: Doubles | None = None) -> LinearModel:
+    """Ridge regression on the episodes' features [T, F], missing ones filled in, and actions [T, A].
+
+    The penalty is meant for inputs of about unit variance: `unit` [F + A] times them has it, where they do not.
+    """
+    rows = transitions(fill_in(features, actions), actions)
+    if unit is None:
+        return LinearModel(*fit_ridge(rows))
+    weight, bias = fit_ridge((inputs * unit, change) for inputs, change in rows)
+    return LinearModel(weight * unit, bias)
+
+
+def linear_baseline(packed: Packed, unit: Doubles | None = None) -> LinearModel:
     """Fitted on the observed train episodes."""
     episodes = packed.where("train")
-    return fit_linear(packed.each(packed.features, episodes), packed.each(packed.actions, episodes))
+    return fit_linear(packed.each(packed.features, episodes), packed.each(packed.actions, episodes), unit)
+
+
+def train_moments(packed: Packed) -> Moments:
+    """Mean and range of the observed train frames."""
+    episodes = packed.where("train")
+    found = moments(lambda: packed.each(packed.features, episodes))
+    assert found is not None
+    return found

@@ -50,7 +50,7 @@ def page() -> str:
                 sections=SECTIONS,
                 charts=charts,
                 tables=tables,
-                changes=tables.against_baselines(data.tests),
+                changes=tables.against_floors(data.tests),
             )
     except (KeyError, UndefinedError) as error:
         raise ValueError(

@@ -17,6 +17,8 @@ from worldmodel.report.latents import Latents
 from worldmodel.report.wording import number, percent
 
 SERIES_COLORS = {"model": "model", "ridge": "ridge", "hold-last": "hold", "train": "ridge", "val": "model"}
+SERIES_COLORS |= {"mean": "agent-2", "last change": "agent-3"}
+DRAWN = ("model", "ridge", "hold-last")  # along the horizon, and the best floor
 LOSSES = {"train": "train windows, dreams among them", "val": "val windows, observed"}
 COLUMNS = ("frame", "real", "predicted", "low", "high")
 PIECES = 6  # predictions of an episode, at most: those beside each other that were predicted worst
@@ -26,7 +28,9 @@ FEATURES = 2  # of each dream
 def horizon(data: ReportData) -> Markup:
     """Errors that validate wrote, with intervals where these can be computed."""
     series = data.series("horizon", "frame", "mse")
-    canvas, values = Canvas("frames ahead", "mean squared error, standardized units (log scale)"), list[float]()
+    best = min((name for name in series if name != "model"), key=lambda name: sum(series[name][1]))
+    series = {name: series[name] for name in series if name in DRAWN or name == best}
+    canvas, values = Canvas("frames ahead", "mean squared error, standard deviations (log scale)"), list[float]()
     for name, (xs, ys) in series.items():
         values += [*ys, *_band(canvas, data, name, xs)]
         canvas.line(xs, ys, SERIES_COLORS.get(name, "hold"), name)
@@ -76,7 +80,7 @@ def against_baseline(tests: Rows, column: str, name: str) -> Markup:
 def changes(comparison: Dreamed, features: Affine) -> Markup:
     """How much each feature changes from frame to frame, in dreams and in reality."""
     real, dreamed = comparison.observed_change, comparison.dreamed_change
-    canvas = Canvas("real, standardized units (log scale)", "dreamed, standardized units (log scale)", SQUARE)
+    canvas = Canvas("real, standard deviations (log scale)", "dreamed, standard deviations (log scale)", SQUARE)
     rows = zip(names_of(features), real, dreamed, strict=True)
     titles = [f"{name}: real {number(own)}, dreamed {number(other)}" for name, own, other in rows]
     _compare(canvas, real, dreamed, "dream", ("alike", "a feature"), titles)
@@ -193,7 +197,7 @@ def beside_the_log(pair: Pair, features: Affine, history: int) -> Iterator[Marku
 
 def loss(data: ReportData) -> Markup:
     series = data.series("loss", "step", "loss")
-    canvas = Canvas("optimizer step", "mean squared error, standardized units (log scale)", HIGH)
+    canvas = Canvas("optimizer step", "mean squared error, standard deviations (log scale)", HIGH)
     ends = canvas.logarithmic([value for _, ys in series.values() for value in ys], "y")
     if step := (data.manifest.get("selected") or {}).get("step"):
         canvas.line([step, step], ends, "hold", "weights kept")

@@ -81,7 +81,7 @@ def collect() -> ReportData:
     data = read_packed(NORMALIZED) if (NORMALIZED / MANIFEST).is_file() else None
     scores = scored.score_bundle(bundle, data, now.params.get("validate.horizon")) if bundle and data else None
     if bundle and scores:
-        _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores.model), bundle)
+        _require_measured(now.metrics.get("mse.mean"), scores.scores.mean(scores.scores["model"]), bundle)
     trained = _manifest(TRAINED)
     manifest = (_manifest(bundle) if bundle else None) or trained or {}
     scales = bundle / NORMALIZER.name if bundle else NORMALIZER

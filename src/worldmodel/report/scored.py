@@ -23,10 +23,11 @@ from worldmodel.evaluation.intervals import Means, means
 from worldmodel.evaluation.metrics import Episode, Scores
 from worldmodel.evaluation.scoring import Predictors, score
 from worldmodel.model.artifact import read_compute
-from worldmodel.model.baselines import linear_baseline
+from worldmodel.model.baselines import FLOORS
 from worldmodel.numerics.setup import configure
 
-SERIES = {"model": "model", "ridge": "linear", "hold-last": "persistence", "held": "covered"}  # fields of Scores
+# Series -> part of Scores
+SERIES = {"model": "model", "held": "covered"} | {name: floor for floor, name in FLOORS.items()}
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class Scored:
         reached = int((weight.sum(axis=0) > 0).cumprod().sum())
         weights = self._sums(weight, reached)
         return {
-            series: means(self._sums(getattr(self.scores, field) * weight, reached), weights)
-            for series, field in SERIES.items()
+            series: means(self._sums(self.scores[part] * weight, reached), weights) for series, part in SERIES.items()
         }
 
     def _sums(self, values: Doubles, reached: int) -> Doubles:
@@ -72,7 +72,7 @@ def score_bundle(bundle: Path, data: PackedData, horizon: int | None) -> Scored 
     held_out = windows(packed, packed.where("test"), model.history, min(model.horizon, horizon or model.horizon))
     if not len(held_out):
         return None
-    predictors = Predictors(model, scaler, linear_baseline(packed))
+    predictors = Predictors.fitted(model, scaler, packed)
     scores = score(predictors, held_out)
     episodes = sorted(metrics.episodes(scores, packed.labels), key=lambda row: -row.model)
     return Scored(predictors, packed, held_out, scores, episodes)

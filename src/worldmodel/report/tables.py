@@ -12,23 +12,30 @@ from worldmodel.arrays.windows import Packed
 from worldmodel.evaluation.intervals import Change, change
 from worldmodel.evaluation.latency import BATCH
 from worldmodel.evaluation.plots import names_of
+from worldmodel.model.baselines import FLOORS
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.wording import count, interval, number, percent
 
 Row = Sequence[str]
 
 AGENTS, FEATURES = 40, 40  # in a table
-BASELINES = {"linear": "ridge's", "persistence": "that of holding the last frame"}
+WHOSE = {
+    "linear": "ridge's",
+    "persistence": "that of holding the last frame",
+    "mean": "that of the mean of the train frames",
+    "last_change": "that of repeating the last change",
+}
 KINDS = (("train", "observed"), ("val", "observed"), ("test", "observed"), ("train", "dream"))
-MEANS = {"model": "mse.mean", "ridge": "baseline.linear.mse", "hold-last": "baseline.persistence.mse"}
+MEANS = {"model": "mse.mean"} | {name: f"baseline.{floor}.mse" for floor, name in FLOORS.items()}
 
 
-def against_baselines(tests: Rows) -> dict[str, Change]:
-    """Whose error -> how the model's differs from it on test episodes; empty without these."""
-    columns = {key: np.array([float(row[key]) for row in tests]) for key in ("model", "windows", *BASELINES)}
+def against_floors(tests: Rows) -> dict[str, Change]:
+    """Whose error -> how the model's differs from it on test episodes, for the best two floors; empty without them."""
+    columns = {key: np.array([float(row[key]) for row in tests]) for key in ("model", "windows", *FLOORS)}
+    best = sorted(FLOORS, key=lambda floor: columns[floor] @ columns["windows"])[:2]
     return {
-        whose: change(columns["model"][None], columns[key][None], columns["windows"])
-        for key, whose in BASELINES.items()
+        WHOSE[key]: change(columns["model"][None], columns[key][None], columns["windows"])
+        for key in best
         if tests and columns[key].all()
     }
 
@@ -49,7 +56,7 @@ def episodes_by_agent(packed: Packed) -> list[Row]:
 
 
 def errors_by_frame(data: ReportData) -> Iterator[Row]:
-    """Frames ahead, errors with their intervals, share of ridge's error that the model does not make."""
+    """Frames ahead, errors with their intervals, share of the best floor's error that the model does not make."""
     series = {name: ys for name, (_, ys) in data.series("horizon", "frame", "mse").items()}
     length = len(series["model"])
     for frame in (2**power for power in range(length.bit_length())):
@@ -62,7 +69,7 @@ def _errors(data: ReportData, title: str, errors: Mapping[str, float], column: i
     means = data.scored.intervals if data.scored else {}
     ends = {name: f" ({interval(each.low[column], each.high[column])})" for name, each in means.items()}
     cells = [number(error) + ends.get(name, "") for name, error in errors.items()]
-    return title, *cells, _removed(errors["model"], errors["ridge"])
+    return title, *cells, _removed(errors["model"], min(error for name, error in errors.items() if name != "model"))
 
 
 def _removed(model: float, baseline: float) -> str:
@@ -87,9 +94,11 @@ def errors_by_feature(data: ReportData) -> Iterator[Row]:
     rows = data.plots["features"]
     whole = sum(float(row["model"]) for row in rows)
     for row in rows[:FEATURES]:
-        model, ridge, last, held = (float(row[key]) for key in ("model", "ridge", "hold-last", "held"))
-        share = percent(model / whole) if whole else "-"
-        yield row["feature"], number(model), share, number(ridge), number(last), _removed(model, ridge), percent(held)
+        share = percent(float(row["model"]) / whole) if whole else "-"
+        errors = (number(float(row[name])) for name in FLOORS.values())
+        held, skill, outside = (percent(float(row[key])) for key in ("held", "skill", "outside"))
+        nats = number(float(row["likelihood"])) if row["likelihood"] else "-"
+        yield row["feature"], number(float(row["model"])), share, *errors, skill, held, nats, outside
 
 
 def named_columns(scaler: Scaler | None) -> Iterator[tuple[str, str]]:

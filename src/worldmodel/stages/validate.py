@@ -5,13 +5,13 @@ Of val episodes, which weights were chosen on, it only lists errors (episodes.cs
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from worldmodel.arrays.affine import Affine
 from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows, windows
@@ -20,12 +20,12 @@ from worldmodel.core import params, timing
 from worldmodel.core.atomic import publishing
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
-from worldmodel.core.tables import rounded
+from worldmodel.core.tables import aligned, rounded
 from worldmodel.core.text import escaped
 from worldmodel.dreams import rarity
 from worldmodel.dreams.realism import describe, realism
 from worldmodel.evaluation import latency, metrics, parity
-from worldmodel.evaluation.metrics import Scores
+from worldmodel.evaluation.metrics import Feature, best_floor
 from worldmodel.evaluation.plots import (
     names_of,
     write_agents,
@@ -36,15 +36,17 @@ from worldmodel.evaluation.plots import (
     write_predicted,
     write_realism,
 )
-from worldmodel.evaluation.scoring import Predictors, score
+from worldmodel.evaluation.scoring import MARGIN, TAIL, Predictors, outside, score
 from worldmodel.model import footprint
 from worldmodel.model.artifact import read_compute, read_trained, require_bundle
-from worldmodel.model.baselines import linear_baseline
+from worldmodel.model.baselines import FLOORS
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
 PLOTS = ("horizon", "coverage", "agents", "episodes", "features", "realism", "predicted")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
+SHOWN = 5  # features that are printed
+UNIT = "squared, in standard deviations of the observed train frames"
 
 
 @portable
@@ -65,20 +67,25 @@ def validate(
     footprint.require_for_validation(trained.model.shape, settings, len(held_out))
 
     # Errors of model and baselines on held-out windows
-    predictors = Predictors(model, scaler, linear_baseline(data.packed))
+    predictors = Predictors.fitted(model, scaler, data.packed)
     scores = score(predictors, held_out)
     by_episode = metrics.episodes(scores, data.packed.labels)
     if not by_episode:
         raise ValueError(f"observed test episodes hold no reading after their first {model.history} frames: log some")
     by_agent = metrics.agents(by_episode)
+    outside_share, outside_by_feature = outside(predictors, data.packed)
+    by_feature = metrics.features(scores, names_of(scaler.features), outside_by_feature)
     difference = parity.largest_difference(model, trained.model, scaler, held_out)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
-    result = metrics.quality(scores, by_agent) | {
+    result = metrics.quality(scores, by_agent, by_feature) | {
         "rare": metrics.errors(scores, rare),
+        "outside": {"share": outside_share},
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
         "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }
+    if model.interval_s:
+        result["interval_s"] = model.interval_s
 
     # Plots and the clock
     val = _windows(data, model, settings.horizon, "val")
@@ -90,36 +97,56 @@ def validate(
         write_coverage(coverage, scores)
         write_agents(agents, by_agent)
         write_episodes(episodes, [*val_episodes, *by_episode])
-        write_features(features, scores, scaler.features)
+        write_features(features, by_feature)
         write_realism(of_realism, dreamlike)
         write_predicted(predicted, predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(summary(result, bundle))
-    print(worst_feature(scores, scaler.features))
+    print(worst_features(by_feature))
+    if outside_share:
+        print(far_outside(outside_share, by_feature))
     if dreamlike:
         print(describe(dreamlike))
     return result
 
 
-def worst_feature(scores: Scores, features: Affine) -> str:
-    """Which one has most of the error: names what is hard, or of the wrong kind."""
-    errors = scores.features["model"]
-    number = int(errors.argmax())
-    share = errors[number] / max(errors.sum(), np.finfo(float).tiny)
-    return f"{escaped(names_of(features)[number])} has {share:.0%} of the error of {len(errors)} features"
-
-
 def summary(result: dict[str, Any], bundle: Path) -> str:
     """What a user wants to know first."""
-    baseline, skill = result["baseline"], result["skill"]
+    baseline, coverage, nats = result["baseline"], result["coverage"], result["log_likelihood"]
+    floors = ", ".join(f"{name} {baseline[key]['mse']:.4f}" for key, name in FLOORS.items())
+    best = best_floor({name: each["mse"] for name, each in baseline.items()})
     onnx = "equals torch" if result["onnx"]["equivalent"] else "DIFFERS FROM TORCH"
     return (
-        f"error {result['mse']['mean']:.4f} on held-out episodes (standardized units squared, mean over the horizon)\n"
-        f"ridge {baseline['linear']['mse']:.4f}: the model explains {skill['vs_linear']:.1%} of its error\n"
-        f"hold-last {baseline['persistence']['mse']:.4f}: {skill['vs_persistence']:.1%}\n"
-        f"90 % intervals hold {result['coverage']['p90']:.1%}\n"
-        f"ONNX {onnx} within {result['onnx']['max_abs_diff']:.0e}\n"
+        f"error {result['mse']['mean']:.4f} on held-out episodes ({UNIT}, mean over the horizon)\n"
+        f"floors: {floors}; skill over the best, {FLOORS[best]}: {result['skill']['vs_best']:.1%}\n"
+        f"log-likelihood {nats:.2f} nats a feature; ridge {baseline['linear']['log_likelihood']:.2f}\n"
+        f"90 % intervals hold {coverage['p90']:.1%}, {coverage['worst_feature']:.1%} of the feature farthest off; "
+        f"{result['tails']['beyond_10']:.2%} of the readings are beyond {TAIL:g} std\n"
+        f"ONNX {onnx} within {result['onnx']['max_abs_diff']:.0e} standard deviations\n"
         f"bundle: {bundle}"
+    )
+
+
+def worst_features(features: Sequence[Feature]) -> str:
+    """A table of those with most of the error: they show what is hard, or of the wrong kind."""
+    whole = max(sum(each.model for each in features), np.finfo(float).tiny)
+    rows = [
+        (
+            *(each.name, f"{each.model:.4f}", f"{each.model / whole:.1%}"),
+            *(f"{each.skill:.1%} over {FLOORS[each.best]}", f"{each.covered:.1%}"),
+        )
+        for each in features[:SHOWN]
+    ]
+    header = (f"worst of {len(features)} features", "error", "of all error", "skill over its best floor", "held")
+    return aligned(header, rows)
+
+
+def far_outside(share: float, features: Sequence[Feature]) -> str:
+    """How much of the test was never seen in training, and where."""
+    most = max(features, key=lambda each: each.outside)
+    return (
+        f"{share:.1%} of the test frames are outside of the range of the train frames by more than {MARGIN:.0%} of it, "
+        f"most of them in {escaped(most.name)} ({most.outside:.1%})"
     )
 
 
