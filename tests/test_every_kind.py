@@ -20,7 +20,6 @@ from worldmodel.dreams.realism import realism
 from worldmodel.episodes.columns import Column, Columns
 from worldmodel.evaluation import parity
 from worldmodel.evaluation.scoring import Predictors, score
-from worldmodel.model.baselines import linear_baseline
 
 HISTORY, HORIZON, LENGTH = 3, 4, 24
 HEADING, POSITION, MODE, LEVEL = range(4)
@@ -150,7 +149,7 @@ def test_a_bundle_of_every_kind_equals_its_model_and_is_measured(project):
 
 def test_scores_are_those_of_a_plain_loop_over_readings(project):
     held_out, scaler, packed = project.held_out(), project.scaler, project.read_packed().packed
-    predictors = Predictors(project.client(), scaler, linear_baseline(packed))
+    predictors = Predictors.fitted(project.client(), scaler, packed)
     found, spread = score(predictors, held_out), scaler.features.spread
     for number in (0, len(held_out) - 1):
         batch = held_out.take(np.array([number]))
@@ -165,7 +164,7 @@ def test_scores_are_those_of_a_plain_loop_over_readings(project):
                     apart = (apart != 0) * np.sqrt(2)
                 errors.append((apart / spread[feature]) ** 2)
             assert found.weight[number, k] == pytest.approx(len(errors) / 4)
-            assert found.model[number, k] == pytest.approx(np.mean(errors), rel=1e-5)
+            assert found["model"][number, k] == pytest.approx(np.mean(errors), rel=1e-5)
 
 
 def test_another_answer_for_a_missing_reading_is_found(project):
