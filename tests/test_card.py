@@ -42,9 +42,15 @@ def test_it_says_which_bundle_it_is_what_it_learned_from_and_what_it_is_for(vari
         f"Dreams by `{settings.dreams.source}`",
         f"Split by {settings.prepare.split_by}:",
         f"Comparing plans of up to {shape['horizon']} frames",
-        f"in standardized units: {manifest['selected']['val_mse']:.4g}, the one",
+        f"in standard deviations of the observed train frames: {manifest['selected']['val_mse']:.4g}, the one they",
     ):
         assert said in text
+
+
+def test_what_training_measured_is_in_units_of_the_method_that_scaled_its_arrays(project):
+    scaler = replace(project.scaler, method="minmax")
+    text = model_card("abc", project.read_trained(), scaler, export_stage(project.settings))
+    assert "in halves of the range of the observed train frames: " in text
 
 
 def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 
-from factories import make_episodes, make_labels
+from factories import make_episodes, make_labels, make_packed, make_scaler
 from test_scaler import table
+from test_validate import flat
 from worldmodel.arrays.packing import pack
 from worldmodel.arrays.scaler import fit
 from worldmodel.arrays.windows import windows
+from worldmodel.client import Future
 from worldmodel.core.student_t import half_width, log_density
 from worldmodel.episodes.columns import Column, Columns
-from worldmodel.evaluation import scoring
+from worldmodel.evaluation import metrics, scoring
 from worldmodel.evaluation.scoring import Predictors
 from worldmodel.model.baselines import FLOORS, fit_linear
 
@@ -115,6 +117,36 @@ def test_the_size_of_chunks_does_not_matter(variant, predictors, monkeypatch):
     chunked = scoring.score(predictors, variant.held_out())
     np.testing.assert_allclose(chunked["model"], whole["model"], rtol=1e-3, atol=1e-6)
     assert chunked.weight.shape == whole.weight.shape == (len(variant.held_out()), variant.settings.horizon)
+
+
+class Still:
+    """A bundle that predicts the last frame, 0.3 raw units off."""
+
+    degrees_of_freedom = 4.0
+
+    def encode(self, features, **_):
+        return features[:, -1] + np.float32(0.3)
+
+    def predict(self, z, actions):
+        features = np.repeat(z[:, None], actions.shape[1], axis=1)
+        return Future(features, np.full_like(features, 0.5), None)
+
+
+def test_metrics_are_the_same_whatever_the_method_that_scaled_the_arrays():
+    episodes = make_episodes(8, 30, noise=0.3)
+    found = {}
+    for method in ("standard", "minmax"):
+        scaler = make_scaler(episodes[:5], method=method)
+        packed = make_packed(episodes, ["train"] * 5 + ["test"] * 3, scaler)
+        predictors = Predictors.fitted(Still(), scaler, packed)
+        scores = scoring.score(predictors, windows(packed, packed.where("test"), 3, 6))
+        share, by_feature = scoring.outside(predictors, packed)
+        features = metrics.features(scores, ["one", "other"], by_feature)
+        quality = metrics.quality(scores, metrics.agents(metrics.episodes(scores, packed.labels)), features)
+        found[method] = dict(flat(quality | {"outside": share, "features": {f.name: vars(f) for f in features}}))
+    assert found["standard"].keys() == found["minmax"].keys()
+    for name, value in found["standard"].items():
+        assert found["minmax"][name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4)), name
 
 
 @pytest.mark.parametrize("length", [1, 3])

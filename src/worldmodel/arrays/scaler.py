@@ -24,6 +24,7 @@ MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
 MOST_CLASSES = 256  # of a category
 
 Method = Literal["standard", "minmax"]
+UNITS: dict[Method, str] = {"standard": "standard deviations", "minmax": "halves of the range"}  # standardized ones
 REMEDY = "run `dvc repro normalize`"
 
 

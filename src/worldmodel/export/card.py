@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.scaler import UNITS, Scaler
 from worldmodel.core.params import ExportStage
 from worldmodel.core.text import markdown_cell
 from worldmodel.model.artifact import Trained
@@ -102,7 +102,7 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         step=manifest["selected"]["step"],
         spread=spread,
         choice=choice,
-        selection=selection.format(**manifest["selected"]),
+        selection=selection.format(unit=UNITS[scaler.method], **manifest["selected"]),
         features=features,
         action_count="".join(f" and {width} {COUNTED[name]}" for name, width in ahead.items()),
         source=settings.dreams.source,
@@ -142,7 +142,8 @@ CONTEXT = "`context` is known ahead: that of a frame stands where the action sta
 SELECTED = (
     "scaled so that 90 % intervals held 90 % of the validation windows",
     "they do best on the validation windows",
-    "Mean squared error on validation windows, in standardized units: {val_mse:.4g}, the one they were chosen by.",
+    "Mean squared error on validation windows, in {unit} of the observed train frames: {val_mse:.4g}, the one they\n"
+    "were chosen by.",
 )
 UNSELECTED = (
     "as trained, for there was no validation episode to scale it on",

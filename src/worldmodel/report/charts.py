@@ -197,7 +197,7 @@ def beside_the_log(pair: Pair, features: Affine, history: int) -> Iterator[Marku
 
 def loss(data: ReportData) -> Markup:
     series = data.series("loss", "step", "loss")
-    canvas = Canvas("optimizer step", "mean squared error, standard deviations (log scale)", HIGH)
+    canvas = Canvas("optimizer step", f"mean squared error, {data.unit} (log scale)", HIGH)
     ends = canvas.logarithmic([value for _, ys in series.values() for value in ys], "y")
     if step := (data.manifest.get("selected") or {}).get("step"):
         canvas.line([step, step], ends, "hold", "weights kept")

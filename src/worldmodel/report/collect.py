@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worldmodel.arrays.packing import MANIFEST, read_packed
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.scaler import UNITS, Scaler
 from worldmodel.arrays.windows import Packed
 from worldmodel.ci.fresh import stale
 from worldmodel.ci.revisions import TIMING, state
@@ -58,6 +58,11 @@ class ReportData:
         """Of the bundle here, wherever it lies, or of the one that was measured last."""
         run_id: str | None = self.manifest.get("run_id", self.timing.get("inference", {}).get("of"))
         return run_id
+
+    @property
+    def unit(self) -> str:
+        """Of what training measures."""
+        return UNITS[self.scaler.method] if self.scaler else "units of normalize.method"
 
     @property
     def tests(self) -> Rows:

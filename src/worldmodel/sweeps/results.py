@@ -115,7 +115,8 @@ def markdown(lines: Sequence[Line], runs: Sequence[Run], failed: Mapping[str, st
     finished = sum(len(line.errors) for line in lines)
     waiting = len(runs) - finished - len(failed)
     count = f"{len(runs)} runs: {finished} finished, {len(failed)} failed, {waiting} not run yet."
-    notes = "Spread: standard deviation between runs. 95 %: of 10,000 draws over runs and episodes, paired by seed."
+    notes = "Errors: squared, in standard deviations of the observed train frames. "
+    notes += "Spread: standard deviation between runs. 95 %: of 10,000 draws over runs and episodes, paired by seed."
     return "\n".join([*markdown_table(table), "", count, notes, ""])
 
 
