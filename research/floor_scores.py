@@ -5,8 +5,8 @@ N episodes.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,21 +16,17 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Batch, Packed, Windows, windows
 from worldmodel.core.student_t import half_width, log_density
 from worldmodel.core.typing import Doubles, Floats, Ints, Reals
-from worldmodel.evaluation.metrics import ROUNDING
-from worldmodel.evaluation.scoring import chunks, masked
+from worldmodel.evaluation.metrics import NOMINAL, best_floor, skill
+from worldmodel.evaluation.scoring import TAIL, Predictors, chunks, masked
 from worldmodel.export.graph import Scale
-from worldmodel.model.baselines import linear_baseline, persistence
+from worldmodel.model.baselines import FLOORS
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import WorldModel
 
 CPU = torch.device("cpu")
-FLOORS = ("persistence", "linear", "mean", "last_change")
-MOST_WINDOWS = 4096  # of test, and of train for the floors' spread, evenly spaced
-LEAST_SPREAD = 1e-3  # standard deviations; a floor is never surer than that
+MOST_WINDOWS = 4096  # of test, evenly spaced
 DRAWS, SEED, LEVEL = 2000, 0, 0.025  # of a bootstrap over test episodes
 FEWEST = 3  # test episodes that tell anything
-
-Raw = Callable[[Batch], Reals]  # predicted features [B, K, F], raw units
 
 
 class Row(NamedTuple):
@@ -65,22 +61,22 @@ class Row(NamedTuple):
 
 
 def measured(model: WorldModel, packed: Packed, scaler: Scaler) -> dict[str, Any]:
-    """The columns of a Row that follow from predictions."""
-    floors = floors_of(packed, scaler)
-    seen, held_out = (some(windows(packed, packed.where(split), *lengths(model))) for split in ("train", "test"))
+    """The columns of a Row that follow from predictions; features that never change count in errors alone."""
+    floors = Predictors.fitted(cast(Any, None), scaler, packed)  # of the bundle: none is exported
+    length = model.shape.history, model.shape.horizon
+    seen, held_out = (windows(packed, packed.where(split), *length) for split in ("train", "test"))
     if not len(held_out):
         raise ValueError(f"no test episode has more than {model.shape.history} frames")
-    spread = {name: spread_of(residuals(floor, seen, scaler)) for name, floor in floors.items()}
-    residual = {name: residuals(floor, held_out, scaler) for name, floor in floors.items()}
-    own, std = of_model(model, held_out, scaler)
+    held_out = held_out.every(math.ceil(len(held_out) / MOST_WINDOWS))
+    residual, (own, std) = residuals(floors, held_out), of_model(model, scaler, held_out)
     errors = {name: np.nanmean(np.square(each), axis=(0, 1)) for name, each in (residual | {"model": own}).items()}
-    degrees = float(getattr(model, "degrees_of_freedom", 0.0)) or math.inf
-    moving = ~scaler.constant
-    nats = {name: log_density(residual[name], spread[name], math.inf) for name in floors}
+    degrees, moving = float(getattr(model, "degrees_of_freedom", 0.0)) or math.inf, ~scaler.constant
+    nats = {name: log_density(residual[name], spread, math.inf) for name, spread in floors.spreads(seen).items()}
     nats["model"] = log_density(own, std, degrees)
-    covered = np.where(np.isnan(own), np.nan, np.abs(own) <= half_width(degrees) * std)
-    of_features: Doubles = np.nanmean(covered, axis=(0, 1))
-    farthest = int(np.argmax(np.where(moving, np.abs(of_features - 0.9), -1)))
+    covered, far = (
+        np.where(np.isnan(own), np.nan, np.abs(own) <= width * std)[..., moving]
+        for width in (half_width(degrees), TAIL)
+    )
     return (
         {"mse" if name == "model" else f"mse_{name}": float(each.mean()) for name, each in errors.items()}
         | skills(own, residual, errors, moving, held_out.episode)
@@ -90,51 +86,28 @@ def measured(model: WorldModel, packed: Packed, scaler: Scaler) -> dict[str, Any
         }
         | {
             "coverage": float(np.nanmean(covered)),
-            "worst_coverage": float(of_features[farthest]),
-            "beyond_10": float(np.nanmean(np.where(np.isnan(own), np.nan, np.abs(own) > 10 * std))),
+            "worst_coverage": max(np.nanmean(covered, axis=(0, 1)).tolist(), key=lambda share: abs(share - NOMINAL)),
+            "beyond_10": 1 - float(np.nanmean(near)),
             "degrees": 0.0 if math.isinf(degrees) else degrees,
         }
     )
 
 
-def lengths(model: WorldModel) -> tuple[int, int]:
-    return model.shape.history, model.shape.horizon
+def residuals(floors: Predictors, held_out: Windows) -> dict[str, Floats]:
+    """Of each floor, [W, K, F], NaN where there is no reading"""
+    parts = [
+        {name: residual(floors.floor(name, batch), batch, floors.scaler) for name in FLOORS}
+        for batch in chunks(held_out)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in FLOORS}
 
 
-def some(all_of_them: Windows) -> Windows:
-    return all_of_them.every(math.ceil(len(all_of_them) / MOST_WINDOWS) or 1)
+def residual(predicted: Reals, batch: Batch, scaler: Scaler) -> Floats:
+    found = scaler.features.residual(predicted, scaler.features.inverse(masked(batch.features, batch.present)))
+    return np.where(batch.weight[..., None] > 0, found, np.nan).astype(np.float32)
 
 
-def floors_of(packed: Packed, scaler: Scaler) -> dict[str, Raw]:
-    raw, ridge = scaler.features.inverse, linear_baseline(packed)
-    mean = np.nanmean(np.concatenate(list(packed.each(packed.features, packed.where("train")))), axis=0)
-
-    def carried_on(batch: Batch) -> Floats:
-        last = batch.history[:, -1]
-        change = last - batch.history[:, -2] if batch.history.shape[1] > 1 else np.zeros_like(last)
-        ahead = np.arange(1, batch.features.shape[1] + 1, dtype=np.float32)
-        return last[:, None] + ahead[:, None] * change[:, None]
-
-    return {
-        "persistence": lambda batch: raw(persistence(batch.history[:, -1], batch.features.shape[1])),
-        "linear": lambda batch: raw(ridge.rollout(batch.history[:, -1], batch.planned_actions)),
-        "mean": lambda batch: raw(np.broadcast_to(mean, batch.features.shape)),
-        "last_change": lambda batch: raw(carried_on(batch)),
-    }
-
-
-def residuals(predict: Raw, held_out: Windows, scaler: Scaler) -> Floats:
-    """[W, K, F], NaN where there is no reading"""
-    return np.concatenate([_residual(predict(batch), batch, scaler) for batch in chunks(held_out)])
-
-
-def _residual(predicted: Reals, batch: Batch, scaler: Scaler) -> Floats:
-    real = scaler.features.inverse(masked(batch.features, batch.present))
-    residual = scaler.features.residual(predicted, real)
-    return np.where(batch.weight[..., None] > 0, residual, np.nan).astype(np.float32)
-
-
-def of_model(model: WorldModel, held_out: Windows, scaler: Scaler) -> tuple[Floats, Floats]:
+def of_model(model: WorldModel, scaler: Scaler, held_out: Windows) -> tuple[Floats, Floats]:
     """Residuals and std, [W, K, F] each"""
 
     def predictions() -> Iterator[tuple[Floats, Floats]]:
@@ -142,41 +115,30 @@ def of_model(model: WorldModel, held_out: Windows, scaler: Scaler) -> tuple[Floa
         for batch in chunks(held_out):
             mean, log_std, *_ = model(*to_device(batch, CPU).inputs)
             raw, std = scale.inverse(mean), scale.raw_std(mean, log_std.exp())
-            yield _residual(raw.numpy(), batch, scaler), (std / torch.from_numpy(scaler.features.spread)).numpy()
+            yield residual(raw.numpy(), batch, scaler), (std / torch.from_numpy(scaler.features.spread)).numpy()
 
     with torch.no_grad():
-        residual, std = zip(*predictions(), strict=True)
-    return np.concatenate(residual), np.concatenate(std)
-
-
-def spread_of(residual: Floats) -> Doubles:
-    """[W, K, F] -> [K, F]: of a normal around what is predicted; that of all frames where no window reaches one"""
-    square = np.square(residual, dtype=np.float64)
-    there = (~np.isnan(square)).sum(axis=0)
-    whole = np.nansum(square, axis=(0, 1)) / np.maximum(there.sum(axis=0), 1)
-    spread: Doubles = np.sqrt(np.where(there > 0, np.nansum(square, axis=0) / np.maximum(there, 1), whole))
-    return np.maximum(spread, LEAST_SPREAD)
+        residuals, std = zip(*predictions(), strict=True)
+    return np.concatenate(residuals), np.concatenate(std)
 
 
 def skills(
     own: Floats, floors: Mapping[str, Floats], errors: Mapping[str, Doubles], moving: NDArray[np.bool_], episode: Ints
 ) -> dict[str, Any]:
     """Against the best floor of all features together, and of each alone."""
-    best = min(FLOORS, key=lambda name: float(errors[name].mean()))
-    choice = np.argmin([errors[name] for name in FLOORS], axis=0)
-    of_each = np.choose(choice, [floors[name] for name in FLOORS])
-    lowest = np.min([errors[name] for name in FLOORS], axis=0)
-    told = moving & (lowest > ROUNDING)
-    skill = np.where(told, 1 - errors["model"] / np.where(told, lowest, 1), 0.0)
-    worse = beyond_noise(by_episode(own, episode), by_episode(of_each, episode)) & told
+    best = best_floor({name: float(each.mean()) for name, each in errors.items()})
+    of_each = [best_floor({name: each[at] for name, each in errors.items()}) for at in range(len(moving))]
+    lowest = np.stack([floors[name][..., at] for at, name in enumerate(of_each)], axis=-1)
+    each = [skill(errors["model"][at], errors[name][at]) for at, name in enumerate(of_each)]
+    known = np.where(moving, each, 0.0)
+    worse = beyond_noise(by_episode(own, episode), by_episode(lowest, episode)) & (known < 0)
     whole = beyond_noise(*(by_episode(each, episode).sum(axis=1, keepdims=True) for each in (own, floors[best])))
-    error, floor = float(errors["model"].mean()), float(errors[best].mean())
     return {
         "best": best,
-        "skill": 1 - error / floor if floor > ROUNDING else 0.0,
+        "skill": skill(float(errors["model"].mean()), float(errors[best].mean())),
         "worse": int(whole[0]),
-        "worst_skill": float(skill.min()),
-        "worst_skill_of": int(np.argmin(skill)),
+        "worst_skill": float(known.min()),
+        "worst_skill_of": int(known.argmin()),
         "features_worse": int(worse.sum()),
     }
 

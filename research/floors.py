@@ -28,13 +28,14 @@ from worldmodel.core.parent import end_with
 from worldmodel.core.tables import write_csv
 from worldmodel.core.text import markdown_cell
 from worldmodel.core.yaml12 import read_yaml
+from worldmodel.evaluation.metrics import NOMINAL
 from worldmodel.numerics.pinning import pinned_environment
 from worldmodel.sweeps.grid import with_overrides
 from worldmodel.sweeps.results import markdown_table
 
 GAIN = 0.5  # nats that the model's likelihood should be above ridge's
 OFF, FEATURE_OFF = 0.03, 0.06  # how far coverage may be from 90 %, over all features and of one
-TAIL = 1e-4  # share of residuals that may be beyond 10 std
+TAILS = 1e-4  # share of residuals that may be beyond 10 std
 
 
 @click.command()
@@ -120,11 +121,11 @@ def summary(rows: Sequence[Row]) -> list[str]:
         "with a feature worse than its own best floor beyond noise": [row for row in rows if row.features_worse],
         f"likelihood less than {GAIN} nats above ridge's": [row for row in rows if gain(row) < GAIN],
         "likelihood below ridge's": [row for row in rows if gain(row) < 0],
-        f"coverage off by more than {OFF}": [row for row in rows if abs(row.coverage - 0.9) > OFF],
+        f"coverage off by more than {OFF}": [row for row in rows if abs(row.coverage - NOMINAL) > OFF],
         f"a feature's coverage off by more than {FEATURE_OFF}": [
-            row for row in rows if abs(row.worst_coverage - 0.9) > FEATURE_OFF
+            row for row in rows if abs(row.worst_coverage - NOMINAL) > FEATURE_OFF
         ],
-        f"more than {TAIL:g} of residuals beyond 10 std": [row for row in rows if row.beyond_10 > TAIL],
+        f"more than {TAILS:g} of residuals beyond 10 std": [row for row in rows if row.beyond_10 > TAILS],
         "weights of step 0 kept": [row for row in rows if not row.step],
     }
     return [

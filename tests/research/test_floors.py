@@ -7,12 +7,14 @@ from copies import tiny_params
 from factories import PARAMS
 from research.drawn import SYSTEMS, episodes
 from research.floor_runs import Case, Skipped, measure
-from research.floor_scores import FLOORS, Row, beyond_noise, floors_of, residuals
+from research.floor_scores import Row, beyond_noise, residuals
 from research.floors import summary
 from worldmodel.arrays.packing import labels_of, pack
 from worldmodel.arrays.scaler import fit
 from worldmodel.arrays.windows import windows
 from worldmodel.core import params
+from worldmodel.evaluation.metrics import best_floor
+from worldmodel.evaluation.scoring import Predictors
 from worldmodel.logs.reader import write_jsonl
 
 
@@ -21,11 +23,8 @@ def test_the_best_floor_of_a_drawn_system_is_the_one_it_is_made_for(name):
     drawn = [each.table() for each in episodes(name, 40, 60)]
     scaler = fit(drawn[:20], "standard", PARAMS.normalize.min_std, one_hot=False)
     packed = pack(drawn, scaler, labels_of(episodes(name, 40, 60), ["train"] * 20 + ["test"] * 20))
-    test = windows(packed, packed.where("test"), 8, 16)
-    errors = {
-        floor: np.nanmean(residuals(predict, test, scaler) ** 2) for floor, predict in floors_of(packed, scaler).items()
-    }
-    assert min(FLOORS, key=errors.__getitem__) == SYSTEMS[name].best
+    found = residuals(Predictors.fitted(None, scaler, packed), windows(packed, packed.where("test"), 8, 16))
+    assert best_floor({floor: np.mean(each**2) for floor, each in found.items()}) == SYSTEMS[name].best
 
 
 def test_a_row_holds_what_is_known_of_a_random_walk_and_of_the_episodes_asked_for(tmp_path):
