@@ -73,10 +73,8 @@ def measured(model: WorldModel, packed: Packed, scaler: Scaler) -> dict[str, Any
     degrees, moving = float(getattr(model, "degrees_of_freedom", 0.0)) or math.inf, ~scaler.constant
     nats = {name: log_density(residual[name], spread, math.inf) for name, spread in floors.spreads(seen).items()}
     nats["model"] = log_density(own, std, degrees)
-    covered, far = (
-        np.where(np.isnan(own), np.nan, np.abs(own) <= width * std)[..., moving]
-        for width in (half_width(degrees), TAIL)
-    )
+    within = [np.where(np.isnan(own), np.nan, np.abs(own) <= width * std) for width in (half_width(degrees), TAIL)]
+    covered, near = (each[..., moving] for each in within)
     return (
         {"mse" if name == "model" else f"mse_{name}": float(each.mean()) for name, each in errors.items()}
         | skills(own, residual, errors, moving, held_out.episode)
