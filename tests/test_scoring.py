@@ -81,6 +81,18 @@ def test_a_floor_is_as_likely_as_a_normal_as_wide_as_its_errors_on_train_windows
         np.testing.assert_allclose(found.features[f"log_likelihood.{name}"], nats.mean((0, 1)), rtol=1e-3, atol=1e-3)
 
 
+def test_frames_that_no_train_window_reaches_have_the_spread_of_those_before(project):
+    rows = [np.random.default_rng(n).normal(size=(length, 2)).astype(np.float32) for n, length in enumerate((6, 6))]
+    rows[0][:, 1] = rows[1][:, 1] = np.nan
+    scaler = fit([table(each) for each in rows], "standard", 1e-8, False)
+    packed = pack([table(each) for each in rows], scaler)
+    predictors = Predictors.fitted(project.client(), scaler, packed)
+    for spread in predictors.spreads(windows(packed, np.arange(2), 3, 9)).values():
+        assert (spread[3:, 0] == spread[2, 0]).all()
+        assert len(set(spread[:3, 0])) == 3
+        assert (spread[:, 1] == 1).all()
+
+
 def test_an_angle_goes_on_turning_through_north_and_a_category_stays(project):
     turning = np.stack([np.arange(340, 380, 5) % 360, [0, 1] * 4, np.arange(8) * 2.0], axis=1).astype(np.float32)
     columns = Columns((Column("track", "degrees", "angle"), Column("gear", "", "category"), Column("x")))

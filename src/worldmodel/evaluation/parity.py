@@ -1,4 +1,4 @@
-"""Does the ONNX bundle say what the torch model says? Compared in standardized units.
+"""Does the ONNX bundle say what the torch model says? Compared in standard deviations of the train frames.
 
 An answer farther than 1 from the mean is compared relative to its size, and raw numbers beside each other in float32
 count as equal: a rollout that grows, or a feature with a large offset, holds no more digits.
@@ -79,7 +79,7 @@ def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scale
 
 
 def _apart(onnx: Reals, answer: Reals, unit: Affine) -> float:
-    """Largest difference of raw answers, in standardized units."""
+    """Largest difference of raw answers, in standard deviations."""
     middle = unit.inverse(np.zeros_like(unit.scale))
     beyond_rounding = np.maximum(np.abs(unit.residual(onnx, answer)) - np.spacing(np.abs(answer)) / unit.spread, 0)
     size = np.maximum(np.abs(unit.residual(answer, middle)), 1)

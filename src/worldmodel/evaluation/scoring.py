@@ -95,8 +95,12 @@ class Predictors:
         return np.array([each.kind != "category" for each in columns] or [True] * self.scaler.features.width)
 
     def spreads(self, train: Windows) -> dict[str, Doubles]:
-        """Floor -> root of its mean squared error at each frame, [K, F], on about a thousand of the train windows."""
-        summed, count = {name: np.zeros(1) for name in FLOORS}, np.zeros(1)
+        """Floor -> root of its mean squared error at each frame, [K, F], on about a thousand of the train windows.
+
+        Where none of them has a reading, that of the frame before; 1 where there is none.
+        """
+        none = np.zeros((train.horizon, self.scaler.features.width))
+        summed, count = {name: none for name in FLOORS}, none
         for batch in chunks(subsample(train)):
             real = self.real(batch)
             there = (batch.weight[..., None] > 0) & ~np.isnan(real)
@@ -104,7 +108,14 @@ class Predictors:
             for name in FLOORS:
                 error = np.square(self.scaler.features.residual(self.floor(name, batch), real))
                 summed[name] = summed[name] + np.where(there, error, 0).sum(axis=0)
-        return {name: np.maximum(np.sqrt(each / np.maximum(count, 1)), LEAST_STD) for name, each in summed.items()}
+        return {name: _filled(np.sqrt(each / np.maximum(count, 1)), count) for name, each in summed.items()}
+
+
+def _filled(spread: Doubles, count: Doubles) -> Doubles:
+    last = np.ones_like(spread[0])
+    for row, found in zip(spread, count, strict=True):
+        row[:] = last = np.where(found, np.maximum(row, LEAST_STD), last)
+    return spread
 
 
 def masked(values: Floats, there: Floats | None) -> Floats:

@@ -132,12 +132,12 @@ def worst_features(features: Sequence[Feature]) -> str:
     whole = max(sum(each.model for each in features), np.finfo(float).tiny)
     rows = [
         (
-            *(each.name, f"{each.model:.4f}", f"{each.model / whole:.1%}"),
-            *(f"{each.skill:.1%} over {FLOORS[each.best]}", f"{each.covered:.1%}"),
+            *(each.name, f"{each.model:.3g}", f"{each.model / whole:.1%}"),
+            *(f"{each.floors[each.best]:.3g} {FLOORS[each.best]}", f"{each.skill:.1%}", f"{each.covered:.1%}"),
         )
         for each in features[:SHOWN]
     ]
-    header = (f"worst of {len(features)} features", "error", "of all error", "skill over its best floor", "held")
+    header = (f"worst of {len(features)} features", "error", "of all error", "best floor", "skill over it", "held")
     return aligned(header, rows)
 
 
@@ -145,8 +145,8 @@ def far_outside(share: float, features: Sequence[Feature]) -> str:
     """How much of the test was never seen in training, and where."""
     most = max(features, key=lambda each: each.outside)
     return (
-        f"{share:.1%} of the test frames are outside of the range of the train frames by more than {MARGIN:.0%} of it, "
-        f"most of them in {escaped(most.name)} ({most.outside:.1%})"
+        f"{share:.2%} of the test frames are outside of the range of the train frames by more than {MARGIN:.0%} of it, "
+        f"most of them in {escaped(most.name)} ({most.outside:.2%})"
     )
 
 
