@@ -62,6 +62,27 @@ def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
     assert "no validation episode to measure it on" in text
 
 
+@pytest.mark.parametrize(
+    ("selected", "said"),
+    [
+        ({"step": 12, "val_mse": 0.1}, ""),
+        ({"step": 0, "val_mse": 0.1}, "**Training improved nothing: use ridge.**"),
+        ({"step": 12, "val_mse": 0.1, "floors": {"linear": 0.2, "persistence": 0.15}}, "hold-last 0.15, ridge 0.2."),
+        (
+            {"step": 12, "val_mse": 0.1, "floors": {"linear": 0.2, "persistence": 0.1}},
+            "improved nothing: use hold-last.",
+        ),
+        ({"step": 0, "val_mse": 0.1, "floors": {"linear": 0.2}}, "nothing: the model is what it started from.**"),
+    ],
+)
+def test_it_says_whether_training_beat_the_floors(project, selected, said):
+    trained = project.read_trained()
+    trained.manifest["selected"] = selected
+    text = model_card("abc", trained, project.scaler, export_stage(project.settings))
+    assert said in text
+    assert ("improved nothing" in text) == ("nothing" in said)
+
+
 @pytest.mark.parametrize("kind", ["none", "discrete", "continuous"])
 def test_it_says_how_actions_are_meant(project, kind):
     trained = project.read_trained()

@@ -13,7 +13,7 @@ from worldmodel.core.yaml12 import leaves
 BETTER = {"lower": ["mse"], "higher": ["likelihood", "mse.count"]}
 
 
-def verdict(gate, found, base):
+def outcome(gate, found, base):
     (only,) = judge(Gates(BETTER, [gate]), found, base)
     return only
 
@@ -35,7 +35,7 @@ def verdict(gate, found, base):
 )
 def test_a_gate_holds_within_its_tolerance_and_its_bounds(gate, found, base, holds, expected):
     name = gate["metric"]
-    said = verdict(gate, {} if found is None else {name: found}, {} if base is None else {name: base})
+    said = outcome(gate, {} if found is None else {name: found}, {} if base is None else {name: base})
     assert said.holds == holds
     assert said.expected.startswith(expected)
 

@@ -41,7 +41,8 @@ def by_feature(covered=(1.0,), outside=(0.0,), **parts):
     """One row for each entry of `covered`; what is not given is 1."""
     names = ["model", "covered", "log_likelihood", *FLOORS]
     means = {name: np.array(parts.get(name, np.ones(len(covered)))) for name in names}
-    found = replace(UNEVEN, features=means | {"covered": np.array(covered)})
+    alike = {name: np.ones((2, len(covered))) for name in ("readings", "covered", "model", *FLOORS)}
+    found = replace(UNEVEN, features=means | {"covered": np.array(covered)}, grouped=alike)
     return metrics.features(found, [f"f{number}" for number in range(len(covered))], np.array(outside))
 
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 
 from scratch import Scratch, two_commits
-from worldmodel.ci.gates import Verdict
+from worldmodel.ci.gates import Outcome
 from worldmodel.ci.pr_report import NONE, change, curves, rendered
+from worldmodel.ci.revisions import VERDICT
 
 pytestmark = pytest.mark.dvc
+JUDGED = "reason,holds,text\nok,0,use ridge\ndreams_told,1,by @states\nonnx_differs,0,\n"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Scratch:
-    return two_commits(tmp_path_factory.mktemp("report") / "project")
+    return two_commits(tmp_path_factory.mktemp("report") / "project", files={VERDICT: JUDGED})
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,7 @@ def test_it_compares_with_the_merge_base_and_names_both_bundles(project, told):
     assert f"Compared with `{left}`, the merge base with `main`." in told
     assert "Run-id: `000000000014` → `000000000028`." in told
     assert "NEWS" not in told
+    assert "#### Verdict: `use ridge`\n\n- `dreams_told`: `by @states`\n\n#### Gates" in told
 
 
 def test_it_has_params_metrics_and_verdicts_in_rows(told):
@@ -121,7 +124,7 @@ def test_long_lists_are_cut_and_what_a_branch_has_put_there_breaks_no_table_and_
 
 def test_no_name_of_a_branch_is_markdown_a_mention_or_a_picture():
     for name in ("<img src=x>", "@team", "[a](http://x)", "x\x1b[2J\u202e", "::error::x", "``", "", " ", "y" * 10**5):
-        state = replace(NONE, metrics={name: 1.0}, params={name: name})
+        state = replace(NONE, metrics={name: 1.0}, params={name: name}, verdict={"ok": name, name: name})
         text = rendered(
             base=name or "x",
             commit=name or "x",
@@ -129,9 +132,10 @@ def test_no_name_of_a_branch_is_markdown_a_mention_or_a_picture():
             before=replace(state, params={name: "x"}),
             metrics={name: "="},
             changed={name: "="},
+            against={name: name},
             params=[name],
             stages=[(name, "reran", [name])],
-            verdicts=[Verdict(name, None, "at most 1", holds=False)],
+            gates=[Outcome(name, None, "at most 1", holds=False)],
             stale={name: []},
             run_ids=[name],
         )

@@ -19,6 +19,7 @@ from worldmodel.client import WorldModel
 from worldmodel.dreams import rarity
 from worldmodel.evaluation import parity as equivalence
 from worldmodel.evaluation.scoring import raw_inputs
+from worldmodel.evaluation.verdict import REASONS
 from worldmodel.model.baselines import FLOORS, fit_linear
 from worldmodel.stages.validate import PLOTS
 
@@ -45,6 +46,8 @@ KEYS = {
     "skill.vs_linear",
     "skill.vs_persistence",
     "tails.beyond_10",
+    "verdict.ok",
+    *(f"verdict.{name}" for name in REASONS),
 }
 
 
@@ -333,5 +336,12 @@ def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
     assert stage("validate", tmp_path, {"validate": vars(make_validate())}, **paths) == 0
     assert (tmp_path / "metrics.json").read_bytes() == project.metrics.read_bytes()
     told = capsys.readouterr().out
+    (first, *reasons), metrics = read_rows(tmp_path / "plots/verdict.csv"), read(project.metrics)
+    assert told.startswith(f"verdict: {first['text']}\n")
+    assert {row["reason"]: int(row["holds"]) for row in (first, *reasons)} == {
+        name: metrics[f"verdict.{name}"] for name in ("ok", *REASONS)
+    }
+    assert metrics["verdict.too_few_episodes"] == 1  # two test episodes
+    assert all(f"- {row['text']}\n" in told for row in reasons if row["text"])
     assert f"bundle: {project.bundle}" in told
     assert "a classifier tells dreams from reality with AUC" in told

@@ -43,7 +43,7 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Outcome:
     metric: str
     found: float | None
     expected: str
@@ -70,12 +70,12 @@ def _mistake(item: Any) -> str:
     return f"{where}: found {cut(repr(item['input']))}: {item['msg']}"
 
 
-def judge(gates: Gates, found: Mapping[str, float], base: Mapping[str, float]) -> Sequence[Verdict]:
+def judge(gates: Gates, found: Mapping[str, float], base: Mapping[str, float]) -> Sequence[Outcome]:
     """A metric that is missing breaks its gate; one that the base lacks has no tolerance to keep to."""
-    return [_verdict(gate, gates.direction(gate.metric), found.get(gate.metric), base) for gate in gates.gates]
+    return [_outcome(gate, gates.direction(gate.metric), found.get(gate.metric), base) for gate in gates.gates]
 
 
-def _verdict(gate: Gate, better: Better | None, found: float | None, base: Mapping[str, float]) -> Verdict:
+def _outcome(gate: Gate, better: Better | None, found: float | None, base: Mapping[str, float]) -> Outcome:
     least = [] if gate.min is None else [(gate.min, f"at least {gate.min:g}")]
     most = [] if gate.max is None else [(gate.max, f"at most {gate.max:g}")]
     told, before = [], base.get(gate.metric)
@@ -90,7 +90,7 @@ def _verdict(gate: Gate, better: Better | None, found: float | None, base: Mappi
             limit = before - gate.tolerance * abs(before)
             least.append((limit, f"at least {limit:.6g} ({percent} below {before:.6g})"))
     holds = found is not None and all(found >= b for b, _ in least) and all(found <= b for b, _ in most)
-    return Verdict(gate.metric, found, " and ".join([*(text for _, text in [*least, *most]), *told]), holds)
+    return Outcome(gate.metric, found, " and ".join([*(text for _, text in [*least, *most]), *told]), holds)
 
 
 @click.command()
@@ -102,12 +102,12 @@ def command(base: str) -> None:
         before = state(commit).metrics if commit else {}
     if not now:
         raise ValueError(f"{METRICS}: no metrics there; run `dvc repro` first")
-    verdicts = judge(gates, now, before)
-    for each in verdicts:
+    outcomes = judge(gates, now, before)
+    for each in outcomes:
         found = "none" if each.found is None else f"{each.found:.6g}"
         print(
             f"{'holds ' if each.holds else 'BROKEN'}  {escaped(each.metric)}: found {found}, expected {each.expected}"
         )
-    broken = ", ".join(escaped(each.metric) for each in verdicts if not each.holds)
+    broken = ", ".join(escaped(each.metric) for each in outcomes if not each.holds)
     if broken:
         raise ValueError(f"gates broken: {broken}; better the metrics, or change gates.yaml and say why")

@@ -1,4 +1,4 @@
-"""What a pull request changes, as Markdown for a comment: verdicts, metrics, params, stages, error along the horizon.
+"""What a pull request changes, as Markdown for a comment: verdict, gates, metrics, params, stages, the horizon's errors.
 
 Reads the working tree and the merge base with BASE, both as git has them: needs no data, no cache and no remote.
 """
@@ -23,7 +23,7 @@ from worldmodel.core.project import project_folder
 from worldmodel.core.text import in_markdown_code
 
 HEADLINE = "mse.mean"
-NONE = State({}, {}, {}, {}, None)
+NONE = State({}, {}, {}, {}, None, {})
 COLORS = {"now": ("#0072b2", "🟦"), "base": ("#e69f00", "🟧"), "ridge": ("#999999", "⬜")}
 SHOWN = 5  # names in a cell
 INPUTS = ("data/", "artifacts/")
@@ -31,10 +31,10 @@ INPUTS = ("data/", "artifacts/")
 
 def report(base: str) -> str:
     """Raises ValueError where git, DVC or a file cannot be read."""
-    gates, now, commit, changed = read_gates(), state(None), merge_base(base), stale()
+    rules, now, commit, changed = read_gates(), state(None), merge_base(base), stale()
     before = state(commit) if commit else NONE
     names = sorted({*now.metrics, *before.metrics})
-    told = {name: change(before.metrics.get(name), now.metrics.get(name), gates.direction(name)) for name in names}
+    told = {name: change(before.metrics.get(name), now.metrics.get(name), rules.direction(name)) for name in names}
     cache = Path(output("dvc", "cache", "dir").strip())
     lines = curves(now, before)
     return rendered(
@@ -42,10 +42,11 @@ def report(base: str) -> str:
         commit=commit,
         now=now,
         before=before,
+        against={name: text for name, text in now.verdict.items() if name != "ok" and text},
         headline={"=": "as at the base", "new": "nothing to compare with"}.get(said := told.get(HEADLINE, ""), said),
         run_ids=list(dict.fromkeys(run_id(each, cache) for each in (before, now) if each.stages)),
         stale=changed,
-        verdicts=judge(gates, now.metrics, before.metrics) if now.metrics else [],
+        gates=judge(rules, now.metrics, before.metrics) if now.metrics else [],
         metrics=told,
         changed={name: said for name, said in told.items() if said != "="},
         params=_differing(before.params, now.params) if commit else [],

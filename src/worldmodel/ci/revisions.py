@@ -11,7 +11,7 @@ from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import leaves, parse, parse_dvc
 
 METRICS, PARAMS, LOCK = "artifacts/metrics.json", "params.yaml", "dvc.lock"
-HORIZON, TIMING = "artifacts/plots/horizon.csv", "artifacts/timing.json"
+HORIZON, VERDICT, TIMING = "artifacts/plots/horizon.csv", "artifacts/plots/verdict.csv", "artifacts/timing.json"
 
 Parsed = TypeVar("Parsed")
 
@@ -25,6 +25,7 @@ class State:
     stages: Mapping[str, Mapping[str, Any]]  # of dvc.lock
     horizon: Mapping[str, Mapping[int, float]]  # series -> frame -> error
     timed: str | None  # run-id that the clock's numbers belong to
+    verdict: Mapping[str, str]  # ok, and each reason -> what is to be said; nothing where it does not hold
 
 
 def merge_base(base: str) -> str | None:
@@ -56,6 +57,7 @@ def state(revision: str | None) -> State:
         _read(LOCK, revision, _stages) or {},
         _read(HORIZON, revision, _series) or {},
         _read(TIMING, revision, _timed),
+        _read(VERDICT, revision, lambda text: {row["reason"]: row["text"] for row in read_csv(text)}) or {},
     )
 
 

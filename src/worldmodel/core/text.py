@@ -2,7 +2,7 @@
 
 import re
 
-MOST = 200  # characters of a name in Markdown
+MOST = 300  # characters of a name or a sentence in Markdown
 # Control characters, line ends, marks that turn the direction of writing, lone surrogates.
 _UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")

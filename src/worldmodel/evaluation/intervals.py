@@ -12,6 +12,7 @@ from worldmodel.core.typing import Doubles
 DRAWS = 10_000
 SEED = 0
 CHUNK = 1000  # draws at once
+PRIOR = 2  # episodes that speak for how much episodes usually differ, beside the measured ones
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,20 @@ def means(sums: Doubles, weight: Doubles) -> Means:
             drawn.append((taken @ sums) / (taken @ weight))
     low, high = np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
     return Means(sums.sum(axis=0) / weight.sum(axis=0), low, high)
+
+
+def standard_error(sums: Doubles, weight: Doubles, usual: float) -> Doubles:
+    """Of each column's ratio of totals, [N, K] each, for other episodes than these, [K].
+
+    `usual` is the standard deviation of one episode's ratio where nothing is measured: a few episodes that are alike by
+    chance do not make a ratio sure.
+    """
+    total, count = weight.sum(axis=0), np.maximum((weight > 0).sum(axis=0), 1)
+    scale = count / np.maximum(total, np.finfo(float).tiny)
+    apart = scale * (sums - sums.sum(axis=0) / np.maximum(total, np.finfo(float).tiny) * weight)
+    variance = (PRIOR * usual**2 + np.square(apart).sum(axis=0)) / (PRIOR + count - 1)
+    error: Doubles = np.sqrt(variance / count)
+    return error
 
 
 def _ratios(errors: Doubles, base: Doubles, weight: Doubles, draws: int, rng: np.random.Generator) -> Doubles:

@@ -16,6 +16,7 @@ from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
 from worldmodel.arrays.windows import Labels
 from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.evaluation.intervals import standard_error
 from worldmodel.model.baselines import FLOORS
 
 NOMINAL = 0.9  # share of readings that the intervals should hold
@@ -41,6 +42,7 @@ class Scores:
     weight: Floats  # [W, K] share of the features that are there; 0 where the frame does not exist
     episode: NDArray[np.int64]  # [W]
     features: Mapping[str, Doubles] = field(default_factory=dict)  # part -> mean of each feature, [F]; NaN without any
+    grouped: Mapping[str, Doubles] = field(default_factory=dict)  # part, readings -> sums by group of episodes, [N, F]
 
     def __getitem__(self, part: str) -> Doubles:
         return self.parts[part]
@@ -70,6 +72,19 @@ class Scores:
             np.add.at(weight, episode, weights.sum(axis=1).astype(np.float64))
             done += len(part)
         return {episode: float(summed[episode] / weight[episode]) for episode in np.flatnonzero(weight).tolist()}
+
+    def skill_error(self, floor: str) -> Doubles:
+        """Standard error over episodes of the skill over a floor, of each feature and last of all of them, [F + 1]"""
+        return self._ratio_error("model", floor, usual=0.3)
+
+    @property
+    def covered_error(self) -> Doubles:
+        """Of the share that the intervals hold, [F + 1]"""
+        return self._ratio_error("covered", "readings", usual=0.1)
+
+    def _ratio_error(self, part: str, base: str, usual: float) -> Doubles:
+        sums, weight = (np.c_[each, each.sum(axis=1)] for each in (self.grouped[part], self.grouped[base]))
+        return standard_error(sums, weight, usual)
 
     @property
     def windows(self) -> Ints:
@@ -149,6 +164,8 @@ class Feature:
     covered: float  # share of readings
     log_likelihood: float | None  # nats; None of a category
     outside: float  # share of its test readings that are outside of the range of the train frames
+    skill_error: float  # standard errors over episodes
+    covered_error: float
 
     @property
     def best(self) -> str:
@@ -164,6 +181,8 @@ class Feature:
 def features(scores: Scores, names: Sequence[str], outside: Doubles) -> list[Feature]:
     """One row a feature that has held-out readings, worst first."""
     columns = {part: means.tolist() for part, means in scores.features.items()}
+    best = [best_floor({floor: columns[floor][at] for floor in FLOORS}) for at in range(len(names))]
+    skill_errors, covered_error = {floor: scores.skill_error(floor) for floor in FLOORS}, scores.covered_error
     rows = [
         Feature(
             name,
@@ -172,6 +191,8 @@ def features(scores: Scores, names: Sequence[str], outside: Doubles) -> list[Fea
             columns["covered"][at],
             None if math.isnan(nats := columns["log_likelihood"][at]) else nats,
             float(outside[at]),
+            float(skill_errors[best[at]][at]),
+            float(covered_error[at]),
         )
         for at, name in enumerate(names)
         if not math.isnan(columns["model"][at])

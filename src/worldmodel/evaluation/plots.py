@@ -14,6 +14,7 @@ from worldmodel.core.typing import Reals
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation.metrics import NOMINAL, Agent, Episode, Feature, Scores
 from worldmodel.evaluation.scoring import Predictors
+from worldmodel.evaluation.verdict import Verdict
 from worldmodel.model.baselines import FLOORS
 
 EDGE, BINS = 2.0, 40  # scores beyond the edge count in the last bin; real ones lie around -1, dreamed ones around 1
@@ -72,6 +73,11 @@ def write_features(path: Path, features: Sequence[Feature]) -> None:
         for row in features
     ]
     write_csv(path, header, rows)
+
+
+def write_verdict(path: Path, verdict: Verdict) -> None:
+    """One row a reason, whether it holds, and what is to be said of it; first whether the model is to be trusted."""
+    write_csv(path, ("reason", "holds", "text"), verdict.rows)
 
 
 def names_of(columns: Affine, what: str = "feature") -> list[str]:

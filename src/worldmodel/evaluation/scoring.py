@@ -29,6 +29,7 @@ from worldmodel.model.selection import subsample
 CHUNK = 512  # windows predicted at once
 TAIL = 10.0  # standard deviations
 MARGIN = 0.05  # of the range of the train frames, which a reading may be beyond
+GROUPS = 256  # of held-out episodes, which errors are told apart by; one each where there are no more
 LEAST_STD = 1e-3  # of a floor, in standard deviations of the train frames
 
 
@@ -157,16 +158,23 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
     packed = held_out.packed
     spreads = predictors.spreads(windows(packed, packed.where("train"), held_out.history, held_out.horizon))
     sums, counts = defaultdict[str, Any](int), defaultdict[str, Any](int)
+    _, group = np.unique(held_out.episode, return_inverse=True)
+    shape = (min(GROUPS, int(group.max(initial=0)) + 1), predictors.scaler.features.width)
+    grouped = {name: np.zeros(shape) for name in ("readings", "covered", "model", *FLOORS)}
     with ExitStack() as stack:
         files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
             columns: dict[str, Any] = {"episode": held_out.at(numbers).episode}
             for name, values, there in _measured(predictors, spreads, held_out.take(numbers)):
                 columns[name] = over_features(values, there)
-                sums[name] += np.where(there, values, 0).sum(axis=(0, 1))
+                known = np.where(there, values, 0)
+                sums[name] += known.sum(axis=(0, 1))
                 counts[name] += there.sum(axis=(0, 1))
+                if name in grouped:
+                    np.add.at(grouped[name], group[numbers] % GROUPS, known.sum(axis=1))
                 if name == "model":
                     columns["weight"] = there.mean(axis=2, dtype=np.float32)
+                    np.add.at(grouped["readings"], group[numbers] % GROUPS, there.sum(axis=1))
             for name, array in columns.items():
                 files[name] = files.get(name) or stack.enter_context(TemporaryFile())
                 files[name].write(np.ascontiguousarray(array).data)
@@ -174,7 +182,7 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
         arrays = {name: mapped(files[name], kinds[name], shapes[name]) for name in files}
     features = {name: np.where(counts[name], sums[name] / np.maximum(counts[name], 1), np.nan) for name in sums}
-    return Scores({name: arrays[name] for name in sums}, arrays["weight"], arrays["episode"], features)
+    return Scores({name: arrays[name] for name in sums}, arrays["weight"], arrays["episode"], features, grouped)
 
 
 def _measured(

@@ -1,11 +1,14 @@
 """The model card that lies in every bundle."""
 
+from typing import Any
+
 import numpy as np
 
 from worldmodel.arrays.scaler import UNITS, Scaler
 from worldmodel.core.params import ExportStage
 from worldmodel.core.text import markdown_cell
 from worldmodel.model.artifact import Trained
+from worldmodel.model.baselines import FLOORS
 
 CARD = """# World model {run_id}
 
@@ -48,9 +51,9 @@ in its logs. `std` says how far to trust a prediction. It is no safeguard: what 
 
 ## How good it is
 
-{selection}
-What it does on test episodes, beside holding the last frame and ridge, is measured after this card is written. It is in
-`artifacts/metrics.json` of the commit that this finds in the project:
+{selection}{gain}
+What it does on test episodes, and whether it is to be trusted, is measured after this card is written. It is in
+`artifacts/metrics.json` (`verdict`) and `artifacts/plots/verdict.csv` of the commit that this finds in the project:
 
 ```bash
 git log --reverse --format=%h -S {run_id} -- artifacts/timing.json
@@ -103,6 +106,7 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         spread=spread,
         choice=choice,
         selection=selection.format(unit=UNITS[scaler.method], **manifest["selected"]),
+        gain=_gain(manifest["selected"]),
         features=features,
         action_count="".join(f" and {width} {COUNTED[name]}" for name, width in ahead.items()),
         source=settings.dreams.source,
@@ -110,6 +114,21 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         val_share=settings.prepare.val_share,
         test_share=settings.prepare.test_share,
     )
+
+
+def _gain(selected: dict[str, Any]) -> str:
+    """What training is worth on val windows beside the floors, as far as it is known."""
+    error, floors = selected["val_mse"], selected.get("floors") or {}
+    if error is None:
+        return ""
+    best = min(floors, key=floors.__getitem__, default="linear")
+    told = ", ".join(f"{FLOORS[name]} {floor:.4g}" for name, floor in sorted(floors.items(), key=lambda item: item[1]))
+    beside = f" On the same windows: {told}." if told else ""
+    if (best in floors and error >= floors[best]) or not (floors or selected["step"]):
+        return f"{beside}\n**Training improved nothing: use {FLOORS[best]}.**"
+    if selected["step"] == 0:
+        return f"{beside}\n**Training improved nothing: the model is what it started from.**"
+    return beside
 
 
 def _columns(columns: dict[str, list[dict[str, str]]]) -> str:

@@ -22,6 +22,7 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import aligned, rounded
 from worldmodel.core.text import escaped
+from worldmodel.core.yaml12 import leaves
 from worldmodel.dreams import rarity
 from worldmodel.dreams.realism import describe, realism
 from worldmodel.evaluation import latency, metrics, parity
@@ -35,15 +36,17 @@ from worldmodel.evaluation.plots import (
     write_horizon,
     write_predicted,
     write_realism,
+    write_verdict,
 )
 from worldmodel.evaluation.scoring import MARGIN, TAIL, Predictors, outside, score
+from worldmodel.evaluation.verdict import Evidence, judge
 from worldmodel.model import footprint
 from worldmodel.model.artifact import read_compute, read_trained, require_bundle
 from worldmodel.model.baselines import FLOORS
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
-PLOTS = ("horizon", "coverage", "agents", "episodes", "features", "realism", "predicted")
+PLOTS = ("verdict", "horizon", "coverage", "agents", "episodes", "features", "realism", "predicted")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
 SHOWN = 5  # features that are printed
 UNIT = "squared, in standard deviations of the observed train frames"
@@ -87,12 +90,29 @@ def validate(
     if model.interval_s:
         result["interval_s"] = model.interval_s
 
-    # Plots and the clock
+    # What follows from all that
     val = _windows(data, model, settings.horizon, "val")
     val_episodes = metrics.episodes(score(predictors, val), data.packed.labels) if len(val) else []
+    best = metrics.best_floor({name: each["mse"] for name, each in result["baseline"].items()})
+    verdict = judge(
+        Evidence(
+            metrics=dict(leaves(result)),
+            features=by_feature,
+            skill_error=float(scores.skill_error(best)[-1]),
+            covered_error=float(scores.covered_error[-1]),
+            tests=len(by_episode),
+            vals=len(val_episodes),
+            selected=trained.manifest["selected"],
+            by_sign=dreamlike.by_sign if dreamlike else {},
+        )
+    )
+    result["verdict"] = verdict.numbers
+
+    # Plots and the clock
     with publishing(out, *(plots / f"{name}.csv" for name in PLOTS), own=[]) as (file, *curves):
         file.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        horizon, coverage, agents, episodes, features, of_realism, predicted = curves
+        judged, horizon, coverage, agents, episodes, features, of_realism, predicted = curves
+        write_verdict(judged, verdict)
         write_horizon(horizon, scores)
         write_coverage(coverage, scores)
         write_agents(agents, by_agent)
@@ -101,6 +121,7 @@ def validate(
         write_realism(of_realism, dreamlike)
         write_predicted(predicted, predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
+    print(escaped(str(verdict), keep="\n"))
     print(summary(result, bundle))
     print(worst_features(by_feature))
     if outside_share:
