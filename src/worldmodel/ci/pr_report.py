@@ -1,4 +1,4 @@
-"""What a pull request changes, as Markdown for a comment: verdict, gates, metrics, params, stages, the horizon's errors.
+"""What a pull request changes, as Markdown for a comment: verdict, gates, metrics, params, stages, error by frame.
 
 Reads the working tree and the merge base with BASE, both as git has them: needs no data, no cache and no remote.
 """
