@@ -74,7 +74,7 @@ def test_a_held_out_episode_changes_no_weight_unless_it_selects(tmp_path, split)
     assert (weights(plain) == weights(marked)) == (split == "test")
 
 
-def test_weights_are_selected_on_val_windows(tmp_path):
+def test_weights_are_selected_on_val_windows(tmp_path, capsys):
     project = make_project(tmp_path, steps=40, lr=0.1)
     manifest = project.train()
     _, errors = series(project.plots / "loss.csv", "loss", "train", "val")
@@ -82,6 +82,7 @@ def test_weights_are_selected_on_val_windows(tmp_path):
     held_out = windows(packed, packed.where("val"), 3, 4)
     found = mean_error(model, held_out, torch.device("cpu"))
     assert manifest["selected"]["val_mse"] == pytest.approx(found, rel=1e-5)
+    assert f"{found:.4g} on val windows (squared, in standard deviations of" in capsys.readouterr().out
     assert found <= min(errors.values()) * (1 + 1e-5)
     start = new_model(model.shape, packed, packed.where("train"), 0, torch.device("cpu"))
     assert found <= mean_error(start, held_out, torch.device("cpu"))

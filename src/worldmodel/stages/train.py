@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from worldmodel.arrays.mixing import Mixture, RhoSchedule
 from worldmodel.arrays.packing import read_packed
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.scaler import UNITS, Scaler
 from worldmodel.arrays.windows import Packed, Windows, windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of, graceful_shutdown
 from worldmodel.core import params, timing
@@ -86,6 +86,10 @@ def _train(
     model = initial_model(data.packed, settings, device)
     run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots)
     calibrate(model, subsample(held_out), device)
+
+    if run.selected_error is not None:
+        unit = f"squared, in {UNITS[scaler.method]} of the observed train frames"
+        print(f"weights of step {run.selected_step} kept: error {run.selected_error:.4g} on val windows ({unit})")
 
     # Weights and manifest
     manifest: dict[str, Any] = {
