@@ -345,3 +345,9 @@ def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
     assert all(f"- {row['text']}\n" in told for row in reasons if row["text"])
     assert f"bundle: {project.bundle}" in told
     assert "a classifier tells dreams from reality with AUC" in told
+    assert (
+        f"{read(project.metrics)['outside.share']:.2%} of the test frames are outside of the range of the train" in told
+    )
+    worst, *_ = read_rows(project.plots / "features.csv")
+    row = next(line.split() for line in told.splitlines() if line.startswith(f"{worst['feature']} "))
+    assert {f"{float(worst['model']):.3g}", f"{float(worst['skill']):.1%}", f"{float(worst['held']):.1%}"} <= set(row)
