@@ -166,7 +166,7 @@ def test_numbers_are_those_of_the_files(project, here):
         assert number(data.metrics[key]) in summary
     assert percent(data.metrics["coverage.p90"]).replace("\u202f", " ") in summary
     assert summary.startswith(f"Verdict: {data.plots['verdict'][0]['text']} ")
-    assert "2 test episodes of 3 at least that it takes to tell" in summary
+    assert "2 test episodes cannot tell, it takes 3 at least" in summary
     for name, (frames, errors) in data.series("horizon", "frame", "mse").items():
         means = data.scored.intervals[name]
         assert means.value[:-1].tolist() == pytest.approx(errors, rel=1e-5)

@@ -47,7 +47,7 @@ def held(verdict):
 
 def test_where_nothing_speaks_against_it_the_verdict_is_one_line():
     verdict = found()
-    assert (str(verdict), held(verdict)) == ("verdict: good", ["ok"])
+    assert (verdict.lines, held(verdict)) == (["verdict: good"], ["ok"])
     assert list(verdict.numbers) == ["ok", *REASONS]
 
 
@@ -64,7 +64,7 @@ CASES = {  # reason -> metrics and fields that differ from GOOD, the verdict, an
         ({}, {"selected": KEPT | {"step": 9}}, NOTED, "on the val episodes the error is 0.2, that of hold-last 0.2"),
     ],
     "too_few_episodes": [
-        ({}, {"tests": 2}, "not known: too few test episodes", "2 test episodes of 3 at least"),
+        ({}, {"tests": 2}, "not known: too few test episodes", "2 test episodes cannot tell, it takes 3"),
         (
             {"skill.vs_best": 0.05},
             {},
@@ -116,7 +116,7 @@ def test_each_reason_says_the_numbers_where_and_what_follows(name):
         verdict = found(metrics, **changes)
         assert held(verdict) == (["ok"] if line == NOTED else []) + [name]
         assert verdict.line == line
-        assert text in str(verdict)
+        assert text in verdict.lines[1]
 
 
 def test_where_nothing_is_gained_it_says_what_to_use_instead():
@@ -130,7 +130,7 @@ def test_where_nothing_is_gained_it_says_what_to_use_instead():
 def test_what_no_run_knows_is_no_reason():
     fewer = {name: value for name, value in METRICS.items() if name not in ("dreams.realism", "outside.share")}
     bare = replace(GOOD, metrics=fewer, by_sign={}, selected={"step": 12, "val_mse": None})
-    assert str(judge(bare)) == "verdict: good"
+    assert judge(bare).lines == ["verdict: good"]
 
 
 def test_few_episodes_make_nothing_of_what_chance_explains():

@@ -73,8 +73,10 @@ class Verdict:
     def numbers(self) -> dict[str, int]:
         return {name: holds for name, holds, _ in self.rows}
 
-    def __str__(self) -> str:
-        return "\n".join([f"verdict: {self.line}", *(f"- {each.text}" for each in self.reasons if each.text)])
+    @property
+    def lines(self) -> list[str]:
+        """As they are printed."""
+        return [f"verdict: {self.line}", *(f"- {each.text}" for each in self.reasons if each.text)]
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -108,11 +110,10 @@ def _training_improved_nothing(found: Evidence) -> Found:
 def _too_few_episodes(found: Evidence) -> Found:
     unknown = f"use {found.floor}: the model is not better" if found.skill <= 0 else "not known: too few test episodes"
     if found.tests < FEW:
-        return (
-            f"{_count(found.tests, 'test')} of {FEW} at least that it takes to tell: "
-            "raise prepare.test_share, or log more",
-            unknown,
+        text = (
+            f"{_count(found.tests, 'test')} cannot tell, it takes {FEW} at least: raise prepare.test_share, or log more"
         )
+        return text, unknown
     if abs(found.skill) <= SURE * found.skill_error:
         needed = math.ceil(found.tests * (SURE * found.skill_error / found.skill) ** 2) if found.skill else math.inf
         enough = f"it takes about {needed:,}" if needed < 100 * found.tests else "nor would 100 times as many"

@@ -1,7 +1,7 @@
 """bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
 
-Runs the ONNX files as `control` does, on observed test episodes, beside the baselines. It measures and never judges.
-Of val episodes, which weights were chosen on, it only lists errors (episodes.csv).
+Runs the ONNX files as `control` does, on observed test episodes, beside the floors, and says what follows. Whatever that
+is, the stage ends well: `worldmodel gate` judges. Of val episodes, which weights were chosen on, it only lists errors.
 """
 
 import json
@@ -121,7 +121,7 @@ def validate(
         write_realism(of_realism, dreamlike)
         write_predicted(predicted, predictors, held_out, by_agent[0].worst)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
-    print(escaped(str(verdict), keep="\n"))
+    print(*map(escaped, verdict.lines), sep="\n")
     print(summary(result, bundle))
     print(worst_features(by_feature))
     if outside_share:
