@@ -1,6 +1,6 @@
 """bundle, packed arrays -> artifacts/metrics.json, plots of errors, what the clock says of a call.
 
-Runs the ONNX files as `control` does, on observed test episodes, beside the floors, and says what follows. Whatever that
+Runs the ONNX files as `control` does, on observed test episodes, beside the floors, and says what follows. Whatever it
 is, the stage ends well: `worldmodel gate` judges. Of val episodes, which weights were chosen on, it only lists errors.
 """
 
