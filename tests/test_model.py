@@ -6,11 +6,8 @@ import torch
 
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
-from worldmodel.model import selection
 from worldmodel.model.initialization import new_model
-from worldmodel.model.linear_start import linear_starts
 from worldmodel.model.losses import world_model_loss
-from worldmodel.model.selection import DAMPINGS
 from worldmodel.model.shape import Shape
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import ENCODERS, Prediction, WorldModel
@@ -28,7 +25,8 @@ def random_model(shape=SHAPE):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        model.log_std_offset.copy_(torch.linspace(0, 1, shape.horizon))
+        model.log_std_offset.copy_(torch.linspace(0, 1, shape.horizon)[:, None])
+        model.log_std_slope.fill_(0.7)
         model.train_min.fill_(-0.5)
         model.train_max.fill_(0.5)
         model.damping.fill_(0.3)
@@ -91,7 +89,8 @@ def stepped(model, z, planned):
         states.append(z[:, : model.shape.state_dim])
         hiddens.append(hidden)
     state, hidden = torch.stack(states, 1), torch.stack(hiddens, 1)
-    log_std = model.log_std_head(hidden.detach()).clamp(-7, 3) + model.log_std_offset[: len(states), None]
+    said = model.log_std_head(hidden.detach()).clamp(-7, 7)
+    log_std = model.log_std_slope * said + model.log_std_offset[: len(states)]
     return Prediction(model.unproject(state), log_std, model.reward(torch.cat([hidden, state], -1))[..., 0])
 
 
@@ -142,71 +141,10 @@ def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
     assert_equal(model(*inputs), whole, rtol=0, atol=0)
 
 
-def with_motion(features=3, kind="continuous", history=3):
-    """A packed data set, a shape that has room for motion, and both linear starts: with motion, and without."""
-    packed = make_packed(make_episodes(6, 12, features=features, kind=kind, actions=0 if kind == "none" else 3))
-    shape = replace(SHAPE, features=features, actions=packed.actions.shape[1], history=history)
-    return packed, shape, starts_of(packed, shape, (True, False))
-
-
-def starts_of(packed, shape, motion):
-    rows = [packed.rows(episode) for episode in range(6)]
-    features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
-    return linear_starts(features, actions, shape.state_dim, motion)
-
-
-def rolled_out(start, batch, motion):
-    """A linear start, by a plain loop."""
-    last, before = (batch.history[:, -at] @ start.projection.T for at in (1, min(2, batch.history.shape[1])))
-    state, change, frames = last, last - before, []
-    for action in batch.planned_actions.swapaxes(0, 1):
-        velocity = [change / start.delta_std] if motion else []
-        change = np.concatenate([state, *velocity, action], axis=1) @ start.weight.T + start.bias
-        state = state + change
-        frames.append(state @ start.projection)
-    return np.stack(frames, axis=1)
-
-
-def test_the_untrained_model_is_ridge_and_knows_the_last_change_where_z_has_room():
-    cases = [
-        with_motion(n, kind, h) for kind in ("none", "discrete", "continuous") for n, h in ((1, 1), (6, 1), (3, 3))
-    ]
-    wide, narrow = wide_packed(), replace(SHAPE, features=9, z_dim=4)
-    for packed, shape, starts in [*cases, (wide, narrow, starts_of(wide, narrow, (False,)))]:
-        motion = shape.velocity_dim > 0
-        assert motion == (shape.features == 3)
-        model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
-        found = windows(packed, np.arange(6), shape.history, shape.horizon)
-        batch = found.take(np.arange(len(found)))
-        given = to_device(batch, CPU)
-        predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
-        expected = rolled_out(starts[0 if motion else -1], batch, motion)
-        np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-4 if motion else 1e-5)
-
-
-@pytest.mark.parametrize("motion", [True, False])
-@pytest.mark.parametrize("damping", DAMPINGS)
-def test_it_starts_from_the_ridge_and_the_damping_that_do_best_on_held_out_windows(motion, damping, monkeypatch):
-    packed, shape, starts = with_motion()
-    monkeypatch.setattr(
-        selection, "mean_error", lambda model, *_: (has_motion(model) != motion, damping != model.damping)
-    )
-    unseen = windows(packed, np.arange(2), shape.history, shape.horizon)
-    model = new_model(shape, packed, np.arange(6), seed=0, device=CPU, held_out=unseen)
-    expected = WorldModel(shape)
-    expected.init_from_linear(replace(starts[0 if motion else 1], damping=damping))
-    for name in ("linear.weight", "train_min", "train_max", "damping"):
-        torch.testing.assert_close(model.state_dict()[name], expected.state_dict()[name])
-    assert has_motion(model) == motion
-
-
-def has_motion(model):
-    return bool(model.linear.weight[:, 3:6].any())
-
-
-def test_without_held_out_windows_the_motion_does_not_fade():
-    packed, shape, _ = with_motion()
-    assert new_model(shape, packed, np.arange(6), seed=0, device=CPU).damping == 0
+def with_motion(features=3):
+    """A packed data set, and a shape that has room for motion."""
+    packed = make_packed(make_episodes(6, 12, features=features))
+    return packed, replace(SHAPE, features=features, actions=packed.actions.shape[1])
 
 
 def test_outside_of_the_train_states_the_motion_fades():
@@ -253,7 +191,7 @@ def test_the_next_motion_is_added_to_what_is_read_and_knows_what_is_behind_it():
 
 
 def test_before_training_the_context_stands_still():
-    packed, shape, _ = with_motion()
+    packed, shape = with_motion()
     model, (features, past, planned) = new_model(shape, packed, np.arange(6), seed=0, device=CPU), random_inputs(shape)
     z = model.encode(features, past)
     moved, _ = model.step(z, planned[:, 0])
@@ -362,12 +300,13 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_own_alone():
     assert same == [True, False]
 
 
-def test_untrained_heads_say_the_mean_reward_and_one_spread():
+def test_untrained_heads_say_the_mean_reward_and_the_same_spread_of_all_windows():
     packed = make_packed(make_episodes(4, 12, features=4))
     model = new_model(SHAPE, packed, packed.where("train"), seed=0, device=CPU)
     prediction = model(*random_inputs())
     assert torch.all(prediction.rewards == 0)
-    assert torch.all(prediction.log_std == prediction.log_std[0, 0, 0])
+    assert torch.equal(prediction.log_std, model.log_std_offset.expand_as(prediction.log_std))
+    assert len(prediction.log_std[0].unique()) > SHAPE.horizon
 
 
 MASKED = replace(SHAPE, masked=True)

@@ -9,7 +9,6 @@ from factories import make_episodes, make_packed
 from pendulums import CPU, SHAPE, cut, pendulums, setup, trained
 from worldmodel.arrays.windows import windows
 from worldmodel.model import selection
-from worldmodel.model.calibration import calibrate
 from worldmodel.model.initialization import new_model
 from worldmodel.model.selection import DAMPINGS, BestWeights, choose_damping, mean_error, predictions, subsample
 
@@ -31,20 +30,6 @@ def test_the_size_of_evaluation_batches_does_not_matter(monkeypatch):
     whole = mean_error(model, held_out, CPU)
     monkeypatch.setattr(selection, "EVALUATION_BATCH", 7)
     assert mean_error(model, held_out, CPU) == pytest.approx(whole, rel=1e-6)
-
-
-def test_selection_keeps_the_start_where_training_does_harm():
-    packed = make_packed(make_episodes(8, 12, actions=1, rewards=False))  # linear: the start is all there is to learn
-    model = new_model(SHAPE, packed, np.arange(4), 0, CPU)
-    observed, held_out = (windows(packed, np.arange(first, first + 4), 2, 4) for first in (0, 4))
-    best = BestWeights.at(model, held_out, 0, CPU)
-    for step in range(1, 6):
-        trained(model, observed, 3, rate=0.5)
-        best = best.or_better(BestWeights.at(model, held_out, step, CPU))
-    assert mean_error(model, held_out, CPU) > best.error
-    assert best.step == 0
-    model.load_state_dict(best.weights)
-    assert mean_error(model, held_out, CPU) == best.error
 
 
 def test_selection_takes_the_better_and_of_equals_the_later():
@@ -69,9 +54,6 @@ def test_without_held_out_windows_the_latest_weights_are_kept():
     first, second = (BestWeights.at(model, nothing, step, CPU) for step in (0, 1))
     assert first.error == math.inf
     assert first.or_better(second) is second
-    offset = model.log_std_offset.clone()
-    calibrate(model, nothing, CPU)
-    assert torch.equal(model.log_std_offset, offset)
 
 
 @pytest.mark.parametrize("begun", DAMPINGS)

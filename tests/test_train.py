@@ -15,7 +15,7 @@ from test_episodes import contents
 from test_normalize import with_marked
 from worldmodel.arrays.windows import windows
 from worldmodel.core.fingerprint import sha256
-from worldmodel.model.calibration import NORMAL_90
+from worldmodel.core.student_t import half_width
 from worldmodel.model.initialization import new_model
 from worldmodel.model.selection import mean_error, predictions
 from worldmodel.model.world_model import ENCODERS
@@ -95,7 +95,8 @@ def test_intervals_are_calibrated_on_val_windows(tmp_path):
     held_out = windows(packed, packed.where("val"), 3, 4)
     ((batch, prediction),) = predictions(model, held_out, torch.device("cpu"))
     ratio = (batch.features - prediction.features).abs() / prediction.log_std.exp()
-    np.testing.assert_allclose((ratio <= NORMAL_90).float().mean(dim=(0, 2)), 0.9, atol=0.02)
+    inside = float((ratio <= half_width(model.degrees)).float().mean())
+    assert 0.88 <= inside <= 0.97  # few episodes make wide intervals
 
 
 def test_without_val_episodes_the_latest_weights_are_kept(tmp_path, data):

@@ -30,6 +30,7 @@ from worldmodel.dreams.starts import CHUNK, StartSampler
 from worldmodel.dreams.teacher import Rollout, Teacher, fit_teacher
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import ActionSpace, Episode
+from worldmodel.model.linear_start import roomy
 from worldmodel.model.shape import Shape
 from worldmodel.numerics.setup import configure_as
 
@@ -82,7 +83,8 @@ def fit_on_logs(
     packed, scaler = pack_logs(train, action_space, normalize, columns)
     width, ahead = packed.features.shape[1], packed.actions.shape[1]
     shape = _member_shape(width, ahead, packed.rewards is not None, dreams, history)
-    shape = replace(shape, context=packed.context_count, masked=packed.missing)
+    z_dim = roomy(shape.z_dim, packed.each(packed.features, np.arange(len(train))))
+    shape = replace(shape, context=packed.context_count, masked=packed.missing, z_dim=z_dim)
     teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 

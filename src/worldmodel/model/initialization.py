@@ -1,14 +1,11 @@
 """The model that training starts from."""
 
-from dataclasses import replace
-
 import torch
 
-from worldmodel.arrays.windows import Packed, Windows, windows
+from worldmodel.arrays.windows import Packed, Windows
 from worldmodel.core.typing import Ints
-from worldmodel.model.linear_start import linear_starts
-from worldmodel.model.selection import DAMPINGS, apply_best
 from worldmodel.model.shape import Shape
+from worldmodel.model.start_choice import choose_start
 from worldmodel.model.world_model import WorldModel
 
 
@@ -21,19 +18,10 @@ def new_model(
     dropout: float = 0.0,
     held_out: Windows | None = None,
 ) -> WorldModel:
-    """Seeded weights, and a linear start fitted on the train episodes numbered `episodes`.
-
-    Of the linear starts with and without the last change among their inputs, and of the dampings outside of the train
-    states, it is the one that does best on held-out windows; without those, the first of each.
-    """
+    """Seeded weights, and a linear start fitted on the given train episodes and judged on held-out windows."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = WorldModel(shape, dropout)
     model = model.to(device)
-    features, actions = packed.each(packed.features, episodes), packed.each(packed.actions, episodes)
-    undamped = linear_starts(features, actions, shape.state_dim, (True, False) if shape.velocity_dim else (False,))
-    starts = [replace(start, damping=damping) for start in undamped for damping in DAMPINGS]
-    if held_out is None:
-        held_out = windows(packed, episodes[:0], shape.history, shape.horizon)
-    apply_best(starts, model.init_from_linear, model, held_out, device)
+    model.init_from_linear(*choose_start(shape, packed, episodes, held_out))
     return model

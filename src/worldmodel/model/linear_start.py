@@ -5,6 +5,8 @@ Dimension key: T frames of an episode, F features, A actions, S state part of z.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -14,11 +16,13 @@ from torch import Tensor
 from worldmodel.arrays.moments import moments
 from worldmodel.core.typing import Doubles, Floats
 from worldmodel.model.filling import fill_in
-from worldmodel.model.ridge import fit_ridge, transitions
+from worldmodel.model.ridge import NormalEquations, transitions
 from worldmodel.model.shape import STATE_CLAMP
 
 LIMIT_FRAMES = 10  # at the least or greatest value, for that to be the sensor's limit
 LIMIT_RATIO = 2  # and more than so many times as many as at the value next to it
+LOST = 1e-3  # mean square of a standardized feature that z need not hold
+MOST = 4096  # numbers of z
 PRODUCT_ROWS = 1 << 18  # frames multiplied at once
 
 
@@ -49,6 +53,16 @@ def linear_starts(
 
     One for each of with_velocity: whether the last change is among its inputs. Missing readings are filled in.
     """
+    return [start for start, *_ in ridge_starts(features, actions, state_dim, with_velocity, folds=1)]
+
+
+def ridge_starts(
+    features: Iterable[Floats], actions: Iterable[Floats], state_dim: int, with_velocity: Sequence[bool], folds: int
+) -> list[list[LinearStart]]:
+    """As `linear_starts`; each followed by those that do not know every folds-th episode, from the first, second, ...
+
+    These share all but weight and bias with it; there are none with one fold.
+    """
     features = fill_in(features, actions)
     projection = _projection(features, state_dim)
 
@@ -62,18 +76,24 @@ def linear_starts(
     sensor_min, sensor_max = sensor_limits(states(), state_dim)
     starts = []
     for velocity in with_velocity:
-        weight, bias = fit_ridge(transitions(states(), actions, delta_std if velocity else None))
+        every = [NormalEquations.of(each) for each in transitions(states(), actions, delta_std if velocity else None)]
+        parts = [reduce(add, every[fold::folds]) for fold in range(folds)]
+        whole = reduce(add, every)
+        solutions = [each.solve() for each in (whole, *(whole - part for part in parts[: folds if folds > 1 else 0]))]
         starts.append(
-            LinearStart(
-                projection=projection,
-                weight=weight.astype(np.float32),
-                bias=bias.astype(np.float32),
-                delta_std=delta_std.astype(np.float32),
-                sensor_min=sensor_min,
-                sensor_max=sensor_max,
-                train_min=(state.low - beyond).astype(np.float32),
-                train_max=(state.high + beyond).astype(np.float32),
-            )
+            [
+                LinearStart(
+                    projection=projection,
+                    weight=weight.astype(np.float32),
+                    bias=bias.astype(np.float32),
+                    delta_std=delta_std.astype(np.float32),
+                    sensor_min=sensor_min,
+                    sensor_max=sensor_max,
+                    train_min=(state.low - beyond).astype(np.float32),
+                    train_max=(state.high + beyond).astype(np.float32),
+                )
+                for weight, bias in solutions
+            ]
         )
     return starts
 
@@ -126,6 +146,17 @@ def _projection(episodes: Iterable[Floats], state_dim: int) -> Floats:
     signs = np.sign(leading[np.arange(state_dim), np.abs(leading).argmax(axis=1)])
     projection: Floats = (leading * signs[:, None]).astype(np.float32)
     return projection
+
+
+def roomy(z_dim: int, episodes: Iterable[Floats]) -> int:
+    """The size of z, at least z_dim, whose state part leaves out no more than LOST of the frames [T, F]; NaN is 0."""
+    width = next(iter(episodes)).shape[1]
+    if width <= z_dim * 3 // 4:
+        return z_dim
+    variance = np.linalg.eigvalsh(_mean_square(np.nan_to_num(each) for each in episodes)).clip(min=0)
+    left_out = variance.cumsum()[::-1] / width  # of the 0, 1, ... most important directions alone
+    state = int((left_out > LOST).sum())
+    return min(max(z_dim, -(-4 * state // 3)), MOST)
 
 
 def _mean_square(episodes: Iterable[Floats]) -> Doubles:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.model.world_model import Prediction
+from worldmodel.model.world_model import DEGREES, Prediction
 
 TEMPERATURE = 0.1  # of cosines in info_nce: the best of those compared in SimCLR (arXiv 2002.05709, table 5)
 
@@ -28,9 +28,16 @@ def squared_error(prediction: Tensor, target: Tensor, weight: Tensor, present: T
     return weighted_mean((prediction - target).square(), weight, present)
 
 
-def negative_log_likelihood(error: Tensor, log_std: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
-    """Exact Gaussian negative log-likelihood, nats a feature; error and log_std [B, K, F]."""
-    nats = 0.5 * (error * (-log_std).exp()).square() + log_std + 0.5 * math.log(2 * math.pi)
+def negative_log_likelihood(
+    error: Tensor, log_std: Tensor, weight: Tensor, present: Tensor | None = None, degrees: float = math.inf
+) -> Tensor:
+    """Exact negative log-likelihood under Student's t of that standard deviation, nats a feature; [B, K, F] each."""
+    ratio = (error * (-log_std).exp()).square()
+    if math.isinf(degrees):
+        nats = 0.5 * ratio + log_std + 0.5 * math.log(2 * math.pi)
+    else:
+        constant = math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2) + 0.5 * math.log(math.pi * (degrees - 2))
+        nats = (degrees + 1) / 2 * (ratio / (degrees - 2)).log1p() + log_std + constant
     return weighted_mean(nats, weight, present)
 
 
@@ -47,6 +54,7 @@ def world_model_loss(
     weight: Tensor,
     likelihood: bool = False,
     present: Tensor | None = None,
+    degrees: float = DEGREES,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(scalar to minimize, its parts without gradient): squared error plus the likelihood of the std, or likelihood.
 
@@ -56,7 +64,9 @@ def world_model_loss(
     """
     error = squared_error(prediction.features, features, weight, present)
     missed = features - prediction.features
-    nats = negative_log_likelihood(missed if likelihood else missed.detach(), prediction.log_std, weight, present)
+    nats = negative_log_likelihood(
+        missed if likelihood else missed.detach(), prediction.log_std, weight, present, degrees
+    )
     parts = {"mse": error, "nll": nats}
     total = nats if likelihood else error + nats
     if prediction.rewards is not None and rewards is not None:

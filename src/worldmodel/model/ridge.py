@@ -1,6 +1,9 @@
 """Ridge regression of changes on (state, action): normal equations added up episode by episode, in float64."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -8,6 +11,34 @@ from worldmodel.core.typing import Doubles, Floats
 
 RIDGE_PENALTY = 1e-3  # of the number of transitions, on inputs of about unit variance
 Transition = tuple[Doubles, Doubles]  # inputs [T, D], change that followed [T, F]
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Products of inputs, 1 among them, with themselves and with changes, summed over transitions."""
+
+    gram: Doubles  # [D + 1, D + 1]
+    cross: Doubles  # [D + 1, F]
+    count: int  # transitions
+
+    @staticmethod
+    def of(transition: Transition) -> "NormalEquations":
+        inputs, change = transition
+        with_one = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+        return NormalEquations(with_one.T @ with_one, with_one.T @ change, len(with_one))
+
+    def __add__(self, other: "NormalEquations") -> "NormalEquations":
+        return NormalEquations(self.gram + other.gram, self.cross + other.cross, self.count + other.count)
+
+    def __sub__(self, other: "NormalEquations") -> "NormalEquations":
+        return NormalEquations(self.gram - other.gram, self.cross - other.cross, self.count - other.count)
+
+    def solve(self) -> tuple[Doubles, Doubles]:
+        """weight [F, D] and bias [F] of change = weight @ inputs + bias, with a small penalty on the weight."""
+        penalty = np.full(len(self.gram), RIDGE_PENALTY * max(self.count, 1))
+        penalty[-1] = 1e-9  # the bias is free
+        solution = np.linalg.solve(self.gram + np.diag(penalty), self.cross).T.astype(np.float64)
+        return solution[:, :-1], solution[:, -1]
 
 
 def transitions(
@@ -28,13 +59,4 @@ def transitions(
 
 def fit_ridge(rows: Iterable[Transition]) -> tuple[Doubles, Doubles]:
     """weight [F, D] and bias [F] of change = weight @ inputs + bias, with a small penalty on the weight."""
-    gram: Doubles = np.zeros(1)
-    cross: Doubles = np.zeros(1)
-    count = 0
-    for inputs, change in rows:
-        with_one = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
-        gram, cross, count = gram + with_one.T @ with_one, cross + with_one.T @ change, count + len(with_one)
-    penalty = np.full(len(gram), RIDGE_PENALTY * max(count, 1))
-    penalty[-1] = 1e-9  # the bias is free
-    solution = np.linalg.solve(gram + np.diag(penalty), cross).T.astype(np.float64)
-    return solution[:, :-1], solution[:, -1]
+    return reduce(add, map(NormalEquations.of, rows)).solve()

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.arrays.windows import Windows
+from worldmodel.core.typing import Ints
 from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import Prediction, WorldModel
 
 EVALUATION_BATCH = 1024  # windows
 SELECTION_WINDOWS = 1024
+BLOCK = 128  # frames
 DAMPINGS = (0.0, 0.1, 0.3, 1.0)  # of the velocity outside of the train states, to choose from (docs/notebook.md)
 Candidate = TypeVar("Candidate")
 
@@ -50,12 +52,20 @@ def mean_error(model: nn.Module, windows: Windows, device: torch.device) -> floa
     return total / weight
 
 
+def blocks(windows: Windows) -> Ints:
+    """A number for each window [W], the same for those of one episode that begin within BLOCK frames.
+
+    Windows of one block tell the same: how sure a mean over windows is depends on the number of blocks.
+    """
+    packed, first = windows.packed, windows.first
+    episode = packed.episode_at(first)
+    within = (first - packed.starts[episode]) // BLOCK
+    return np.unique(np.stack([episode, within]), axis=1, return_inverse=True)[1].reshape(-1)
+
+
 @dataclass(frozen=True)
 class BestWeights:
-    """The best weights so far by error on held-out windows; the linear start takes part, so none does worse.
-
-    Without held-out windows the latest weights are the best ones.
-    """
+    """The best weights so far by error on held-out windows; without these, the latest."""
 
     step: int
     error: float  # standardized units squared; infinite where nothing is held out

@@ -4,18 +4,20 @@ Everything here is in standardized units. Dimension key: B batch, H history, K h
 actions), Z latent, S state part of z, V velocity part of z (S or 0), C context part of z, D hidden.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.core.typing import Floats
 from worldmodel.model.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 from worldmodel.model.linear_start import LinearStart
 from worldmodel.model.shape import STATE_CLAMP, Shape
 
-LOG_STD_RANGE = (-7.0, 3.0)
-START_LOG_STD = -2.0
+LOG_STD_RANGE = (-7.0, 7.0)  # of what the network adds to the spread that training starts from
+DEGREES = 5.0  # of freedom of the Student's t that the std is trained for
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
 
@@ -50,8 +52,9 @@ class WorldModel(nn.Module):
     z = [state of the last frame, its velocity: the change that led there, context from the history]. The next velocity
     is linear + network, in units of delta_std; the next state adds it to the last one; the network alone moves the
     context. All that the network moves starts at zero, so that training starts from the linear model and has to earn
-    what it adds. Outside of the states that the train episodes reach, the velocity is damped: nothing is known there.
-    A state may go past the sensors' limits; what is read of it, and what the next velocity is added to, does not.
+    what it adds; so does its std, from the spread that the linear model leaves at each frame. Outside of the states
+    that the train episodes reach, the velocity is damped: nothing is known there. A state may go past the sensors'
+    limits; what is read of it, and what the next velocity is added to, does not.
     """
 
     delta_std: Tensor
@@ -61,6 +64,8 @@ class WorldModel(nn.Module):
     sensor_max: Tensor
     damping: Tensor
     log_std_offset: Tensor
+    log_std_slope: Tensor
+    degrees_of_freedom: Tensor
 
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         """dropout: share of hidden units of the rollout silenced at each training step; 0 draws nothing."""
@@ -73,7 +78,9 @@ class WorldModel(nn.Module):
         self.register_buffer("sensor_min", torch.full((state,), -STATE_CLAMP))
         self.register_buffer("sensor_max", torch.full((state,), STATE_CLAMP))
         self.register_buffer("damping", torch.zeros(()))
-        self.register_buffer("log_std_offset", torch.zeros(shape.horizon))
+        self.register_buffer("log_std_offset", torch.zeros(shape.horizon, shape.features))
+        self.register_buffer("log_std_slope", torch.ones(()))
+        self.register_buffer("degrees_of_freedom", torch.full((), DEGREES))  # of the std's Student's t; 0: normal
         inputs = shape.features * (2 if shape.masked else 1) + shape.actions
         self.encoder = ENCODERS[shape.encoder](inputs, shape.history, shape.encoder_dim, shape.context_dim)
         narrow = state < shape.features
@@ -90,12 +97,18 @@ class WorldModel(nn.Module):
         corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
         self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
 
+    @property
+    def degrees(self) -> float:
+        """Of freedom of the std's Student's t; infinite where it is that of a normal."""
+        return float(self.degrees_of_freedom) or math.inf
+
     @torch.no_grad()
-    def init_from_linear(self, start: LinearStart) -> None:
-        """Make the model predict what the linear model predicts."""
+    def init_from_linear(self, start: LinearStart, log_std: Floats | float = 0.0) -> None:
+        """Make the model predict what the linear model predicts, with this std at each frame and feature, [K, F]."""
         for name in ("delta_std", "train_min", "train_max", "sensor_min", "sensor_max"):
             getattr(self, name).copy_(torch.from_numpy(getattr(start, name)))
         self.damping.fill_(start.damping)
+        self.log_std_offset.copy_(torch.as_tensor(log_std))
         weight, bias = start.of_velocity()
         actions = self.shape.actions
         states = weight.shape[1] - actions  # inputs that are no actions
@@ -106,11 +119,12 @@ class WorldModel(nn.Module):
         if isinstance(self.project, nn.Linear) and isinstance(self.unproject, nn.Linear):
             self.project.weight.copy_(torch.from_numpy(start.projection))
             self.unproject.weight.copy_(torch.from_numpy(start.projection.T.copy()))
-        heads = {self.change: 0.0, self.log_std_head: START_LOG_STD, self.reward: 0.0, self.correction: 0.0}
-        for head, bias_value in (heads | {self.log_variance: START_LOG_VARIANCE}).items():
+        for head in (self.change, self.log_std_head, self.reward, self.correction, self.log_variance):
             if head is not None:
                 head.weight.zero_()
-                head.bias.fill_(bias_value)
+                head.bias.zero_()
+        if self.log_variance is not None:
+            self.log_variance.bias.fill_(START_LOG_VARIANCE)
 
     def encode(self, features: Tensor, actions: Tensor, known: Tensor | None = None) -> Tensor:
         """features [B, H, F], actions [B, H-1, A] between them -> z [B, Z]
@@ -203,7 +217,8 @@ class WorldModel(nn.Module):
         """
         features, hidden, rewards = self.unroll(z, actions)
         log_std = self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
-        return Prediction(features, log_std + self.log_std_offset[: hidden.shape[1], None], rewards)
+        log_std = self.log_std_slope * log_std + self.log_std_offset[: hidden.shape[1]]
+        return Prediction(features, log_std, rewards)
 
     def forward(
         self, features: Tensor, past_actions: Tensor, planned_actions: Tensor, known: Tensor | None = None

@@ -5,6 +5,7 @@ The run-id is made of everything that the bundle depends on, and of no time and 
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def metadata_of(trained: Trained, scaler: Scaler) -> dict[str, str]:
     names = {"feature": scaler.features.names, "action": scaler.actions.names, "context": scaler.context.names}
     said = {f"{part}_names": json.dumps(each) for part, each in names.items() if each}
     said |= {"interval_s": repr(manifest["interval_s"])} if "interval_s" in manifest else {}
+    degrees = trained.model.degrees
+    heavy_tails = {"distribution": "student-t", "degrees_of_freedom": f"{degrees:g}"}
+    said |= {"distribution": "normal"} if math.isinf(degrees) else heavy_tails
     return {"action_kind": manifest["action_kind"]} | said | ({"missing": "mask"} if trained.model.shape.masked else {})
 
 

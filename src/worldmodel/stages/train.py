@@ -3,6 +3,7 @@
 Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows.
 """
 
+import copy
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -29,11 +30,13 @@ from worldmodel.model import footprint
 from worldmodel.model.artifact import OWN, Trained, write_trained
 from worldmodel.model.calibration import calibrate
 from worldmodel.model.initialization import new_model
+from worldmodel.model.linear_start import roomy
 from worldmodel.model.live_curves import write_curves
 from worldmodel.model.objective import Objective
 from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
-from worldmodel.model.selection import BestWeights, choose_damping, subsample
+from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
 from worldmodel.model.shape import Shape
+from worldmodel.model.shrinking import shrink
 from worldmodel.model.tensors import to_device
 from worldmodel.model.training_state import TrainingState
 from worldmodel.model.world_model import WorldModel
@@ -85,7 +88,6 @@ def _train(
     # From ridge to the selected, calibrated weights
     model = initial_model(data.packed, settings, device)
     run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots)
-    calibrate(model, subsample(held_out), device)
 
     if run.selected_error is not None:
         unit = f"squared, in {UNITS[scaler.method]} of the observed train frames"
@@ -136,8 +138,7 @@ def _held_out(packed: Packed, settings: params.Train) -> Windows:
 
 def initial_model(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
     """The model that training starts from: seeded, and as good as the linear model."""
-    held_out = subsample(_held_out(packed, settings))
-    shape = _shape(packed, settings)
+    held_out, shape = subsample(_held_out(packed, settings)), _shape(packed, settings)
     return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=held_out)
 
 
@@ -148,7 +149,7 @@ def _shape(packed: Packed, settings: params.Train) -> Shape:
         rewards=packed.rewards is not None,
         history=settings.history,
         horizon=settings.horizon,
-        z_dim=settings.z_dim,
+        z_dim=roomy(settings.z_dim, packed.each(packed.features, packed.where("train"))),
         hidden_dim=settings.hidden_dim,
         encoder=settings.encoder,
         context_spread=settings.kl_weight > 0,
@@ -188,19 +189,19 @@ def fit(
     checkpoints: Checkpoints | None = None,
     plots: Path | None = None,
 ) -> Run:
-    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows.
+    """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows, with what
+    these take back of them and the std that these ask for.
 
     Goes on from the latest checkpoint, to the same bits. The curves in `plots` grow with each evaluation.
     """
-    optimizer = new_optimizer(model)
+    optimizer, start = new_optimizer(model), copy.deepcopy(model.state_dict())
     of_context = objective(settings, 0).names
     shown, series = ("mse", *of_context), ("train", *of_context)
     saved = checkpoints.latest() if checkpoints else None
     if saved:
         state = TrainingState.resumed(saved, model, optimizer, device)
     else:
-        first = BestWeights.at(model, held_out, 0, device)
-        state = TrainingState(first, torch.zeros(len(shown), device=device))
+        state = TrainingState(BestWeights(0, math.inf, start), torch.zeros(len(shown), device=device))
     if saved and plots:
         write_curves(plots, state, mixture)
     bar = tqdm(total=settings.steps, initial=state.step, desc="train", unit="step", mininterval=1.0)
@@ -221,9 +222,13 @@ def fit(
                 checkpoints.save(t + 1, state.state(model, optimizer))
             progress.update()
     model.load_state_dict(state.best.weights)
-    error = choose_damping(model, held_out, device)
+    choose_damping(model, held_out, device)
+    shares = shrink(model, start, held_out, device)
+    calibrate(model, start, held_out, device)
+    error = mean_error(model, held_out, device)
     val_error = six_digits(error) if math.isfinite(error) else None
-    return Run(state.losses, state.best.step, val_error, settings.steps, state.seconds)
+    step = state.best.step if shares.any() else 0
+    return Run(state.losses, step, val_error, settings.steps, state.seconds)
 
 
 @click.command(help="Train one world model on packed episodes.")

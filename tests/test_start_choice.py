@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from factories import make_episodes, make_packed
+from worldmodel.arrays.windows import windows
+from worldmodel.core.student_t import half_width
+from worldmodel.model.initialization import new_model
+from worldmodel.model.linear_start import linear_starts, roomy
+from worldmodel.model.shape import Shape
+from worldmodel.model.start_choice import choose_start, rollout
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import DEGREES
+
+CPU = torch.device("cpu")
+SHAPE = Shape(features=3, actions=0, rewards=False, history=3, horizon=8, z_dim=16, hidden_dim=16, encoder="mlp")
+EVERY = np.arange(12)
+
+
+def packed_of(*columns, count=12, length=60):
+    """Episodes whose features are drawn, column by column, by functions of (rng, length)."""
+    rng = np.random.default_rng(0)
+    bases = make_episodes(count, length, features=1, actions=0, kind="none", rewards=False)
+    return make_packed(
+        [replace(e, features=np.stack([draw(rng, length) for draw in columns], 1).astype(np.float32)) for e in bases]
+    )
+
+
+def walk(rng, length):
+    return rng.normal(size=length).cumsum()
+
+
+def noise(rng, length):
+    return rng.normal(size=length)
+
+
+def coast(rng, length):
+    """A constant speed that jumps now and then: no state of the train episodes tells it, but the last change does."""
+    return np.repeat(rng.standard_t(2, length // 20), 20).cumsum()
+
+
+def test_each_coordinate_starts_from_what_predicts_it_best():
+    packed = packed_of(walk, noise, coast)
+    start = choose_start(SHAPE, packed, EVERY, None).linear
+    held, mean, going_on = start.weight[:, :3], -np.eye(3), start.weight[:, 3:6]
+    assert not start.weight[0].any()
+    np.testing.assert_allclose(held[1], mean[1], atol=0.2)
+    np.testing.assert_allclose(going_on[2], [0, 0, start.delta_std[2]], atol=0.1 * start.delta_std[2])
+
+
+@pytest.mark.parametrize(("features", "history", "z_dim"), [(3, 3, 16), (3, 1, 16), (9, 3, 4), (6, 3, 8)])
+def test_the_untrained_model_predicts_what_its_start_does(features, history, z_dim):
+    packed = make_packed(make_episodes(6, 30, features=features))
+    shape = replace(
+        SHAPE, features=features, actions=packed.actions.shape[1], history=history, z_dim=z_dim, rewards=True
+    )
+    model = new_model(shape, packed, np.arange(6), 0, CPU)
+    start = choose_start(shape, packed, np.arange(6), None).linear
+    found = windows(packed, np.arange(6), history, shape.horizon)
+    batch = found.take(np.arange(len(found)))
+    given = to_device(batch, CPU)
+    predicted = model(given.history, given.past_actions, given.planned_actions).features.detach().numpy()
+    np.testing.assert_allclose(predicted, rollout(start, batch) @ start.projection, atol=1e-5)
+
+
+def test_it_is_ridge_where_the_logs_are_linear():
+    packed = make_packed(make_episodes(12, 60, features=3, noise=0.01))
+    shape = replace(SHAPE, actions=packed.actions.shape[1])
+    chosen = choose_start(shape, packed, EVERY, None).linear
+    rows = [packed.rows(episode) for episode in EVERY]
+    [ridge] = linear_starts([packed.features[row] for row in rows], [packed.actions[row] for row in rows], 3)
+    np.testing.assert_allclose(chosen.weight[:, :3], ridge.weight[:, :3], atol=0.05)
+
+
+def test_held_out_windows_beyond_the_train_states_ask_for_damping():
+    packed = packed_of(lambda rng, n: np.tanh(walk(rng, n) / 3) * 2, count=24)
+    far = replace(packed, features=np.concatenate([packed.features[:720], 3 * packed.features[720:]]))
+    shape = replace(SHAPE, features=1)
+    for count in (0, 12):
+        unseen = windows(far, np.arange(12, 12 + count), 3, 8)
+        start = choose_start(shape, far, EVERY, unseen)
+        assert start.linear.weight.shape == (1, 2)
+
+
+def test_its_spread_is_that_of_episodes_that_it_does_not_know():
+    packed = packed_of(noise, noise, noise, count=200)
+    few = np.arange(3)
+    shape = replace(SHAPE, z_dim=8, history=1)
+    start = choose_start(shape, packed, few, None)
+    unseen = windows(packed, np.arange(3, 200), 1, 8)
+    batch = unseen.take(np.arange(len(unseen)))
+    off = np.abs(rollout(start.linear, batch) @ start.linear.projection - batch.features)
+    inside = off <= half_width(DEGREES) * np.exp(start.log_std)
+    assert inside.mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_z_grows_where_it_cannot_hold_a_frame():
+    rng = np.random.default_rng(0)
+    alone = [rng.normal(size=(50, 80)).astype(np.float32)] * 20
+    mixing = rng.normal(size=(5, 80))
+    together = [(each[:, :5] @ mixing).astype(np.float32) for each in alone]
+    assert roomy(64, [each[:, :48] for each in alone]) == 64
+    assert roomy(64, together) == 64
+    assert 80 >= roomy(64, alone) * 3 // 4 > 45
