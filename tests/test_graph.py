@@ -45,6 +45,7 @@ def test_the_opset_the_run_id_and_the_kind_of_action_are_written_down(variant):
         assert {opset.domain: opset.version for opset in model.opset_import}[""] == 20
         manifest = variant.read_trained().manifest
         said = {"interval_s": repr(manifest["interval_s"])} if "interval_s" in manifest else {}
+        said |= {"distribution": "student-t", "degrees_of_freedom": f"{variant.read_trained().model.degrees:g}"}
         assert metadata_of(model) == {"run_id": variant.bundle.name, "action_kind": manifest["action_kind"]} | said
 
 

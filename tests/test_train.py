@@ -102,7 +102,7 @@ def test_intervals_are_calibrated_on_val_windows(tmp_path):
 def test_without_val_episodes_the_latest_weights_are_kept(tmp_path, data):
     project = trained(tmp_path, data, steps=7)
     manifest = project.read_trained().manifest
-    assert manifest["selected"] == {"step": 7, "val_mse": None}
+    assert manifest["selected"] == {"step": 7, "val_mse": None, "floors": {}}
     assert {row["series"] for row in rows(project.plots / "loss.csv")} == {"train"}
 
 

@@ -101,7 +101,7 @@ class Predictors:
         Where none of them has a reading, that of the frame before; 1 where there is none.
         """
         none = np.zeros((train.horizon, self.scaler.features.width))
-        summed, count = {name: none for name in FLOORS}, none
+        summed, count = dict.fromkeys(FLOORS, none), none
         for batch in chunks(subsample(train)):
             real = self.real(batch)
             there = (batch.weight[..., None] > 0) & ~np.isnan(real)

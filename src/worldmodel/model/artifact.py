@@ -46,6 +46,7 @@ class _Data:
 class _Selected:
     step: Whole
     val_mse: Float | None
+    floors: dict[Text, Float] | None = None
 
 
 @checked_dataclass(frozen=True, config=CLOSED)

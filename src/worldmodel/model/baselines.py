@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldmodel.arrays.moments import Moments, moments
-from worldmodel.arrays.windows import Packed
+from worldmodel.arrays.windows import Packed, Windows
 from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.model.filling import fill_in
 from worldmodel.model.ridge import fit_ridge, transitions
@@ -62,6 +62,26 @@ def linear_baseline(packed: Packed, unit: Doubles | None = None) -> LinearModel:
     """Fitted on the observed train episodes."""
     episodes = packed.where("train")
     return fit_linear(packed.each(packed.features, episodes), packed.each(packed.actions, episodes), unit)
+
+
+def floor_errors(packed: Packed, held_out: Windows) -> dict[str, float]:
+    """Mean squared error of each floor on held-out windows, as the model's is counted; none without windows."""
+    if not len(held_out):
+        return {}
+    batch = held_out.take(np.arange(len(held_out)))
+    last, horizon = batch.history[:, -1], batch.features.shape[1]
+    predicted: dict[str, Reals] = {
+        "linear": linear_baseline(packed).rollout(last, batch.planned_actions),
+        "persistence": persistence(last, horizon),
+        "mean": np.broadcast_to(train_moments(packed).mean, batch.features.shape),
+        "last_change": last_change(last, last - batch.history[:, -2:][:, 0], horizon),
+    }
+    weight = np.broadcast_to(batch.weight[..., None], batch.features.shape).astype(np.float64)
+    if batch.present is not None:
+        weight = weight * batch.present
+    return {
+        name: float(np.average(np.square(each - batch.features), weights=weight)) for name, each in predicted.items()
+    }
 
 
 def train_moments(packed: Packed) -> Moments:

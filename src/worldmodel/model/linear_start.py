@@ -38,6 +38,7 @@ class LinearStart:
     sensor_max: Floats  # [S], which none is above
     train_min: Floats  # [S], of the train states
     train_max: Floats  # [S]
+    train_mean: Floats  # [S]
     damping: float = 0.0  # of the velocity outside of train_min..train_max, per squared unit
 
     def of_velocity(self) -> tuple[Tensor, Tensor]:
@@ -91,6 +92,7 @@ def ridge_starts(
                     sensor_max=sensor_max,
                     train_min=(state.low - beyond).astype(np.float32),
                     train_max=(state.high + beyond).astype(np.float32),
+                    train_mean=state.mean.astype(np.float32),
                 )
                 for weight, bias in solutions
             ]

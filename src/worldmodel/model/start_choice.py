@@ -88,8 +88,9 @@ def _unlearned(ridge: LinearStart, shape: Shape) -> list[LinearStart]:
     mean[:, :state] = -np.eye(state)
     if shape.velocity_dim:
         change[:, state : 2 * state] = np.diag(ridge.delta_std)
-    weights = [nothing, mean, *([change] if shape.velocity_dim else [])]
-    return [replace(ridge, weight=weight, bias=np.zeros_like(ridge.bias)) for weight in weights]
+    still = np.zeros_like(ridge.bias)
+    rows = [(nothing, still), (mean, ridge.train_mean), *([(change, still)] if shape.velocity_dim else [])]
+    return [replace(ridge, weight=weight, bias=bias) for weight, bias in rows]
 
 
 def _mixed(group: Sequence[Sequence[LinearStart]], errors: Doubles) -> list[LinearStart]:
@@ -136,9 +137,9 @@ def _errors(candidate: Sequence[LinearStart], judges: Sequence[_Judge]) -> Doubl
 
 
 def _log_std(candidate: Sequence[LinearStart], judges: Sequence[_Judge], shape: Shape) -> Floats:
-    """[K, F]; that of the frame before where no window reaches a frame."""
+    """[K, F]; that of the frame before where no window reaches a frame. Of train episodes alone, where these judge."""
     apart, there = [], []
-    for judge in judges:
+    for judge in [each for each in judges if each.fold] or judges:
         start, batch = candidate[judge.fold], judge.batch
         apart.append(np.abs(rollout(start, batch) @ start.projection - batch.features))
         exists = np.broadcast_to(batch.weight[..., None] > 0, batch.features.shape)

@@ -28,6 +28,7 @@ from worldmodel.core.tables import six_digits
 from worldmodel.core.versions import installed
 from worldmodel.model import footprint
 from worldmodel.model.artifact import OWN, Trained, write_trained
+from worldmodel.model.baselines import floor_errors
 from worldmodel.model.calibration import calibrate
 from worldmodel.model.initialization import new_model
 from worldmodel.model.linear_start import roomy
@@ -89,6 +90,9 @@ def _train(
     model = initial_model(data.packed, settings, device)
     run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots)
 
+    errors = floor_errors(data.packed, subsample(held_out))
+    floors = {name: six_digits(error) for name, error in errors.items()}
+
     if run.selected_error is not None:
         unit = f"squared, in {UNITS[scaler.method]} of the observed train frames"
         print(f"weights of step {run.selected_step} kept: error {run.selected_error:.4g} on val windows ({unit})")
@@ -101,7 +105,7 @@ def _train(
         "data": {"arrays": data.digests, "normalizer": sha256(normalizer)},
         "windows": {"observed": len(mixture.observed), "dream": len(mixture.dreams), "val": len(held_out)},
         "dreams_drawn": mixture.dreams_by(settings.steps),
-        "selected": {"step": run.selected_step, "val_mse": run.selected_error},
+        "selected": {"step": run.selected_step, "val_mse": run.selected_error, "floors": floors},
         "bits": setup.bits(settings, device),
         "versions": installed(LIBRARIES),
         "code": fingerprint(stage_code("train")),
