@@ -12,7 +12,7 @@ from worldmodel.core.typing import Doubles
 DRAWS = 10_000
 SEED = 0
 CHUNK = 1000  # draws at once
-PRIOR = 2  # episodes that speak for how much episodes usually differ, beside the measured ones
+PRIOR = 1  # degrees of freedom of how much episodes usually differ, beside those of the measured ones
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Scores:
 
     def skill_error(self, floor: str) -> Doubles:
         """Standard error over episodes of the skill over a floor, of each feature and last of all of them, [F + 1]"""
-        return self._ratio_error("model", floor, usual=0.3)
+        return self._ratio_error("model", floor, usual=0.2)
 
     @property
     def covered_error(self) -> Doubles:

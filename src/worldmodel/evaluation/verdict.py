@@ -115,10 +115,11 @@ def _too_few_episodes(found: Evidence) -> Found:
         )
         return text, unknown
     if abs(found.skill) <= SURE * found.skill_error:
-        needed = math.ceil(found.tests * (SURE * found.skill_error / found.skill) ** 2) if found.skill else math.inf
-        enough = f"it takes about {needed:,}" if needed < 100 * found.tests else "nor would 100 times as many"
-        told = f"the skill over {found.floor} is {found.skill:.1%}, give or take {_margin(found)}"
-        return f"{_count(found.tests, 'test')} cannot tell whether it is better: {told}; {enough}", unknown
+        told = f"a skill of {found.skill:.1%} over {found.floor}, give or take {_margin(found)}"
+        if found.skill <= 0:
+            return f"{_count(found.tests, 'test')} show no gain: {told}", unknown
+        needed = math.ceil(found.tests * (SURE * found.skill_error / found.skill) ** 2)
+        return f"{_count(found.tests, 'test')} cannot tell, it takes about {needed:,}: {told}", unknown
     if found.vals < FEW:
         return (f"{_count(found.vals, 'val')} to choose weights and std on, expected {FEW}: raise prepare.val_share",)
     return ()
