@@ -7,7 +7,7 @@ import numpy as np
 
 from worldmodel.core.typing import Doubles, Reals
 
-DEGREES = (2.5, 3.0, 4.0, 5.0, 8.0, 15.0, math.inf)  # to choose from
+DEGREES = (2.1, 2.25, 2.5, 3.0, 4.0, 5.0, 8.0, 15.0, math.inf)  # to choose from
 POINTS = 4096  # of the integral: far more than six digits need
 
 

@@ -1,9 +1,10 @@
 """The std that a trained model predicts, fitted to held-out windows: as much as these can tell.
 
-Student's t, whose degrees of freedom and whose share of what the network says of the std are those of the highest
-likelihood; nine tenths of the readings lie within the 90 % intervals at each frame and of each feature. Few episodes
-tell little of each: what they lack is taken from the spread around the linear start, which train episodes know, times
-what the model gains on it in the held-out windows. Dimension key: W windows, K horizon, F features.
+Student's t: of those almost as likely as the likeliest, the degrees of freedom, and the share of what the network says
+of the std, that leave the fewest errors far out. Nine tenths of the readings lie within the 90 % intervals at each frame
+and of each feature. Few episodes tell little of each: what they lack is taken from the spread around the linear start,
+which train episodes know, times what the model gains on it in the held-out windows. Dimension key: W windows, K horizon,
+F features.
 """
 
 from collections.abc import Mapping
@@ -21,12 +22,13 @@ from worldmodel.core.typing import Doubles, Reals
 from worldmodel.model.selection import blocks, predictions
 from worldmodel.model.world_model import DEGREES, WorldModel
 
-SLOPES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SLOPES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
 FEW = 4  # blocks; with less, degrees and slope are the usual ones
 USUAL_DEGREES, USUAL_SLOPE = 4.0, 0.6
 # Blocks with which a feature, or a frame of it, counts half beside what is known of all.
 PER_FEATURE, PER_FRAME = 8, 30
 CAUTION = 0.25  # of the logarithm of the std with one block: what few episodes say varies, and so do the intervals
+FAR, ALMOST = 10.0, 0.03  # std; nats that fewer errors beyond so many std may cost
 SMALLEST = 1e-6  # standardized units
 
 Bools = NDArray[np.bool_]
@@ -40,6 +42,14 @@ class _Held(NamedTuple):
     there: Bools  # [W, K, F]
 
 
+class _Fit(NamedTuple):
+    likelihood: float  # nats
+    far: float  # share of the errors beyond FAR std
+    degrees: float
+    slope: float
+    offset: Doubles  # [K, F]
+
+
 def calibrate(model: WorldModel, start: Mapping[str, Tensor], held_out: Windows, device: torch.device) -> None:
     """Set the std of a model that was trained from `start`, a state_dict. Without windows it stays."""
     if not len(held_out):
@@ -51,22 +61,25 @@ def calibrate(model: WorldModel, start: Mapping[str, Tensor], held_out: Windows,
     before = _predicted(model, held_out, device)
     model.load_state_dict(trained)
     count = len(np.unique(blocks(held_out)))
-    middle = _mean(found.log_std, found.there)
-    best: tuple[float, float, float, Doubles] | None = None
+    if not found.there.any():
+        return
+    error, middle = found.error[found.there], _mean(found.log_std, found.there)
+    fits = []
     for slope in SLOPES if count >= FEW else (USUAL_SLOPE,):
         said = slope * (found.log_std - middle)
         reach = _reach(np.abs(found.error) * np.exp(-said), np.abs(before.error), found.there, prior, count)
         for degrees in CHOICES if count >= FEW else (USUAL_DEGREES,):
             offset = reach + CAUTION / np.sqrt(count) - np.log(half_width(degrees))
-            nats = log_density(found.error, np.exp(said + offset), degrees)
-            likelihood = float(nats[found.there].mean()) if found.there.any() else 0.0
-            if best is None or likelihood > best[0]:
-                best = likelihood, degrees, slope, offset - slope * middle
-    assert best is not None
-    _, degrees, slope, offset = best
-    model.degrees_of_freedom.fill_(degrees if np.isfinite(degrees) else 0)
-    model.log_std_slope.fill_(slope)
-    model.log_std_offset.copy_(torch.from_numpy(offset))
+            std = np.exp(said + offset)[found.there]
+            nats = log_density(error, std, degrees).mean()
+            fits.append(_Fit(float(nats), float((np.abs(error) > FAR * std).mean()), degrees, slope, offset))
+    likeliest = max(each.likelihood for each in fits)
+    fit = min(
+        (each for each in fits if each.likelihood >= likeliest - ALMOST), key=lambda each: (each.far, -each.likelihood)
+    )
+    model.degrees_of_freedom.fill_(fit.degrees if np.isfinite(fit.degrees) else 0)
+    model.log_std_slope.fill_(fit.slope)
+    model.log_std_offset.copy_(torch.from_numpy(fit.offset - fit.slope * middle))
 
 
 def quantiles(values: Reals, there: Bools, share: float = 0.9) -> Doubles:
@@ -103,8 +116,6 @@ class _Level(NamedTuple):
 
 def _level(ratios: Doubles, there: Bools) -> _Level:
     frames, features = ratios.shape[1:]
-    if not there.any():
-        return _Level(0.0, np.zeros(frames), np.zeros(features))
     overall = float(np.log(max(np.quantile(ratios[there], 0.9), SMALLEST)))
     flat, known = ratios.swapaxes(1, 2).reshape(-1, frames), there.swapaxes(1, 2).reshape(-1, frames)
     of_frames = _relative(flat, known, overall)
