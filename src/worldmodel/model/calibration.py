@@ -1,10 +1,11 @@
 """The std that a trained model predicts, fitted to held-out windows: as much as these can tell.
 
 Student's t: of those almost as likely as the likeliest, the degrees of freedom, and the share of what the network says
-of the std, that leave the fewest errors far out. Nine tenths of the readings lie within the 90 % intervals at each frame
-and of each feature. Few episodes tell little of each: what they lack is taken from the spread around the linear start,
-which train episodes know, times what the model gains on it in the held-out windows. Dimension key: W windows, K horizon,
-F features.
+of the std, that leave the fewest errors far out. Nine tenths of the readings lie within the 90 % intervals at each
+frame and of each feature. Few episodes tell little of each: what they lack is taken from the spread around the linear
+start, which train episodes know, times what the model gains on it in the held-out windows.
+
+Dimension key: W windows, K horizon, F features.
 """
 
 from collections.abc import Mapping
