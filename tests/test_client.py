@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from worldmodel.client import WorldModel, find_bundle
+from worldmodel.core.student_t import half_width
 from worldmodel.export.graph import RawEncoder, RawPredictor
 
 GRAPHS = ("encoder.onnx", "predictor.onnx")
@@ -68,6 +69,13 @@ def test_sizes_are_those_of_the_trained_model(variant):
     assert (model.feature_count, model.action_count) == (shape.features, shape.actions)
     assert model.run_id == variant.bundle.name
     assert model.discrete == (variant.read_trained().manifest["action_kind"] == "discrete")
+
+
+def test_its_intervals_are_those_of_the_distribution_that_was_trained(variant):
+    client, degrees = variant.client(), variant.read_trained().model.degrees
+    assert client.degrees_of_freedom == degrees
+    assert client.half_width() == half_width(degrees, 0.9)
+    assert client.half_width(0.5) < client.half_width(0.9) < client.half_width(0.99)
 
 
 def test_a_single_call_says_what_a_batch_says(variant):

@@ -22,6 +22,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 from worldmodel.core.inputs import batched, require, unmasked
 from worldmodel.core.integrity import require_file, require_same
 from worldmodel.core.onnx_weights import not_finite
+from worldmodel.core.student_t import half_width
 from worldmodel.core.typing import Floats, Reals
 
 ENCODER, PREDICTOR, MANIFEST = "encoder.onnx", "predictor.onnx", "manifest.yaml"
@@ -125,6 +126,10 @@ class WorldModel:
         answers = [answer[:, :length] for answer in self.predictor.run(None, inputs)]
         features, std, *reward = [answer[0] for answer in answers] if single else answers
         return Future(features, std, reward[0] if reward else None)
+
+    def half_width(self, share: float = 0.9) -> float:
+        """Of the central interval around a prediction that holds this share of what comes, in its std."""
+        return half_width(self.degrees_of_freedom, share)
 
     def _plan_length(self, actions: ArrayLike, single: bool) -> int:
         shape, axis = np.shape(actions), 0 if single else 1

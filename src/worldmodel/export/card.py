@@ -1,11 +1,13 @@
 """The model card that lies in every bundle."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from worldmodel.arrays.scaler import UNITS, Scaler
 from worldmodel.core.params import ExportStage
+from worldmodel.core.student_t import half_width
 from worldmodel.core.text import markdown_cell
 from worldmodel.model.artifact import Trained
 from worldmodel.model.baselines import FLOORS
@@ -20,7 +22,8 @@ Predicts what an agent will see: `encoder.onnx` turns the last {history} frames 
 | encoder.onnx | {encoder_inputs} | z [batch, {z_dim}] |
 | predictor.onnx | {predictor_inputs} | {outputs} |
 
-`std` is the standard deviation of each prediction, {spread}.
+`std` is the standard deviation of each prediction, that of {distribution}: its 90 % intervals reach {reach:.3f} std
+to either side. It is {spread}.
 {missing}
 {actions}{context}{columns}
 ## Use
@@ -68,6 +71,7 @@ horizon. States and actions that the logs hardly show are predicted worse than `
 
 def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportStage) -> str:
     shape, manifest, train = trained.model.shape, trained.manifest, settings.train
+    degrees = trained.model.degrees
     widths = {"actions": scaler.actions.width, "context": scaler.context.width}
     ahead = {name: width for name, width in widths.items() if width}
     past = {name: f"{name} [batch, {shape.history - 1}, {width}]" for name, width in ahead.items() if shape.history > 1}
@@ -103,6 +107,8 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         encoder=train.encoder,
         seed=train.seed,
         step=manifest["selected"]["step"],
+        distribution=f"a Student's t with {degrees:g} degrees of freedom" if degrees < math.inf else "a normal",
+        reach=half_width(degrees),
         spread=spread,
         choice=choice,
         selection=selection.format(unit=UNITS[scaler.method], **manifest["selected"]),
@@ -159,7 +165,7 @@ MASKED = "A reading may be missing: give NaN, or a masked array of numpy."
 CONTEXT = "`context` is known ahead: that of a frame stands where the action stands that is applied there.\n"
 
 SELECTED = (
-    "scaled so that 90 % intervals held 90 % of the validation windows",
+    "scaled so that these held 90 % of the validation windows, and more where such episodes are few",
     "they do best on the validation windows",
     "Mean squared error on validation windows, in {unit} of the observed train frames: {val_mse:.4g}, the one they\n"
     "were chosen by.",
