@@ -41,8 +41,33 @@ def origin_of(agent_id: str, name: str, segment: int, source: Source, start: Any
     return canonical([start["agent_id"], str(start["episode"]), start.get("segment", 0)]), start.get("frame", 0)
 
 
+class Named:
+    """What has the name and the times of an episode."""
+
+    __slots__ = ()
+    agent_id: str
+    name: str
+    timestamps: Doubles
+
+    @property
+    def begin(self) -> float:
+        """Seconds."""
+        return float(self.timestamps[0])
+
+    @property
+    def end(self) -> float:
+        return float(self.timestamps[-1])
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.agent_id, self.name)
+
+    def numbered(self, segment: int, name: str | None = None) -> Self:
+        return replace(self, segment=segment, name=name or self.name)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True, eq=False)
-class Episode(SameData):
+class Episode(Named, SameData):
     """An unbroken segment of a trajectory: actions[t] is taken at features[t] and leads to features[t+1].
 
     Raises ValueError that names the episode and the field whose type, shape or value is wrong.
@@ -103,22 +128,10 @@ class Episode(SameData):
         """T, the number of frames."""
         return len(self.timestamps)
 
-    @property
-    def begin(self) -> float:
-        """Seconds."""
-        return float(self.timestamps[0])
-
-    @property
-    def identity(self) -> str:
-        return identity_of(self.agent_id, self.name)
-
     def narrowed(self) -> Self:
         """With float32 features."""
         wide = self.features.dtype != np.float32
         return replace(self, features=self.features.astype(np.float32)) if wide else self
-
-    def numbered(self, segment: int, name: str | None = None) -> Self:
-        return replace(self, segment=segment, name=name or self.name)
 
     def whole(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from worldmodel.core.text import escaped
 from worldmodel.core.typing import Doubles, Ints
 from worldmodel.episodes.table import Table
 from worldmodel.linting.remark import Remark
+from worldmodel.logs.rollouts import continues
 
 NUMBERS = 1 << 17  # of features in a batch, about
 
@@ -29,6 +30,7 @@ class Placed:
     begin: float  # seconds
     end: float
     length: int  # frames
+    segment: int = 0
     returns: int = 0  # times that it goes on behind frames of another one of its agent
 
     @property
@@ -36,8 +38,8 @@ class Placed:
         return self.agent_id, self.name
 
     def continues(self, before: "Placed") -> bool:
-        """Whether it is a later piece of that episode, of the same agent and name, and no other rollout."""
-        return self.file == before.file and self.begin > before.end
+        """Of that episode of the same agent and name: whether it is a later piece of the same rollout."""
+        return self.file == before.file and continues(self, before)
 
     def remark(self, kind: str, message: str, count: int = 1) -> Remark:
         return Remark(kind, message, count, self.file, self.line, escaped(self.name))

@@ -93,10 +93,8 @@ class Collector:
         """`returns`: how many times it goes on behind frames of another one of its agent."""
         waiting = self.waiting[episode.source]
         for piece in self._pieces(episode):
-            begin, end = piece.begin, float(piece.timestamps[-1])
-            waiting.placed.append(
-                Placed(file, line, sys.intern(piece.agent_id), piece.name, begin, end, piece.length, returns)
-            )
+            agent, span = sys.intern(piece.agent_id), (piece.begin, piece.end)
+            waiting.placed.append(Placed(file, line, agent, piece.name, *span, piece.length, piece.segment, returns))
             waiting.tables.append(piece.table())
             waiting.numbers += piece.features.size
             self.facts[piece.source].kinds.update(
@@ -107,7 +105,7 @@ class Collector:
 
     def _pieces(self, episode: Episode) -> Sequence[Episode]:
         """As prepare cuts it; most are too short for that."""
-        intake, lasts = self.limits.intake, float(episode.timestamps[-1]) - episode.begin
+        intake, lasts = self.limits.intake, episode.end - episode.begin
         if intake.resample_s is None and lasts <= min(intake.max_gap_s, intake.max_length_s or np.inf):
             return [episode]
         return pieces([episode], intake, self.columns, lambda each: each)

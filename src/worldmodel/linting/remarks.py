@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
-
 from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import NAMELESS, Columns
 from worldmodel.linting.batch import Placed
@@ -16,6 +14,7 @@ from worldmodel.linting.ranges import Ranges, Wraps
 from worldmodel.linting.remark import Remark
 from worldmodel.linting.repeats import Repeats
 from worldmodel.linting.sample import Sample
+from worldmodel.logs.rollouts import shared
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,9 @@ class LintedLogs:
 
     @property
     def of_one_name(self) -> Iterable[list[Placed]]:
-        """Pieces that share agent and name with others; hashes tell which these are, so that others take no memory."""
-        hashes = np.fromiter((hash(each.identity) for each in self.placed), np.int64, len(self.placed))
-        _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        """Pieces that share agent and name with others."""
         found = dict[tuple[str, str], list[Placed]]()
-        for index in np.flatnonzero(counts[which] > 1).tolist():
+        for index in shared(each.identity for each in self.placed):
             found.setdefault(self.placed[index].identity, []).append(self.placed[index])
         return found.values()
 

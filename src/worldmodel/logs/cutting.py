@@ -3,18 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 
 from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import Episode
-from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.reader import distinct
+from worldmodel.episodes.temporary_store import EpisodeView, View
 from worldmodel.logs.resampling import resampled, ticks
-
-View = TypeVar("View", bound=EpisodeView)
+from worldmodel.logs.rollouts import distinct
 
 
 @np.errstate(over="ignore", invalid="ignore")  # times may be at the ends of float64

@@ -11,8 +11,8 @@ from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import Episode, Split
 from worldmodel.episodes.table import Table
-from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.cutting import View, pieces
+from worldmodel.episodes.temporary_store import EpisodeView, View
+from worldmodel.logs.cutting import pieces
 from worldmodel.logs.described import columns_of, fitted
 from worldmodel.logs.files import Location
 from worldmodel.logs.reader import Logs, collect_logs

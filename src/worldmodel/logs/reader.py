@@ -11,22 +11,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol
 
 import numpy as np
 
 from worldmodel.core.atomic import replacing
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
-from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.episodes.temporary_store import View
 from worldmodel.logs.copies import find_logs
 from worldmodel.logs.files import Location, LogFile, on_disk
 from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.grouping import EpisodeAssembler, missing_reason
 from worldmodel.logs.parsing import ParsedBlock, parse_all
 from worldmodel.logs.rejects import Reject
+from worldmodel.logs.rollouts import distinct, told_apart
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
 from worldmodel.logs.signature import Signature
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Missing = Literal["refuse", "mask"]
-View = TypeVar("View", bound=EpisodeView)
 
 
 class Observer(Protocol):
@@ -89,7 +89,7 @@ def collect_logs(
     if result.signature not in (None, signature):
         result = _Pass(max_gap_s, keep, missing == "mask", observer, signature).over(files)
     return Logs(
-        episodes=tuple(distinct(_rollouts(result.episodes, result.of_file, max_gap_s))),
+        episodes=tuple(distinct(told_apart(result.episodes, result.of_file, max_gap_s))),
         rejects=tuple(result.rejects),
         rows=result.rows,
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
@@ -255,66 +255,6 @@ def _progress(total: int) -> "tqdm[Never]":
         monitor_interval = 0  # without a thread beside it, so that this process may be copied
 
     return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
-
-
-def _rollouts(episodes: list[View], of_file: Sequence[int], max_gap_s: float) -> list[View]:
-    """The same list in which observed rollouts that share agent and name are told apart: NAME, NAME~2, NAME~3, ... in
-    order of time, then of files.
-
-    In one file a piece continues the one before it by its segment or its time; behind another file, where that one
-    ends at most max_gap_s before.
-    """
-    rollouts = dict[str, list[list[int]]]()  # by identity, the pieces of each
-
-    def end(piece: int) -> float:
-        return float(episodes[piece].timestamps[-1])
-
-    for index in _of_common_names(episodes):
-        episode = episodes[index]
-        if episode.source == "observed":
-            known = rollouts.setdefault(episode.identity, [])
-            last = known[-1][-1] if known else -1
-            same_file = bool(known) and of_file[last] == of_file[index]
-            if same_file and (episode.segment > episodes[last].segment or episode.begin > end(last)):
-                known[-1].append(index)
-            else:
-                known.append([index])
-    for known in rollouts.values():
-        known.sort(key=lambda pieces: episodes[pieces[0]].begin)
-        number = 1
-        for before, pieces in pairwise(known):
-            number += not 0 < episodes[pieces[0]].begin - end(before[-1]) <= max_gap_s
-            for index in pieces if number > 1 else ():
-                episode = episodes[index]
-                episodes[index] = episode.numbered(episode.segment, f"{episode.name}~{number}")
-    return episodes
-
-
-def distinct(episodes: list[View]) -> list[View]:
-    """The same list with (source, identity, segment) made unique: what shares one gets the next free segment.
-
-    The earliest in time keeps its number, so that the order of files does not matter.
-    """
-    following: dict[tuple[str, str, int], int] = {}  # a segment that is taken -> one behind it that may be free
-    for index in sorted(_of_common_names(episodes), key=lambda index: episodes[index].begin):
-        episode, passed = episodes[index], list[tuple[str, str, int]]()
-        place = episode.source, episode.identity, episode.segment
-        while place in following:
-            passed.append(place)
-            place = *place[:2], following[place]
-        following |= dict.fromkeys([*passed, place], place[2] + 1)
-        if passed:
-            episodes[index] = episode.numbered(place[2])
-    return episodes
-
-
-def _of_common_names(episodes: Sequence[View]) -> list[int]:
-    """Indices of all that share source and identity with another one, and perhaps of a few more with equal hashes."""
-    names = ((episode.source, episode.agent_id, episode.name) for episode in episodes)
-    hashes = np.fromiter(map(hash, names), np.int64, len(episodes))
-    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    indices: list[int] = np.flatnonzero(counts[which] > 1).tolist()
-    return indices
 
 
 def write_jsonl(path: Path, episodes: Iterable[Episode]) -> None:

@@ -12,9 +12,8 @@ from worldmodel.core.checked import Text, Whole, checked
 from worldmodel.core.params import IngestParams
 from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode, Split, identity_of
-from worldmodel.episodes.temporary_store import EpisodeView
-from worldmodel.logs.cutting import View
-from worldmodel.logs.reader import distinct
+from worldmodel.episodes.temporary_store import EpisodeView, View
+from worldmodel.logs.rollouts import distinct
 
 SEEDS_TRIED = 100  # to advise one
 IN_TIME: tuple[Split, ...] = ("train", "val", "test")
