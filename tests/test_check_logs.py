@@ -21,6 +21,7 @@ from worldmodel.episodes.schema import Episode
 from worldmodel.linting import repeats
 from worldmodel.linting.remarks import Limits
 from worldmodel.logs.ingest import ingest
+from worldmodel.logs.reader import read_logs
 
 
 def test_good_logs_end_in_a_summary_and_nothing_is_written(tmp_path, capsys):
@@ -108,6 +109,27 @@ def test_a_quaternion_that_turns_its_sign_is_no_teleport(tmp_path):
     jumped = np.concatenate([walk(6, 300), walk(6, 300, seed=1) + 1], axis=1)
     recording(tmp_path, jumped)
     assert kinds(tmp_path)["teleport"].count == 1
+
+
+def test_of_several_features_at_their_limits_the_worst_one_is_named_and_a_single_one_is_named_once(tmp_path):
+    columns = walk(4, 600)
+    columns[0] = np.minimum(columns[0], np.quantile(columns[0], 0.8))
+    recording(tmp_path, columns)
+    assert kinds(tmp_path)["saturated"].message.startswith("feature 0: 20% of the frames have just the lowest or high")
+    columns[2] = np.maximum(columns[2], np.quantile(columns[2], 0.4))
+    recording(tmp_path, columns)
+    message = kinds(tmp_path)["saturated"].message
+    assert message.startswith(
+        "features 0, 2: up to 40% of the frames have just the lowest or highest value (feature 2);"
+    )
+
+
+def test_pieces_that_say_which_they_are_are_one_rollout_whatever_their_clock(tmp_path):
+    """As the reader takes them."""
+    log(tmp_path, *[named(t, "e", **({"episode_segment": t // 5} if t % 5 == 0 else {})) | {"timestamp": t % 5}
+                    for t in range(20)])  # fmt: skip
+    assert "same-name" not in kinds(tmp_path)
+    assert {each.name for each in read_logs([tmp_path], 60.0).episodes} == {"e"}
 
 
 def test_one_recording_is_enough_where_it_is_cut_or_split_by_time(tmp_path):

@@ -40,7 +40,7 @@ def test_jsonl_mixes_all_in_one_file_with_the_split_in_it_whatever_the_seed_is_t
     assert contents(made(tmp_path / "again", "--logs", mixed, "--seed", 99)) == contents(direct)
 
 
-def test_jsonl_keeps_what_was_cut_resampled_missing_named_and_known_ahead(tmp_path):
+def test_jsonl_keeps_what_was_cut_resampled_missing_named_and_known_ahead(tmp_path, capsys):
     rng = np.random.default_rng(3)
     frames = [
         {"agent_id": "a", "timestamp": 1e9 + t + 0.2 * rng.random(), "features": [4e5 + 0.001 * t, t % 9 or None]}
@@ -53,6 +53,11 @@ def test_jsonl_keeps_what_was_cut_resampled_missing_named_and_known_ahead(tmp_pa
     direct = made(tmp_path / "direct", "--logs", logs, *given)
     mixed = made(tmp_path / "mixed", "--logs", logs, *given, "--format", "jsonl")
     assert contents(made(tmp_path / "again", "--logs", mixed, *given)) == contents(direct)
+    (mixed / "features.yaml").write_text("features: [my, own]\n")
+    capsys.readouterr()
+    made(mixed, "--logs", logs, *given, "--format", "jsonl")
+    assert f"names     not written: {mixed / 'features.yaml'} is there" in capsys.readouterr().out
+    assert (mixed / "features.yaml").read_text() == "features: [my, own]\n"
     prepared = read_prepared(direct)
     assert [column.name for column in (*prepared.columns.features, *prepared.columns.context)] == ["x", "y", "hour"]
     assert (prepared.missing, prepared.wide, prepared.context_count, prepared.interval_s) == (True, True, 1, 0.5)

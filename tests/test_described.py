@@ -1,9 +1,14 @@
 import pytest
 
-from factories import make_episodes, write_logs
+from factories import make_episodes, make_intake, write_logs
+from worldmodel.cli.check_logs import check
 from worldmodel.episodes.columns import NAMELESS, Column, Columns
-from worldmodel.episodes.schema import ActionSpace
+from worldmodel.episodes.schema import ActionSpace, Episode
+from worldmodel.linting.remarks import Limits
 from worldmodel.logs.described import as_yaml, columns_of, fitted, read_columns
+from worldmodel.logs.ingest import ingest
+from worldmodel.logs.reader import read_logs
+from worldmodel.readers import csv
 
 CONTINUOUS, DISCRETE = ActionSpace("continuous", 2), ActionSpace("discrete", 3)
 WHOLE = Columns(
@@ -80,12 +85,23 @@ def table(folder, name, columns):
     (folder / f"{name}.yaml").write_text(f"timestamp: t\nfeatures: [{', '.join(columns)}]\n")
 
 
-def test_a_file_of_another_format_names_its_columns_unless_features_yaml_does(tmp_path):
+def named(place):
+    return columns_of([place], read_logs([place], 60.0).named.items())
+
+
+def test_a_file_of_another_format_names_its_columns_unless_features_yaml_does(tmp_path, monkeypatch):
     table(tmp_path, "a.csv", ["x", "y"])
     write_logs(tmp_path, make_episodes(1))
     for place in (tmp_path, f"file://{tmp_path}"):
-        assert columns_of([place]).features == (Column("x"), Column("y"))
+        assert named(place).features == (Column("x"), Column("y"))
+    opened = list[object]()
+    read = csv.episodes
+    monkeypatch.setattr(csv, "episodes", lambda source: opened.append(source) or read(source))
+    intake = make_intake(val_share=0.0, test_share=0.0)
+    assert ingest([tmp_path / "a.csv"], intake, Episode.whole).columns.features == (Column("x"), Column("y"))
+    check(tmp_path / "a.csv", Limits(intake, 1, 1))
+    assert len(opened) == 2  # once each
     table(tmp_path, "b.csv", ["x", "z"])
     with pytest.raises(ValueError, match=r"a\.csv and b\.csv: features are called x, y and x, z, expected the same"):
-        columns_of([tmp_path])
-    assert columns_of([described(tmp_path, "features: [u, v]")]).features == (Column("u"), Column("v"))
+        named(tmp_path)
+    assert named(described(tmp_path, "features: [u, v]")).features == (Column("u"), Column("v"))

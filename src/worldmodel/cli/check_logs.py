@@ -80,6 +80,7 @@ def check(logs: Location, limits: Limits) -> Findings:
         keep = store.add if intake.split_by == "time" else lambda _: None  # of the others nothing more is asked
         found = collect_logs([logs], intake.max_gap_s, keep, seen, missing=intake.missing)
         seen.end()
+        columns = columns_of([logs], found.named.items())
         if any(facts.placed for facts in seen.facts.values()):
             columns = fitted(columns, found.feature_count, found.action_space, seen.context_count)
         unread = unread_files(logs, found.files)

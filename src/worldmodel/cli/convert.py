@@ -8,16 +8,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.core.params import read
 from worldmodel.core.project import default_params
 from worldmodel.core.temporary import temporary_folder
 from worldmodel.core.text import escaped
-from worldmodel.episodes.columns import NAMELESS, Column, Columns
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.episodes.schema import Episode
 from worldmodel.episodes.temporary_store import EpisodeStore
-from worldmodel.logs.described import FILE, as_yaml
+from worldmodel.logs.described import write_columns
 from worldmodel.logs.files import SUFFIXES
 from worldmodel.logs.reader import collect_logs, write_jsonl
 from worldmodel.readers.field_map import read_map
@@ -100,16 +99,6 @@ def short(episode: Episode) -> Episode:
     with np.errstate(invalid="ignore"):
         exact = np.array_equal(narrow.features, episode.features, equal_nan=True)
         return narrow if exact and not (np.abs(narrow.features) > 2**24).any() else episode
-
-
-def write_columns(columns: Columns, folder: Path) -> str:
-    """Write features.yaml where names are known and no such file is there; a line that tells so."""
-    path = folder / FILE
-    if path.exists() or columns == NAMELESS:
-        return ""
-    with replacing(path) as temporary:
-        temporary.write_text(as_yaml(columns), encoding="utf-8")
-    return f"names     written to {path}"
 
 
 @click.command()

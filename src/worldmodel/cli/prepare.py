@@ -11,9 +11,9 @@ from worldmodel.core.locking import writing
 from worldmodel.core.options import PATH
 from worldmodel.core.params import IngestParams, read
 from worldmodel.core.project import default_params
-from worldmodel.episodes.columns import NAMELESS
+from worldmodel.core.text import escaped
 from worldmodel.episodes.temporary_store import EpisodeStore
-from worldmodel.logs.described import FILE, as_yaml
+from worldmodel.logs.described import write_columns
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.ingest import ingest
 from worldmodel.logs.reader import write_jsonl
@@ -29,9 +29,9 @@ def mix(logs: Location, dreams: Location | None, out: Path, intake: IngestParams
         write_rejects(out / REJECTS, found.rejects)
         kept = [pair for pair in zip(found.episodes, found.splits, strict=True) if pair[1] is not None]
         write_jsonl(path, (replace(episode.whole(), split=split) for episode, split in kept))
-    if found.columns != NAMELESS:
-        (out / FILE).write_text(as_yaml(found.columns), encoding="utf-8")
     print(f"{path}: {len(kept)} of {len(found.episodes)} episodes; rejected {len(found.rejects)} of {found.rows} rows")
+    if told := write_columns(found.columns, out):
+        print(escaped(told))
     return path
 
 

@@ -25,6 +25,7 @@ from worldmodel.linting.repeats import Repeats
 from worldmodel.linting.sample import Sampler
 from worldmodel.logs.cutting import pieces
 from worldmodel.logs.files import Location, LogFile
+from worldmodel.readers.source import PARTS
 
 CHECKS: tuple[Check, ...] = (
     clock.time_unit,
@@ -82,6 +83,10 @@ class Collector:
         self.meta_keys = dict[str, tuple[str, int, int]]()
         self.sampler, self.wraps = Sampler(), Wraps()
         self.jumps, self.repeats = Jumps(self.sampler), Repeats(self.stream)
+
+    def named(self, columns: Columns) -> None:
+        """What a file of another format calls its columns, where features.yaml says nothing."""
+        self.columns = Columns(**{part: getattr(self.columns, part) or getattr(columns, part) for part in PARTS})
 
     def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
         """Keys that are not understood: in which line first, and in how many."""

@@ -44,11 +44,13 @@ def saturated(logs: LintedLogs) -> Iterator[Remark]:
     found = [number for number in np.flatnonzero(stuck).tolist() if not _designed(number, limits)]
     if found:
         worst = max(found, key=lambda number: float(share[number]))
+        most, where = f"{share[worst]:.0%}", ""
+        if len(found) > 1:
+            most, where = f"up to {most}", f" (feature {logs.named(worst)})"
         yield Remark(
             "saturated",
-            f"{logs.features(found)}: up to {share[worst]:.0%} of the frames have just the lowest or highest value "
-            f"(feature {logs.named(worst)}); a sensor at its limit hides what moves: widen its range, or cut these "
-            "frames out",
+            f"{logs.features(found)}: {most} of the frames have just the lowest or highest value{where}; a sensor at "
+            "its limit hides what moves: widen its range, or cut these frames out",
             int(share[worst] * limits.count),
         )
 

@@ -3,18 +3,18 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from worldmodel.core.addresses import public
+from worldmodel.core.atomic import replacing
 from worldmodel.core.checked import checked
 from worldmodel.core.elsewhere import copied, file_system, reaching
 from worldmodel.core.yaml12 import parse_dvc
 from worldmodel.episodes.columns import NAMELESS, Column, Columns
 from worldmodel.episodes.schema import ActionSpace
-from worldmodel.logs.files import SUFFIXES, Location, LogFile, log_files, on_disk
-from worldmodel.readers.source import PARTS, source_at
+from worldmodel.logs.files import SUFFIXES, Location
+from worldmodel.readers.source import PARTS
 
 FILE = "features.yaml"
 
@@ -50,28 +50,13 @@ def _items(value: Any) -> Any:
     return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
-def columns_of(sources: Sequence[Location], files: Iterable[LogFile] | None = None) -> Columns:
-    """What features.yaml says, and where it says nothing, what files of other formats call their columns.
+def columns_of(sources: Sequence[Location], own: Iterable[tuple[str, Columns]] = ()) -> Columns:
+    """What features.yaml says, and where it says nothing, what files of other formats (`own`) call their columns.
 
-    `files`: those of the sources, where they are known. Raises ValueError that names two which call them differently.
+    Raises ValueError that names two which call them differently.
     """
-    said, own = [read_columns(source) for source in sources], list[tuple[str, Columns]]()
-    if not all(any(getattr(columns, part) for columns in said) for part in PARTS):
-        found = chain.from_iterable(map(log_files, sources)) if files is None else files
-        own = [(file.name, _own_columns(file)) for file in found if file.source and not file.read_error]
-    described = [(f"{FILE} of {public(str(source))}", each) for source, each in zip(sources, said, strict=True)]
-    return Columns(**{part: _agreed(part, described) or _agreed(part, own) for part in PARTS})
-
-
-def _own_columns(file: LogFile) -> Columns:
-    """Nothing where it cannot be read, which reading the logs tells."""
-    try:
-        with on_disk(file) as path:
-            source = source_at(path)
-            next(iter(source), None)
-            return source.columns
-    except ValueError:
-        return NAMELESS
+    said = [(f"{FILE} of {public(str(source))}", read_columns(source)) for source in sources]
+    return Columns(**{part: _agreed(part, said) or _agreed(part, own) for part in PARTS})
 
 
 def _agreed(part: str, described: Iterable[tuple[str, Columns]]) -> tuple[Column, ...]:
@@ -107,6 +92,18 @@ def fitted(columns: Columns, features: int, action_space: ActionSpace, context: 
 
 def _names(columns: Iterable[Column]) -> str:
     return ", ".join(column.name for column in columns)
+
+
+def write_columns(columns: Columns, folder: Path) -> str:
+    """Write features.yaml where names are known; one that is there stays. Returns what to tell of it, if anything."""
+    path, content = folder / FILE, as_yaml(columns).encode()
+    if not content or (path.is_file() and path.read_bytes() == content):
+        return ""
+    if path.exists():
+        return f"names     not written: {path} is there and stays as it is"
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return f"names     written to {path}"
 
 
 def as_yaml(columns: Columns) -> str:

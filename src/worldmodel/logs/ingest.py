@@ -53,7 +53,7 @@ def ingest(
     empty, and where no observed episode of train, or of test, has more frames than a window's history.
     """
     logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
-    columns = columns_of(sources, logs.files)
+    columns = columns_of(sources, logs.named.items())
     logs = replace(logs, rejects=tuple(named(reject, columns) for reject in logs.rejects))
     try:
         require_few_rejects(logs, intake.max_rejected_share)

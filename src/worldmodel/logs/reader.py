@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol
 import numpy as np
 
 from worldmodel.core.atomic import replacing
+from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.episodes.temporary_store import View
@@ -41,6 +42,9 @@ class Observer(Protocol):
     """Is told what is read; `begin` comes before each reading of all files."""
 
     def begin(self) -> None: ...
+    def named(self, columns: Columns) -> None:
+        """What a file of another format calls its columns, before its first episode."""
+
     def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
         """Keys that are not understood: in which line first, and in how many."""
 
@@ -59,6 +63,7 @@ class Logs(Generic[View]):
     feature_count: int
     has_rewards: bool
     files: tuple[LogFile, ...]
+    named: Mapping[str, Columns]  # by file of another format, what it calls its columns
 
 
 def read_logs(folders: Sequence[Location], max_gap_s: float, missing: Missing = "refuse") -> Logs[Episode]:
@@ -96,6 +101,7 @@ def collect_logs(
         feature_count=signature.features,
         has_rewards=signature.reward,
         files=tuple(files),
+        named=result.named,
     )
 
 
@@ -114,6 +120,7 @@ class _Pass(Generic[View]):
     episodes: list[View] = field(default_factory=list)
     of_file: list[int] = field(default_factory=list)  # number of each episode's file
     rejects: list[Reject] = field(default_factory=list)
+    named: dict[str, Columns] = field(default_factory=dict)
 
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
         if self.observer:
@@ -145,7 +152,12 @@ class _Pass(Generic[View]):
         try:
             with on_disk(file) as path:
                 found = f"{path}: "
-                for episode in source_at(path):
+                source = source_at(path)
+                for episode in source:
+                    if not frames:
+                        self.named[file.name] = source.columns
+                        if self.observer:
+                            self.observer.named(source.columns)
                     own = Signature.of_table(episode.table())
                     self.votes[False][own] += episode.length
                     self.signature = self.signature or self.common()
