@@ -33,7 +33,8 @@ def remove_outdated_metrics() -> None:
 
 def _stages(name: str) -> Stages:
     path = Path(name)
-    stages: Stages = parsed(path, lambda text: parse_dvc(text)["stages"]) if path.is_file() else {}
+    found = parsed(path, parse_dvc) if path.is_file() else None
+    stages: Stages = (found or {}).get("stages") or {}
     return stages
 
 
