@@ -16,7 +16,7 @@ from torch import Tensor
 from worldmodel.arrays.moments import moments
 from worldmodel.core.typing import Doubles, Floats
 from worldmodel.model.filling import fill_in
-from worldmodel.model.ridge import NormalEquations, transitions
+from worldmodel.model.ridge import summed, transitions
 from worldmodel.model.shape import STATE_CLAMP
 
 LIMIT_FRAMES = 10  # at the least or greatest value, for that to be the sensor's limit
@@ -77,10 +77,10 @@ def ridge_starts(
     sensor_min, sensor_max = sensor_limits(states(), state_dim)
     starts = []
     for velocity in with_velocity:
-        every = [NormalEquations.of(each) for each in transitions(states(), actions, delta_std if velocity else None)]
-        parts = [reduce(add, every[fold::folds]) for fold in range(folds)]
-        whole = reduce(add, every)
-        solutions = [each.solve() for each in (whole, *(whole - part for part in parts[: folds if folds > 1 else 0]))]
+        parts = summed(transitions(states(), actions, delta_std if velocity else None), folds)
+        whole = reduce(add, parts)
+        without = [whole - part for part in parts] if folds > 1 else []
+        solutions = [each.solve() for each in (whole, *without)]
         starts.append(
             [
                 LinearStart(
