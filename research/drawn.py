@@ -15,7 +15,7 @@ from worldmodel.core.errors import run
 from worldmodel.core.options import PATH
 from worldmodel.core.typing import Doubles
 from worldmodel.episodes.schema import Episode
-from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.writing import write_jsonl
 
 SEED = 0
 WIDTH = 6  # features, where a system does not say otherwise

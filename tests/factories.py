@@ -15,7 +15,7 @@ from worldmodel.core import params
 from worldmodel.core.params import Prepare
 from worldmodel.episodes.schema import ActionSpace, Episode, Kind, Source
 from worldmodel.episodes.table import Table
-from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.writing import write_jsonl
 
 START = 1_690_000_000.0  # seconds
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml", params.Params)

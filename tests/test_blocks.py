@@ -55,17 +55,8 @@ def test_what_editors_and_other_systems_do_to_text_changes_nothing(tmp_path, cha
     ("content", "reason"),
     [
         (WHOLE[:-20], "3: not JSON: Unterminated string starting at at column 35, near 'tamp\": 2, \"fea'"),
-        (
-            WHOLE + b"\xef\xbb\xbf" + WHOLE,
-            "4: not JSON: a byte order mark, expected only at the start of a file; remove",
-        ),
         (WHOLE + bytes(4096), "4: not text: a NUL byte at position 1; the file was cut or overwritten"),
         (WHOLE + b'{"agent_id": "\xc3', "4: not UTF-8: byte 0xc3 at position 15"),
-        (WHOLE + b"[" * 10**5, "4: not readable: nested too deeply"),
-        (
-            WHOLE + b'{"x": ' + b"9" * 5000 + b"}",
-            "4: not readable: an integer of 5000 characters, expected at most",
-        ),
         (WHOLE + b'{"meta": {"x": 1e999}}', "4: not readable: a number of 5 characters, expected one within float64"),
     ],
 )
@@ -77,9 +68,10 @@ def test_what_a_crash_leaves_in_a_file_is_named(tmp_path, content, reason):
 
 
 def test_a_byte_order_mark_within_a_file_is_refused_even_where_a_block_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_BYTES", len(WHOLE))
     (tmp_path / "log.jsonl").write_bytes(WHOLE + b"\xef\xbb\xbf" + WHOLE.replace(b'"a"', b'"b"'))
-    assert reasons(read(tmp_path))[0].startswith("log.jsonl:4: not JSON: a byte order mark")
+    for size in (module.BLOCK_BYTES, len(WHOLE)):
+        monkeypatch.setattr(module, "BLOCK_BYTES", size)
+        assert reasons(read(tmp_path))[0].startswith("log.jsonl:4: not JSON: a byte order mark, expected only at the s")
 
 
 def test_a_line_of_100_mb_is_refused_and_the_rest_is_read(tmp_path):
@@ -104,21 +96,15 @@ def test_a_gzip_that_breaks_off_is_named_and_its_whole_lines_are_kept(tmp_path, 
     assert kept == ({3} if cut <= 8 else {1, 3})
 
 
-@pytest.mark.parametrize(
-    ("content", "line", "reason"),
-    [
-        (b"not gzip at all", 1, "Error -3 while decompressing data: incorrect header check"),
-        (
-            PACKED + b"garbage behind",
-            4,
-            "Error -3 while decompressing data: incorrect header check",
-        ),
-        (PACKED[:-8] + bytes(8), 1, "Error -3 while decompressing data: incorrect data check"),
-    ],
-)
-def test_a_gzip_that_is_none_or_was_changed_is_named(tmp_path, content, line, reason):
-    (tmp_path / "a.jsonl.gz").write_bytes(content)
-    assert reasons(read(tmp_path)) == [f"a.jsonl.gz:{line}: {MESSAGE}{reason}"]
+def test_a_gzip_that_is_none_or_was_changed_is_named(tmp_path):
+    for content, line, part in (
+        (b"not gzip at all", 1, "header"),
+        (PACKED + b"garbage behind", 4, "header"),
+        (PACKED[:-8] + bytes(8), 1, "data"),
+    ):
+        (tmp_path / "a.jsonl.gz").write_bytes(content)
+        reason = f"Error -3 while decompressing data: incorrect {part} check"
+        assert reasons(read(tmp_path)) == [f"a.jsonl.gz:{line}: {MESSAGE}{reason}"]
 
 
 def test_a_gzip_of_several_members_and_padding_is_one_file(tmp_path):

@@ -11,7 +11,8 @@ from factories import make_episodes
 from lines import GAP
 from test_readers import MCAP_MAP, TABLE_MAP, csv, d4rl, mcap, parquet
 from worldmodel.core.yaml12 import read_yaml
-from worldmodel.logs.reader import read_logs, write_jsonl
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.writing import write_jsonl
 from worldmodel.readers.source import open_source
 
 MAP = """\

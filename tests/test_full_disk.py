@@ -8,7 +8,7 @@ import pytest
 from factories import make_episodes, make_intake, make_normalize, write_logs
 from projects import Project
 from test_episodes import contents
-from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.writing import write_jsonl
 from worldmodel.stages.normalize import normalize
 from worldmodel.stages.prepare import prepare
 

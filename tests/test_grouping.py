@@ -11,37 +11,52 @@ from worldmodel.logs.reader import read_logs
 from worldmodel.logs.rejects import by_reason
 from worldmodel.logs.rows import parse_line
 
+INNER = [{"timestamp": t, "features": [t, 0.5]} for t in (7, 8)]
+CASES = {
+    "both kinds of line stand in one file": (
+        [named(1, "x"), {"agent_id": "a", "episode": INNER}, named(2, "x"), named(3, "y")],
+        [("a", "x", 0, [1, 2]), ("a", "@7.0", 0, [7, 8]), ("a", "y", 0, [3])],
+    ),
+    "an episode line is one episode whatever its gaps": (
+        [{"agent_id": "a", "episode": [frame(0), frame(1000)]}],
+        [("a", "@0.0", 0, [0, 1000])],
+    ),
+    "agents interleave": (
+        [frame(t, agent) for t in range(3) for agent in "ba"],
+        [("b", "@0.0", 0, [0, 1, 2]), ("a", "@0.0", 0, [0, 1, 2])],
+    ),
+    "without a name a gap or time running backwards begins an episode": (
+        [frame(t) for t in (0, 60, 121, 5, 6)],
+        [("a", "@0.0", 0, [0, 60]), ("a", "@121.0", 0, [121]), ("a", "@5.0", 0, [5, 6])],
+    ),
+    "with a name a gap begins nothing": ([named(0, 3), named(1000, "3")], [("a", "3", 0, [0, 1000])]),
+    "a terminal frame ends its episode": (
+        [frame(0), frame(1, meta={"terminal": True}), frame(2), frame(3)],
+        [("a", "@0.0", 0, [0, 1]), ("a", "@2.0", 0, [2, 3])],
+    ),
+    "a hole cuts the episode of its agent alone": (
+        [named(1, "x"), named(1, "x", "b"), named(2, "x") | {"features": [1]}, named(3, "x"), named(3, "x", "b")],
+        [("a", "x", 0, [1]), ("b", "x", 0, [1, 3]), ("a", "x", 1, [3])],
+    ),
+    "a hole of an unknown agent cuts every open episode": (
+        [frame(1), frame(1, "b"), "?", "?", frame(2), frame(2, "b")],
+        [(agent, "@1.0", number, [number + 1]) for number in (0, 1) for agent in "ab"],
+    ),
+    "a hole in an episode line cuts it": (
+        [{"agent_id": "a", "episode": [frame(0), frame(1), {}, frame(3)]}],
+        [("a", "@0.0", 0, [0, 1]), ("a", "@0.0", 1, [3])],
+    ),
+    "episodes of one agent whose frames alternate are grouped by name": (
+        [*(named(t, name) for t in range(4) for name in "xyz"), named(9, "x")],
+        [("a", "x", 0, [0, 1, 2, 3, 9]), *(("a", name, 0, [0, 1, 2, 3]) for name in "yz")],
+    ),
+}
 
-def test_both_kinds_of_line_stand_in_one_file(tmp_path):
-    inner = [{"timestamp": t, "features": [t, 0.5]} for t in (7, 8)]
-    logs = read(log(tmp_path, named(1, "x"), {"agent_id": "a", "episode": inner}, named(2, "x"), named(3, "y")))
-    assert times(logs) == [("a", "x", 0, [1, 2]), ("a", "@7.0", 0, [7, 8]), ("a", "y", 0, [3])]
 
-
-def test_an_episode_line_is_one_episode_whatever_its_gaps(tmp_path):
-    logs = read(log(tmp_path, {"agent_id": "a", "episode": [frame(0), frame(1000)]}))
-    assert times(logs) == [("a", "@0.0", 0, [0, 1000])]
-
-
-def test_agents_interleave(tmp_path):
-    lines = [frame(t, agent) for t in range(3) for agent in "ba"]
-    assert times(read(log(tmp_path, *lines))) == [("b", "@0.0", 0, [0, 1, 2]), ("a", "@0.0", 0, [0, 1, 2])]
-
-
-def test_without_a_name_a_gap_or_time_running_backwards_begins_an_episode(tmp_path):
-    logs = read(log(tmp_path, *[frame(t) for t in (0, 60, 121, 5, 6)]))
-    assert [each for *_, each in times(logs)] == [[0, 60], [121], [5, 6]]
-
-
-def test_with_a_name_a_gap_begins_nothing(tmp_path):
-    assert times(read(log(tmp_path, named(0, 3), named(1000, "3")))) == [("a", "3", 0, [0, 1000])]
-
-
-def test_a_terminal_frame_ends_its_episode(tmp_path):
-    over = frame(1, meta={"terminal": True})
-    logs = read(log(tmp_path, frame(0), over, frame(2), frame(3)))
-    assert times(logs) == [("a", "@0.0", 0, [0, 1]), ("a", "@2.0", 0, [2, 3])]
-    assert [episode.terminal for episode in logs.episodes] == [True, False]
+@pytest.mark.parametrize("case", CASES)
+def test_where_episodes_begin_and_end(tmp_path, case):
+    lines, found = CASES[case]
+    assert times(read(log(tmp_path, *lines))) == found
 
 
 def test_action_t_is_read_with_features_t(tmp_path):
@@ -71,23 +86,6 @@ def test_time_that_runs_backwards_within_a_named_episode_is_refused(tmp_path):
     logs = read(log(tmp_path, named(5, "x"), named(4, "x"), named(6, "x")))
     assert times(logs) == [("a", "x", 0, [5]), ("a", "x", 1, [6])]
     assert reasons(logs) == ["log.jsonl:2: timestamp: found 4.0, expected more than 5.0, the time of the frame before"]
-
-
-def test_a_hole_cuts_the_episode_of_its_agent_alone(tmp_path):
-    bad = named(2, "x") | {"features": [1]}
-    lines = [named(1, "x"), named(1, "x", "b"), bad, named(3, "x"), named(3, "x", "b")]
-    logs = read(log(tmp_path, *lines))
-    assert times(logs) == [("a", "x", 0, [1]), ("b", "x", 0, [1, 3]), ("a", "x", 1, [3])]
-
-
-def test_a_hole_of_an_unknown_agent_cuts_every_open_episode(tmp_path):
-    logs = read(log(tmp_path, frame(1), frame(1, "b"), "?", "?", frame(2), frame(2, "b")))
-    assert times(logs) == [("a", "@1.0", 0, [1]), ("b", "@1.0", 0, [1]), ("a", "@1.0", 1, [2]), ("b", "@1.0", 1, [2])]
-
-
-def test_a_hole_in_an_episode_line_cuts_it(tmp_path):
-    logs = read(log(tmp_path, {"agent_id": "a", "episode": [frame(0), frame(1), {}, frame(3)]}))
-    assert times(logs) == [("a", "@0.0", 0, [0, 1]), ("a", "@0.0", 1, [3])]
 
 
 def test_a_hole_leaves_a_fixed_split_with_both_halves(tmp_path):
@@ -176,12 +174,6 @@ def test_an_episode_line_may_end_without_an_action_and_a_single_frame_may_not(tm
     logs = read(log(tmp_path, {"agent_id": "a", "episode": [*whole, last]}, {"agent_id": "b", "episode": [last]}))
     assert reasons(logs) == ["log.jsonl:2: episode[0]: action: found none, expected 1 numbers as in most rows"]
     assert [episode.length for episode in logs.episodes] == [4]
-
-
-def test_episodes_of_one_agent_whose_frames_alternate_are_grouped_by_name(tmp_path):
-    lines = [named(t, name) for t in range(4) for name in "xyz"]
-    logs = read(log(tmp_path, *lines, named(9, "x")))
-    assert times(logs) == [("a", "x", 0, [0, 1, 2, 3, 9]), *(("a", name, 0, [0, 1, 2, 3]) for name in "yz")]
 
 
 def test_a_refused_row_cuts_the_episode_that_it_names_or_all_of_its_agent(tmp_path):

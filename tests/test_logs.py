@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from factories import make_episodes, write_logs
 from lines import GAP, frame, log, named, read, times
 from worldmodel.episodes.schema import ActionSpace
-from worldmodel.logs.reader import read_logs, write_jsonl
+from worldmodel.logs.reader import read_logs
+from worldmodel.logs.writing import write_jsonl
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -42,17 +43,13 @@ def test_what_is_written_is_read_back(tmp_path_factory, kind, rewards, lengths, 
     assert logs.feature_count == 2
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
-def test_writing_twice_gives_the_same_bytes(tmp_path, name):
+def test_writing_twice_gives_the_same_bytes_and_a_gzip_holds_neither_time_nor_name(tmp_path):
     episodes = make_episodes(3)
-    one, two = (write_logs(tmp_path / side, episodes, name) / name for side in "ab")
-    assert one.read_bytes() == two.read_bytes()
-    assert [path.name for path in one.parent.iterdir()] == [name]
-
-
-def test_a_gzip_holds_neither_time_nor_name(tmp_path):
-    header = (write_logs(tmp_path, make_episodes(1), "log.jsonl.gz") / "log.jsonl.gz").read_bytes()[:10]
-    assert header[3:8] == bytes(5)  # flags (no name), then four bytes of time
+    for name in ("log.jsonl", "log.jsonl.gz"):
+        one, two = (write_logs(tmp_path / name / side, episodes, name) / name for side in "ab")
+        assert one.read_bytes() == two.read_bytes()
+        assert [path.name for path in one.parent.iterdir()] == [name]
+    assert one.read_bytes()[3:8] == bytes(5)  # flags (no name), then four bytes of time
 
 
 def test_a_written_line_is_canonical(tmp_path):
@@ -88,20 +85,14 @@ def test_files_are_read_in_order_of_their_paths_and_gzip_is_transparent(tmp_path
     assert [episode.agent_id for episode in read(tmp_path).episodes] == ["early", "late"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "space"),
-    [
+def test_the_action_space_is_that_of_the_rows_of_all_files(tmp_path):
+    for fields, space in (
         ({}, ActionSpace("none", 0)),
         ({"action": 4}, ActionSpace("discrete", 5)),
         ({"action": [0.5, 1, 0]}, ActionSpace("continuous", 3)),
-    ],
-)
-def test_the_action_space_is_that_of_the_rows(tmp_path, fields, space):
-    assert read(log(tmp_path, frame(0, **fields), frame(1, **fields))).action_space == space
-
-
-def test_the_number_of_actions_is_that_of_all_files(tmp_path):
-    log(tmp_path, frame(0, action=1), name="1.jsonl")
+    ):
+        assert read(log(tmp_path, frame(0, **fields), frame(1, **fields))).action_space == space
+    log(tmp_path, frame(0, action=1))
     assert read(log(tmp_path, frame(0, action=6), name="2.jsonl")).action_space == ActionSpace("discrete", 7)
 
 

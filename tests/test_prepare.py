@@ -27,24 +27,14 @@ def test_every_frame_is_prepared(tmp_path, logs, capsys):
     assert printed.count("observed, ") == 3
 
 
-def test_two_runs_in_two_folders_give_the_same_bytes(tmp_path, logs):
+def test_two_folders_and_the_same_rows_in_other_files_give_the_same_bytes(tmp_path, logs):
     dreams = write_logs(tmp_path / "dreams", make_episodes(3, 4, source="dream"))
-    for out in ("a", "b/c"):
-        prepare(logs, dreams, tmp_path / out, make_intake())
-    assert contents(tmp_path / "a") == contents(tmp_path / "b/c")
-
-
-def test_the_same_rows_in_other_files_give_the_same_episodes(tmp_path, logs):
     episodes = make_episodes(30, 4, agents=3)
     other = write_logs(tmp_path / "other", episodes[20:], "1.jsonl")
     write_logs(other, episodes[:20], "2.jsonl.gz")
-    one, two = (prepare(folder, None, tmp_path / folder.name / "out", make_intake()) for folder in (logs, other))
-    assert contents(one.folder) == contents(two.folder)
-
-
-def test_dreams_are_mixed_in_as_train(tmp_path, logs):
-    dreams = write_logs(tmp_path / "dreams", make_episodes(3, 4, source="dream"))
-    prepared = prepare(logs, dreams, tmp_path / "out", make_intake())
+    for out, source in (("a", logs), ("b/c", logs), ("d", other)):
+        prepared = prepare(source, dreams, tmp_path / out, make_intake())
+        assert contents(tmp_path / "a") == contents(tmp_path / out)
     assert [record.split for record in prepared if record.source == "dream"] == ["train"] * 3
 
 

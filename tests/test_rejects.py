@@ -10,18 +10,15 @@ from worldmodel.logs.rejects import by_reason, kinds_of, require_few_rejects, wr
 def test_too_many_rejects_stop_with_the_first_twenty_and_advice(tmp_path):
     logs = read(log(tmp_path, frame(0), *["?"] * 24))
     with pytest.raises(ValueError, match="24 of 25 rows are bad") as error:
-        require_few_rejects(logs, 0.5)
+        require_few_rejects(logs.rejects, logs.rows, 0.5)
     lines = str(error.value).splitlines()
     assert lines[1].startswith("log.jsonl:2: not JSON")
     assert lines[20].startswith("log.jsonl:21: not JSON")
     assert lines[21:23] == ["... and 4 more; by reason:", "      24 not JSON"]
     assert lines[23:] == ["fix these rows, or raise prepare.max_rejected_share to go on without them"]
-    require_few_rejects(logs, 0.96)
-
-
-def test_nothing_but_rejects_stops_whatever_is_allowed(tmp_path):
-    with pytest.raises(ValueError, match="1 of 1 rows are bad"):
-        require_few_rejects(read(log(tmp_path, "?")), 1.0)
+    require_few_rejects(logs.rejects, logs.rows, 0.96)
+    with pytest.raises(ValueError, match="24 of 24 rows are bad"):  # nothing else, whatever is allowed
+        require_few_rejects(logs.rejects, 24, 1.0)
 
 
 def test_rejects_are_written_as_csv(tmp_path):

@@ -15,7 +15,7 @@ from worldmodel.arrays.windows import windows
 from worldmodel.core import params
 from worldmodel.evaluation.metrics import best_floor
 from worldmodel.evaluation.scoring import Predictors
-from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.writing import write_jsonl
 
 
 @pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if system.best])

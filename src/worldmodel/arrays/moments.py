@@ -69,12 +69,12 @@ def moments(blocks: Blocks) -> Moments | None:
     return running.moments()
 
 
-def total(blocks: Iterable[Doubles], count: int) -> Doubles:
+def total(blocks: Iterable[Doubles]) -> Doubles:
     """`.sum(axis=0)` of all rows, [D]."""
     summed: Doubles = np.sum([block.sum(axis=0) for block in blocks], axis=0, dtype=np.float64)
     return summed
 
 
-def total_of_all(blocks: Iterable[Doubles], count: int) -> float:
+def total_of_all(blocks: Iterable[Doubles]) -> float:
     """`.sum()` of all rows."""
     return float(np.sum([block.sum() for block in blocks], dtype=np.float64))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, cast
@@ -67,7 +67,7 @@ class Findings:
             "windows": sum(max(length - window, 0) + 1 for length in usable),
             "rejected": len(self.rejects),
             "errors": [reject._asdict() for reject in self.rejects],
-            "remarks": [remark.to_json() for remark in self.remarks],
+            "remarks": list(map(asdict, self.remarks)),
             "unread_files": list(self.unread),
         }
 

@@ -18,7 +18,8 @@ from worldmodel.episodes.schema import Episode
 from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.described import write_columns
 from worldmodel.logs.files import SUFFIXES
-from worldmodel.logs.reader import collect_logs, write_jsonl
+from worldmodel.logs.reader import collect_logs
+from worldmodel.logs.writing import write_jsonl
 from worldmodel.readers.field_map import read_map
 from worldmodel.readers.source import FORMATS, Source, open_source
 

@@ -16,8 +16,8 @@ from worldmodel.episodes.temporary_store import EpisodeStore
 from worldmodel.logs.described import write_columns
 from worldmodel.logs.files import Location, location
 from worldmodel.logs.ingest import ingest
-from worldmodel.logs.reader import write_jsonl
 from worldmodel.logs.rejects import REJECTS, write_rejects
+from worldmodel.logs.writing import write_jsonl
 from worldmodel.stages.prepare import prepare, sources
 
 

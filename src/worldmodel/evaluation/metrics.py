@@ -49,8 +49,7 @@ class Scores:
 
     def mean(self, values: Doubles, chosen: Ints | None = None) -> float:
         """Over all windows, or over some; 0 where these have no readings to predict."""
-        count = self.weight.shape[1] * (len(self.weight) if chosen is None else len(chosen))
-        summed = total_of_all((part for _, part in self._weighted(values, chosen)), count)
+        summed = total_of_all(part for _, part in self._weighted(values, chosen))
         weight = math.fsum(weight.sum() for weight, _ in self._weighted(values, chosen))
         return summed / max(weight, np.finfo(float).tiny)
 
@@ -58,7 +57,7 @@ class Scores:
         """Mean over windows for each frame of the horizon up to the first that none has readings of, [K] or fewer."""
         weight: Doubles = np.sum([part.sum(axis=0) for part, _ in self._weighted(values)], axis=0, dtype=np.float64)
         reached = int((weight > 0).cumprod().sum())
-        summed = total((part[:, :reached] for _, part in self._weighted(values)), len(values))
+        summed = total(part[:, :reached] for _, part in self._weighted(values))
         means: Doubles = summed / weight[:reached]
         return means
 

@@ -25,6 +25,7 @@ from worldmodel.linting.repeats import Repeats
 from worldmodel.linting.sample import Sampler
 from worldmodel.logs.cutting import pieces
 from worldmodel.logs.files import Location, LogFile
+from worldmodel.logs.reader import Observer
 from worldmodel.readers.source import PARTS
 
 CHECKS: tuple[Check, ...] = (
@@ -65,7 +66,7 @@ class Waiting:
 
 
 @dataclass
-class Collector:
+class Collector(Observer):
     """Observes a reading of logs."""
 
     limits: Limits
@@ -85,17 +86,15 @@ class Collector:
         self.jumps, self.repeats = Jumps(self.sampler), Repeats(self.stream)
 
     def named(self, columns: Columns) -> None:
-        """What a file of another format calls its columns, where features.yaml says nothing."""
+        """Counts where features.yaml says nothing."""
         self.columns = Columns(**{part: getattr(self.columns, part) or getattr(columns, part) for part in PARTS})
 
     def meta(self, file: str, keys: Mapping[str, tuple[int, int]]) -> None:
-        """Keys that are not understood: in which line first, and in how many."""
         for key, (line, count) in keys.items():
             first, number, before = self.meta_keys.get(key, (file, line, 0))
             self.meta_keys[key] = first, number, before + count
 
     def episode(self, file: str, line: int, episode: Episode, returns: int) -> None:
-        """`returns`: how many times it goes on behind frames of another one of its agent."""
         waiting = self.waiting[episode.source]
         for piece in self._pieces(episode):
             agent, span = sys.intern(piece.agent_id), (piece.begin, piece.end)

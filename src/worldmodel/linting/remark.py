@@ -1,7 +1,6 @@
 """A remark: something allowed and probably wrong, at the first place where it stands."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,3 @@ class Remark:
         place = ":".join([self.file, *([str(self.line)] if self.line else [])])
         where = [part for part in (place, f"episode {self.episode}" if self.episode else "") if part]
         return f"{', '.join(where) or 'logs'}: {self.kind}: {self.message}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

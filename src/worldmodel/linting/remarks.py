@@ -1,9 +1,8 @@
 """The logs as those who look for remarks see them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from worldmodel.core.params import IngestParams
 from worldmodel.episodes.columns import NAMELESS, Columns
@@ -66,5 +65,4 @@ class LintedLogs:
         return f"{number} ({names[number].name})" if names and names[number].name else str(number)
 
 
-class Check(Protocol):
-    def __call__(self, logs: LintedLogs) -> Iterator[Remark]: ...
+Check = Callable[[LintedLogs], Iterator[Remark]]

@@ -56,7 +56,7 @@ def ingest(
     columns = columns_of(sources, logs.named.items())
     logs = replace(logs, rejects=tuple(named(reject, columns) for reject in logs.rejects))
     try:
-        require_few_rejects(logs, intake.max_rejected_share)
+        require_few_rejects(logs.rejects, logs.rows, intake.max_rejected_share)
     except ValueError:
         if rejects is not None:
             write_rejects(rejects, logs.rejects)

@@ -141,9 +141,7 @@ def _require_flat(data: bytes, columns: Columns, around: int = 0) -> None:
         keys += count - kinds[UnsetType]
         lists += kinds[list]
         objects += kinds[dict]
-    keys += sum(
-        map(len, (meta for meta in columns.meta if meta is not UNSET) if UNSET in columns.meta else columns.meta)
-    )
+    keys += sum(map(len, [meta for meta in columns.meta if meta is not UNSET]))
     found = [int(np.count_nonzero(text == ord(each))) for each in "[{:"]
     if found[:2] != [lists, objects] or (found[2] != keys and _colons_of_keys(text) != keys):
         raise _DoubtError
@@ -249,5 +247,4 @@ def _keys_in(value: Any) -> tuple[int, int]:
         return 0, 0
     inner = chain(value, value.values()) if type(value) is dict else value
     found = list(map(_keys_in, inner))
-    own = len(value) if type(value) is dict else 0
-    return sum(colons for colons, _ in found), own + sum(keys for _, keys in found)
+    return sum(colons for colons, _ in found), sum((keys for _, keys in found), len(value) * (type(value) is dict))

@@ -23,6 +23,9 @@ PARALLEL_BYTES = 16 << 20  # below it, starting processes costs more than it gai
 AHEAD = 3  # blocks for each process that are parsed before they are asked for
 
 
+OfFile = tuple[LogFile, Block, int]  # the last is bytes on disk
+
+
 class ParsedBlock(NamedTuple):
     """Lines of a file and what they hold."""
 
@@ -36,27 +39,24 @@ def parse_all(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterato
     """The blocks of all files in order. A file that is put into `left_out` meanwhile has no more of them, or few."""
     processes = workers()
     if processes == 1 or sum(file.size for file in files) < PARALLEL_BYTES:
-        yield from (
-            ParsedBlock(file, block, read, parse_block(block)) for file, block, read in _blocks(files, left_out)
-        )
+        yield from (ParsedBlock(*each, parse_block(each[1])) for each in _blocks(files, left_out))
         return
-    waiting: deque[tuple[LogFile, Block, int, Future[Parsed]]] = deque()
+    waiting: deque[tuple[OfFile, Future[Parsed]]] = deque()
     with _pool(processes) as pool:
-        for file, block, read in _blocks(files, left_out):
-            waiting.append((file, block, read, pool.submit(parse_block, block)))
+        for each in _blocks(files, left_out):
+            waiting.append((each, pool.submit(parse_block, each[1])))
             if len(waiting) > AHEAD * processes:
                 yield _first(waiting)
         while waiting:
             yield _first(waiting)
 
 
-def _first(waiting: "deque[tuple[LogFile, Block, int, Future[Parsed]]]") -> ParsedBlock:
-    file, block, read, parsed = waiting.popleft()
-    return ParsedBlock(file, block, read, parsed.result())
+def _first(waiting: "deque[tuple[OfFile, Future[Parsed]]]") -> ParsedBlock:
+    each, parsed = waiting.popleft()
+    return ParsedBlock(*each, parsed.result())
 
 
-def _blocks(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterator[tuple[LogFile, Block, int]]:
-    """Each with its bytes on disk."""
+def _blocks(files: Sequence[LogFile], left_out: Container[LogFile]) -> Iterator[OfFile]:
     for file in files:
         read = 0
         for block in read_blocks(file):

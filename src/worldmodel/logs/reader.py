@@ -1,25 +1,19 @@
-"""Logs -> episodes, and back. Each refused row is named by file, line and reason.
+"""Logs -> episodes. Each refused row is named by file, line and reason.
 
 Blocks of lines are parsed (parsing.py), and their rows are checked and grouped into episodes (grouping.py). No
 transition crosses a refused row.
 """
 
-import gzip
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, Never, Protocol
+from typing import Any, Generic, Literal
 
 import numpy as np
 
-from worldmodel.core.atomic import replacing
 from worldmodel.episodes.columns import Columns
-from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import ActionSpace, Episode
 from worldmodel.episodes.temporary_store import View
 from worldmodel.logs.copies import find_logs
@@ -30,18 +24,17 @@ from worldmodel.logs.parsing import ParsedBlock, parse_all
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rollouts import distinct, told_apart
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
-from worldmodel.logs.signature import Signature
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from worldmodel.logs.signature import Signature, conforming
 
 Missing = Literal["refuse", "mask"]
 
 
-class Observer(Protocol):
-    """Is told what is read; `begin` comes before each reading of all files."""
+class Observer:
+    """Is told what is read."""
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """Before each reading of all files."""
+
     def named(self, columns: Columns) -> None:
         """What a file of another format calls its columns, before its first episode."""
 
@@ -87,12 +80,13 @@ def collect_logs(
     `keep` gets every episode again, where the first rows turn out to be unlike most others.
     """
     files = find_logs(folders)
-    result = _Pass(max_gap_s, keep, missing == "mask", observer).over(files)
+    how = max_gap_s, keep, missing == "mask", observer or Observer()
+    result = _Pass(*how).over(files)
     if not result.rows:
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
     signature = result.common()
     if result.signature not in (None, signature):
-        result = _Pass(max_gap_s, keep, missing == "mask", observer, signature).over(files)
+        result = _Pass(*how, signature).over(files)
     return Logs(
         episodes=tuple(distinct(told_apart(result.episodes, result.of_file, max_gap_s))),
         rejects=tuple(result.rejects),
@@ -111,20 +105,19 @@ class _Pass(Generic[View]):
 
     max_gap_s: float
     keep: Callable[[Episode], View | None]
-    mask: bool = False
-    observer: Observer | None = None
+    mask: bool
+    observer: Observer
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
     votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
     rows: int = 0
     actions: int = 0  # one more than the largest discrete one
     episodes: list[View] = field(default_factory=list)
-    of_file: list[int] = field(default_factory=list)  # number of each episode's file
+    of_file: list[int] = field(default_factory=list)  # of each episode a number, the same for all of a file
     rejects: list[Reject] = field(default_factory=list)
     named: dict[str, Columns] = field(default_factory=dict)
 
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
-        if self.observer:
-            self.observer.begin()
+        self.observer.begin()
         with _progress(sum(file.size for file in files)) as bar:
             left_out = set[LogFile]()
             for sources, some in groupby(files, key=lambda file: file.source and not file.read_error):
@@ -141,8 +134,7 @@ class _Pass(Generic[View]):
         return self
 
     def _end_file(self) -> None:
-        number = self.of_file[-1] + 1 if self.of_file else 0
-        self.of_file += [number] * (len(self.episodes) - len(self.of_file))
+        self.of_file += [len(self.of_file)] * (len(self.episodes) - len(self.of_file))
 
     def _read_source(self, file: LogFile) -> None:
         """A file of another format. What is wrong with it is one row, behind the frames before it."""
@@ -156,8 +148,7 @@ class _Pass(Generic[View]):
                 for episode in source:
                     if not frames:
                         self.named[file.name] = source.columns
-                        if self.observer:
-                            self.observer.named(source.columns)
+                        self.observer.named(source.columns)
                     own = Signature.of_table(episode.table())
                     self.votes[False][own] += episode.length
                     self.signature = self.signature or self.common()
@@ -187,15 +178,14 @@ class _Pass(Generic[View]):
                 piece = episode.between(int(rows[0]), int(rows[-1]) + 1).numbered(segment)
                 self.episodes += self._kept(file, line + int(rows[0]), piece, 0)
 
-    def _read_lines(self, name: str, blocks: Iterable[ParsedBlock], bar: "tqdm[Never]") -> bool:
+    def _read_lines(self, name: str, blocks: Iterable[ParsedBlock], bar: Any) -> bool:
         """Whether the rest of the file is worth reading."""
         assembler, earlier, hopeless = EpisodeAssembler(self.max_gap_s, self.mask), self.rows, False
         episodes, begins = list[View](), array("q")  # position and line of each one's first frame
         for block in blocks:
             for rows in block.parsed.rows:
                 self._add(assembler, rows)
-            if self.observer:
-                self.observer.meta(name, block.parsed.meta_keys)
+            self.observer.meta(name, block.parsed.meta_keys)
             self._take(name, assembler, episodes, begins)
             bar.update(block.read)
             hopeless = is_hopeless(len(assembler.refused), self.rows - earlier)
@@ -218,8 +208,7 @@ class _Pass(Generic[View]):
         actions = episode.actions
         if actions is not None and actions.ndim == 1:
             self.actions = max(self.actions, 1 + int(actions.max()))
-        if self.observer:
-            self.observer.episode(file, line, episode, returns)
+        self.observer.episode(file, line, episode, returns)
         kept = self.keep(episode)
         return [] if kept is None else [kept]
 
@@ -233,7 +222,7 @@ class _Pass(Generic[View]):
             assembler.add_batch(rows)
             return
         for row in map(rows.row, range(len(rows))) if isinstance(rows, FrameBatch) else (rows,):
-            assembler.add(row if self.signature is None else _conform(row, self.signature))
+            assembler.add(row if self.signature is None else conforming(row, self.signature))
 
     def common(self) -> Signature:
         """The most frequent signature of observed frames, or of dreams where none is observed; the first of equals."""
@@ -245,41 +234,16 @@ def _votes(rows: FrameBatch | Row) -> Iterator[tuple[bool, Signature, int]]:
     """Whether dreamed, signature, number of frames."""
     if isinstance(rows, FrameBatch):
         dreams = np.array([label.source == "dream" for label in rows.labels.values])[rows.labels.codes]
-        for dream, count in ((True, int(dreams.sum())), (False, int((~dreams).sum()))):
-            if count:
-                yield dream, rows.signature, count
+        for dream in np.unique(dreams).tolist():
+            yield dream, rows.signature, int((dreams == dream).sum())
     elif rows.frame is not None:
         yield rows.meta.get("source") == "dream", Signature.of(rows.frame), 1
 
 
-def _conform(row: Row, signature: Signature) -> Row:
-    """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
-    if row.frame is None or (own := Signature.of(row.frame)) == signature:
-        return row
-    reason = own.unlike(signature)
-    return replace(row, unless_last=reason) if own.only_lacks(signature) else replace(row, reason=reason)
-
-
-def _progress(total: int) -> "tqdm[Never]":
+def _progress(total: int) -> Any:
     from tqdm import tqdm  # takes a moment to load
 
     class Bar(tqdm):  # type: ignore[type-arg]
         monitor_interval = 0  # without a thread beside it, so that this process may be copied
 
     return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
-
-
-def write_jsonl(path: Path, episodes: Iterable[Episode]) -> None:
-    """Episodes as frame lines that read_logs reads back as equal ones; gzip where the name ends in .gz."""
-    with replacing(path) as temporary, temporary.open("wb") as raw, _packed(raw, path.suffix) as stream:
-        for episode in episodes:
-            stream.write("".join(_line(frame) for frame in episode.to_frames()).encode("ascii"))
-
-
-def _packed(raw: BinaryIO, suffix: str) -> AbstractContextManager[gzip.GzipFile | BinaryIO]:
-    """The stream, or a gzip stream into it without name and time, so that the bytes are always the same."""
-    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if suffix == ".gz" else nullcontext(raw)
-
-
-def _line(frame: Frame) -> str:
-    return json.dumps(frame.to_json(), separators=(",", ":"), allow_nan=False) + "\n"

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from worldmodel.core.tables import write_csv
 
@@ -30,15 +30,6 @@ class Reject(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"
-
-
-class ReadLogs(Protocol):
-    """Any result of reading logs."""
-
-    @property
-    def rejects(self) -> Sequence[Reject]: ...
-    @property
-    def rows(self) -> int: ...
 
 
 _MISSING = re.compile(r"^(?:episode\[\d+\]: )?(features\[.*?)(?: and \d+ more)?(: missing .*)")
@@ -69,17 +60,16 @@ def shown_rejects(rejects: Sequence[Reject]) -> list[str]:
     return [*shown, more, *(f"{count:>8} {kind}" for kind, count in by_reason(rejects))]
 
 
-def require_few_rejects(logs: ReadLogs, max_rejected_share: float) -> None:
+def require_few_rejects(rejects: Sequence[Reject], rows: int, max_rejected_share: float) -> None:
     """Raise ValueError where more than that share of the rows, or every row, was refused."""
-    count, rows = len(logs.rejects), logs.rows
+    count = len(rejects)
     if count < rows and count <= max_rejected_share * rows:
         return
     raise ValueError(
         f"{count} of {rows} rows are bad ({count / rows:.2%}), "
         f"prepare.max_rejected_share allows {max_rejected_share:.2%}:\n"
-        + "\n".join(
-            [*shown_rejects(logs.rejects), "fix these rows, or raise prepare.max_rejected_share to go on without them"]
-        )
+        + "".join(f"{line}\n" for line in shown_rejects(rejects))
+        + "fix these rows, or raise prepare.max_rejected_share to go on without them"
     )
 
 

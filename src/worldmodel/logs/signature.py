@@ -1,5 +1,6 @@
 """What all frames of a data set have in common, and how one deviates from it."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from worldmodel.episodes.frame import Frame
 from worldmodel.episodes.schema import Kind
 from worldmodel.episodes.table import Table
+from worldmodel.logs.rows import Row
 
 
 class Signature(NamedTuple):
@@ -55,3 +57,11 @@ class Signature(NamedTuple):
         action = {"none": "none", "discrete": "an integer", "continuous": f"{self.action} numbers"}[self.kind]
         context = f"{self.context} numbers" if self.context else "none"
         return [f"{self.features} numbers", action, "one" if self.reward else "none", context]
+
+
+def conforming(row: Row, signature: Signature) -> Row:
+    """The row, refused where its frame deviates from the signature; one that only lacks something may be a last one."""
+    if row.frame is None or (own := Signature.of(row.frame)) == signature:
+        return row
+    reason = own.unlike(signature)
+    return replace(row, unless_last=reason) if own.only_lacks(signature) else replace(row, reason=reason)

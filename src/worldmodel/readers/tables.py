@@ -203,10 +203,8 @@ class Grouping:
             return actions
         missing = np.flatnonzero(np.isnan(actions))
         if len(missing) and (missing[0] + 1 < len(actions) or not missing[0]):
-            row = rows.numbers[missing[0]]
-            raise ValueError(
-                f"{place}, row {row}: {self.fields.action} is missing; mend it, or leave out what holds it"
-            )
+            row, name = rows.numbers[missing[0]], self.fields.action
+            raise ValueError(f"{place}, row {row}: {name} is missing; mend it, or leave out what holds it")
         return np.append(actions[:-1], actions[-2 if len(missing) else -1]).astype(np.int64)
 
 

@@ -19,7 +19,7 @@ from worldmodel.dreams.realism import Realism, describe, realism
 from worldmodel.dreams.simulating import simulator_files
 from worldmodel.episodes.schema import Episode
 from worldmodel.logs.ingest import ingest
-from worldmodel.logs.reader import write_jsonl
+from worldmodel.logs.writing import write_jsonl
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
