@@ -74,14 +74,18 @@ def test_it_is_ridge_where_the_logs_are_linear():
     np.testing.assert_allclose(chosen.weight[:, :3], ridge.weight[:, :3], atol=0.05)
 
 
-def test_held_out_windows_beyond_the_train_states_ask_for_damping():
-    packed = packed_of(lambda rng, n: np.tanh(walk(rng, n) / 3) * 2, count=24)
-    far = replace(packed, features=np.concatenate([packed.features[:720], 3 * packed.features[720:]]))
-    shape = replace(SHAPE, features=1)
-    for count in (0, 12):
-        unseen = windows(far, np.arange(12, 12 + count), 3, 8)
-        start = choose_start(shape, far, EVERY, unseen)
-        assert start.linear.weight.shape == (1, 2)
+def test_a_coordinate_that_runs_away_is_damped_and_the_others_are_not():
+    def growing(rng, length):
+        return rng.normal() * 1.02 ** np.arange(length)
+
+    packed = packed_of(growing, lambda rng, n: np.sin(0.5 * np.arange(n) + rng.uniform(0, 6)))
+    far = packed.features.copy()
+    far[packed.rows(11), 0] = np.minimum(3 * far[packed.rows(11), 0], 8)  # beyond what is known it stands still
+    shape = replace(SHAPE, features=2)
+    unseen = replace(packed, features=far)
+    start = choose_start(shape, unseen, EVERY[:10], windows(unseen, EVERY[11:], 3, 8)).linear
+    assert start.damping.shape == (2,)
+    assert start.damping[1] == 0
 
 
 def test_its_spread_is_that_of_episodes_that_it_does_not_know():

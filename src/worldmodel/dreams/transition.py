@@ -41,9 +41,8 @@ class TransitionNetwork(nn.Module):
 
     def __init__(self, start: LinearStart, hidden: int) -> None:
         super().__init__()
-        for name in ("projection", "delta_std", "train_min", "train_max", "sensor_min", "sensor_max"):
+        for name in ("projection", "delta_std", "train_min", "train_max", "sensor_min", "sensor_max", "damping"):
             self.register_buffer(name, torch.from_numpy(getattr(start, name)))
-        self.register_buffer("damping", torch.tensor(start.damping))
         state, known = start.weight.shape
         self.linear = nn.Linear(known, state)
         self.body = nn.Sequential(nn.Linear(known, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
@@ -86,4 +85,4 @@ def new_network(packed: Packed, trained: Ints, member: WorldModel, seed: int) ->
     [start] = linear_starts(features, actions, member.shape.state_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TransitionNetwork(replace(start, damping=float(member.damping)), member.shape.hidden_dim)
+        return TransitionNetwork(replace(start, damping=member.damping.cpu().numpy()), member.shape.hidden_dim)

@@ -39,7 +39,7 @@ class LinearStart:
     train_min: Floats  # [S], of the train states
     train_max: Floats  # [S]
     train_mean: Floats  # [S]
-    damping: float = 0.0  # of the velocity outside of train_min..train_max, per squared unit
+    damping: Floats  # [S], of the velocity outside of train_min..train_max, per squared unit
 
     def of_velocity(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the change in units of delta_std: nothing where nothing changes."""
@@ -93,6 +93,7 @@ def ridge_starts(
                     train_min=(state.low - beyond).astype(np.float32),
                     train_max=(state.high + beyond).astype(np.float32),
                     train_mean=state.mean.astype(np.float32),
+                    damping=np.zeros(state_dim, np.float32),
                 )
                 for weight, bias in solutions
             ]

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from worldmodel.arrays.windows import Windows
 from worldmodel.core.typing import Doubles, Ints
-from worldmodel.model.selection import blocks, predictions
+from worldmodel.model.selection import WORSE, blocks, coordinate_errors
 from worldmodel.model.world_model import WorldModel
 
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of what training added
 CAUTION = 4  # standard errors, with one block, that a share has to be better by beside the one with very many
-WORSE = 1.01  # times the error of all that was learned, which the mixture of shares may reach
 
 
 def shrink(model: WorldModel, start: Mapping[str, Tensor], held_out: Windows, device: torch.device) -> Doubles:
@@ -34,10 +33,10 @@ def shrink(model: WorldModel, start: Mapping[str, Tensor], held_out: Windows, de
     errors = []
     for share in SHARES:
         _apply(model, trained, start, np.full(count, share))
-        errors.append(_errors(model, held_out, block, device))
+        errors.append(coordinate_errors(model, held_out, block, device))
     shares = np.array(SHARES)[_better(np.stack(errors))]
     _apply(model, trained, start, shares)
-    found = _errors(model, held_out, block, device).mean()
+    found = coordinate_errors(model, held_out, block, device).mean()
     if found > WORSE * errors[0].mean():  # coordinates depend on each other
         shares, found = np.ones(count), errors[0].mean()
     if found > errors[-1].mean():
@@ -74,19 +73,3 @@ def _better(errors: Doubles) -> Ints:
     allowed[0] = means[0]
     best: Ints = allowed.argmin(axis=0)
     return best
-
-
-def _errors(model: WorldModel, held_out: Windows, block: Ints, device: torch.device) -> Doubles:
-    """Squared error of each block in each coordinate, so that their mean is that of all windows, [N, S]"""
-    sums, weights = [], []
-    for batch, prediction in predictions(model, held_out, device):
-        apart = prediction.features - batch.features
-        if batch.present is not None:
-            apart = apart * batch.present
-        squared = model.project(apart).square() * batch.weight[..., None]
-        sums.append(squared.sum(1).double().detach().cpu().numpy())
-        weights.append(batch.weight.sum(1).double().cpu().numpy())
-    count = int(block.max()) + 1
-    errors = np.zeros((count, sums[0].shape[1]))
-    np.add.at(errors, block, np.concatenate(sums))
-    return errors * (count / max(float(np.concatenate(weights).sum()), 1e-9))

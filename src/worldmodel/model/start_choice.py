@@ -16,13 +16,11 @@ from worldmodel.core.student_t import half_width
 from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.model.calibration import quantiles
 from worldmodel.model.linear_start import LinearStart, ridge_starts
-from worldmodel.model.selection import DAMPINGS, subsample
+from worldmodel.model.selection import DAMPINGS, best_of, subsample
 from worldmodel.model.shape import STATE_CLAMP, Shape
 from worldmodel.model.world_model import DEGREES
 
 FOLDS = 8  # of the train episodes, at most
-WORSE = 1.01  # times the least error, up to which a candidate counts by what it errs in each coordinate
-NOTHING = 1e-9  # squared error, standardized units
 MARGIN = 0.02  # share of ridge's error that another predictor has to take off, to be started from
 
 
@@ -50,26 +48,17 @@ def choose_start(shape: Shape, packed: Packed, episodes: Ints, held_out: Windows
         known = windows(packed, episodes, shape.history, shape.horizon)
         return Start(ridges[0][0], _log_std(ridges[0], [_Judge(_all(known), 0)], shape))
     wide = [[_with_room_for_velocity(each, shape) for each in ridge] for ridge in ridges]
-    candidates = [*wide, *([start] * len(wide[0]) for start in _unlearned(wide[0][0], shape))]
-    groups = [
-        [[replace(each, damping=damping) for each in candidate] for candidate in candidates] for damping in DAMPINGS
+    plain = [*wide, *([start] * len(wide[0]) for start in _unlearned(wide[0][0], shape))]
+    candidates: list[Sequence[LinearStart]] = [
+        [replace(each, damping=np.full_like(each.bias, damping)) for each in candidate]
+        for candidate in plain
+        for damping in DAMPINGS
     ]
-    tried = [_with_errors(group, judges) for group in groups]
-    least = min(float(errors.mean()) for group in tried for _, errors in group)
-    best, _ = min(
-        ((start, errors) for group in tried for start, errors in group if errors.mean() <= WORSE * least),
-        key=lambda each: float(np.log(each[1] + NOTHING).mean()),
-    )
+    errors = [_errors(candidate, judges) for candidate in candidates]
+    candidates.append(_mixed(candidates, np.array(errors)))
+    errors.append(_errors(candidates[-1], judges))
+    best = candidates[best_of(np.array(errors))]
     return Start(best[0], _log_std(best, judges, shape))
-
-
-def _with_errors(
-    group: Sequence[Sequence[LinearStart]], judges: Sequence[_Judge]
-) -> list[tuple[Sequence[LinearStart], Doubles]]:
-    """Candidates, the mixture of them last, and the errors [S] of each."""
-    errors = [_errors(candidate, judges) for candidate in group]
-    mixed = _mixed(group, np.array(errors))
-    return [*zip(group, errors, strict=True), (mixed, _errors(mixed, judges))]
 
 
 def _with_room_for_velocity(ridge: LinearStart, shape: Shape) -> LinearStart:
@@ -100,10 +89,11 @@ def _mixed(group: Sequence[Sequence[LinearStart]], errors: Doubles) -> list[Line
     chosen, rows = handicapped.argmin(axis=0), np.arange(errors.shape[1])
     mixed = []
     for same_fold in zip(*group, strict=True):
-        weight, bias = (
-            np.stack([getattr(each, name) for each in same_fold])[chosen, rows] for name in ("weight", "bias")
+        weight, bias, damping = (
+            np.stack([getattr(each, name) for each in same_fold])[chosen, rows]
+            for name in ("weight", "bias", "damping")
         )
-        mixed.append(replace(same_fold[0], weight=weight, bias=bias))
+        mixed.append(replace(same_fold[0], weight=weight, bias=bias, damping=damping))
     return mixed
 
 

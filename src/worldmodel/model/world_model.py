@@ -77,7 +77,7 @@ class WorldModel(nn.Module):
         self.register_buffer("train_max", torch.zeros(state))
         self.register_buffer("sensor_min", torch.full((state,), -STATE_CLAMP))
         self.register_buffer("sensor_max", torch.full((state,), STATE_CLAMP))
-        self.register_buffer("damping", torch.zeros(()))
+        self.register_buffer("damping", torch.zeros(state))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon, shape.features))
         self.register_buffer("log_std_slope", torch.ones(()))
         self.register_buffer("degrees_of_freedom", torch.full((), DEGREES))  # of the std's Student's t; 0: normal
@@ -105,9 +105,8 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def init_from_linear(self, start: LinearStart, log_std: Floats | float = 0.0) -> None:
         """Make the model predict what the linear model predicts, with this std at each frame and feature, [K, F]."""
-        for name in ("delta_std", "train_min", "train_max", "sensor_min", "sensor_max"):
+        for name in ("delta_std", "train_min", "train_max", "sensor_min", "sensor_max", "damping"):
             getattr(self, name).copy_(torch.from_numpy(getattr(start, name)))
-        self.damping.fill_(start.damping)
         self.log_std_offset.copy_(torch.as_tensor(log_std))
         weight, bias = start.of_velocity()
         actions = self.shape.actions
@@ -227,7 +226,7 @@ class WorldModel(nn.Module):
 
 
 def damp(state: Tensor, train_min: Tensor, train_max: Tensor, damping: Tensor) -> Tensor:
-    """[B, S] -> [B, 1]: 1 within the range of the train states, less the farther outside. Without gradient."""
+    """[B, S] -> [B, S]: 1 within the range of the train states, less the farther outside. Without gradient."""
     state = state.detach()
     outside = state - state.clamp(train_min, train_max)
     return 1 / (1 + damping * outside.square().sum(-1, keepdim=True))
