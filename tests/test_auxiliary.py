@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from factories import make_dreams, make_episodes
+from factories import make_dreams, make_episodes, make_packed
 from test_teacher import CPU, SHAPE, fitted
 from test_transition import pendulums
 from worldmodel.arrays.windows import windows
 from worldmodel.dreams import auxiliary, teacher
 from worldmodel.dreams.gaussian import GaussianProcess
+from worldmodel.dreams.members import EnsembleTrainer
 from worldmodel.dreams.transition import TransitionNetwork
 from worldmodel.model.tensors import Tensors
 
@@ -34,6 +35,20 @@ def test_an_auxiliary_model_has_the_share_that_it_is_worth_on_what_members_left_
     assert all(0 <= share <= 1 for share in group.share)
     errors = [np.square(each.features - batch.features).mean() for each in (both, members)]
     assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize(("drift", "damping"), [(1.0, 0.0), (0.0, 1.0)])
+def test_a_process_goes_on_outside_of_the_train_states_only_where_left_out_episodes_do(drift, damping):
+    """Each episode drifts elsewhere; or all of them between the same two walls."""
+    rng = np.random.default_rng(0)
+    walks = rng.standard_normal((6, 40, 2)).cumsum(axis=1)
+    logged = drift * (np.arange(40)[:, None] + 80.0 * np.arange(6)[:, None, None]) + walks.clip(-2, 2)
+    episodes = [replace(each, features=np.float32(own)) for each, own in zip(make_episodes(6, 40), logged, strict=True)]
+    params = make_dreams(teacher={"points": 100}).teacher
+    trainer = EnsembleTrainer(make_packed(episodes), replace(SHAPE, z_dim=4), params, 0, CPU, None)
+    folds = [teacher._fold(np.arange(6), number, 3) for number in range(3)]
+    found = auxiliary.gaussian_candidates(trainer, folds)
+    assert {each.start.damping for each in (*found.models, *found.per_fold)} == {damping}
 
 
 def test_both_kinds_are_pooled_with_the_members():

@@ -8,6 +8,7 @@ from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.dreams import gaussian
 from worldmodel.model.baselines import fit_linear
+from worldmodel.model.linear_start import linear_starts
 
 
 def waves(episodes=8, length=40, seed=0, width=3) -> Packed:
@@ -41,14 +42,15 @@ def solved(points, values, noise):
 
 
 def test_answers_solve_the_kernel_system(problem):
-    torch.testing.assert_close(gaussian._answers(*problem, [])[0], solved(*problem))
+    points, values, noise = problem
+    torch.testing.assert_close(gaussian._answers(points, values[None], noise, [])[0], solved(*problem))
 
 
 def test_leaving_points_out_is_as_never_having_known_them(problem):
     points, values, noise = problem
     out = torch.tensor([1, 4, 5, 29])
     rest = torch.tensor([row for row in range(30) if row not in out.tolist()])
-    _, found = gaussian._answers(points, values, noise, [out])
+    _, found = gaussian._answers(points, torch.stack([values, values]), noise, [out])
     torch.testing.assert_close(found[rest], solved(points[rest], values[rest], noise))
     torch.testing.assert_close(found[out], torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
 
@@ -101,6 +103,22 @@ def test_each_left_out_process_knows_nothing_of_its_episodes():
     whole, first, second = fitted(packed, [np.array([2, 5]), np.array([7])])
     for process, unknown in ((whole, 0), (first, 2 * 39), (second, 39)):
         assert int((process.answers.abs().amax(dim=0) < 1e-5).sum()) == unknown
+    rest = [episode for episode in range(8) if episode != 7]
+    [ridge] = linear_starts(packed.each(packed.features, rest), packed.each(packed.actions, rest), 3)
+    for name in ("weight", "bias", "delta_std", "train_min", "train_max"):
+        np.testing.assert_array_equal(getattr(second.start, name), getattr(ridge, name))
+
+
+def test_a_damped_process_stands_still_far_outside_of_the_train_states():
+    packed = waves()
+    [process] = fitted(packed)
+    far, near = np.full((1, 3), 30, np.float32), packed.features[:5]
+    for last, same in ((far, False), (near, True)):
+        actions = np.ones((len(last), 1, 1), np.float32)
+        free, held = (process.damped(damping).rollout(last, actions)[:, 0] for damping in (0.0, 1.0))
+        assert np.array_equal(free, held) == same
+    assert np.abs(held - near).max() > 0.1
+    assert np.abs(process.damped(1.0).rollout(far, np.ones((1, 1, 1), np.float32)) - far).max() < 0.1
 
 
 def test_it_knows_no_more_than_it_may_and_the_seed_decides_what():

@@ -13,6 +13,7 @@ from worldmodel.core.typing import Floats
 from worldmodel.dreams.gaussian import GaussianProcess, fit_gaussian_processes
 from worldmodel.dreams.members import EnsembleTrainer, Fold
 from worldmodel.dreams.transition import TransitionNetwork
+from worldmodel.model.selection import DAMPINGS
 from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import WorldModel
 
@@ -46,12 +47,22 @@ class AuxiliaryModels:
 
 
 def gaussian_candidates(trainer: EnsembleTrainer, folds: Sequence[Fold]) -> Candidates:
-    """A Gaussian process of all episodes, and for each fold one without its left-out episodes."""
+    """A Gaussian process of all episodes, and for each fold one without its left-out episodes.
+
+    Damped as errs least on these, or else would run away where an episode leaves the states of all others.
+    """
     left_out = [fold.held_out for fold in folds]
     episodes = np.sort(np.concatenate(left_out))
-    whole, *partial = fit_gaussian_processes(
+    processes = fit_gaussian_processes(
         trainer.packed, episodes, left_out, trainer.shape.state_dim, trainer.params.points, trainer.seed
     )
+    judges = [_left_out(fold, trainer, JUDGED // len(DAMPINGS)) for fold in folds]
+
+    def error(damping: float) -> float:
+        return sum(_error(each.damped(damping), judge) for each, judge in zip(processes[1:], judges, strict=True))
+
+    best = min(sorted(DAMPINGS, reverse=True), key=error)  # the largest of equals
+    whole, *partial = [process.damped(best) for process in processes]
     return Candidates([whole], partial)
 
 
@@ -80,10 +91,21 @@ class _Judge:
 
     @staticmethod
     def of(member: WorldModel, fold: Fold, trainer: EnsembleTrainer) -> "_Judge":
-        unseen = trainer.windows_of(fold.held_out)
-        unseen = unseen.every(max(1, len(unseen) // JUDGED))
-        batch = to_device(unseen.take(np.arange(len(unseen))), trainer.device)
+        batch = _left_out(fold, trainer, JUDGED)
         return _Judge(batch, predict(member, batch))
+
+
+def _left_out(fold: Fold, trainer: EnsembleTrainer, most: int) -> Tensors:
+    """About `most` windows, evenly spaced."""
+    unseen = trainer.windows_of(fold.held_out)
+    unseen = unseen.every(max(1, len(unseen) // most))
+    return to_device(unseen.take(np.arange(len(unseen))), trainer.device)
+
+
+def _error(model: AuxiliaryModel, batch: Tensors) -> float:
+    """Squared, summed over windows, frames and features."""
+    squared = np.square(predict(model, batch) - batch.features.cpu().numpy()).sum(axis=2)
+    return float((squared * batch.weight.cpu().numpy()).sum())
 
 
 def _share(judges: Sequence[_Judge], predictions: Sequence[Floats]) -> Floats:

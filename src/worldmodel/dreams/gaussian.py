@@ -6,8 +6,9 @@ key: N points, D = S + A inputs, S state (the coordinates of linear_starts), B b
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from worldmodel.arrays.scaler import MIN_SPREAD
 from worldmodel.arrays.windows import Packed
-from worldmodel.core.typing import Floats, Ints
+from worldmodel.core.typing import Doubles, Floats, Ints
 from worldmodel.model.linear_start import LinearStart, linear_starts
+from worldmodel.model.world_model import damp
 
 SCALE_POINTS = 400  # that length scales are fitted on
 SCALE_STEPS = 60
@@ -39,14 +41,19 @@ class GaussianProcess:
         start = self.start
         linear, bias, spread = (torch.from_numpy(part) for part in (start.weight, start.bias, start.delta_std))
         projection, lower, upper = map(torch.from_numpy, (start.projection, start.sensor_min, start.sensor_max))
-        state, states = torch.from_numpy(last) @ projection.T, []
+        least, most = torch.from_numpy(start.train_min), torch.from_numpy(start.train_max)
+        state, states, damping = torch.from_numpy(last) @ projection.T, [], torch.tensor(start.damping)
         for action in torch.from_numpy(np.ascontiguousarray(actions)).unbind(1):
             known = torch.cat([state, action], dim=1)
-            moved = state + known @ linear.T + bias + spread * self._left_over(known)
-            state = moved.clamp(lower, upper)
+            change = known @ linear.T + bias + spread * self._left_over(known)
+            state = (state + change * damp(state, least, most, damping)).clamp(lower, upper)
             states.append(state)
         predicted: Floats = (torch.stack(states, dim=1) @ projection).numpy()
         return predicted
+
+    def damped(self, damping: float) -> "GaussianProcess":
+        """The same, its changes damped outside of the train states."""
+        return replace(self, start=replace(self.start, damping=damping))
 
     def _left_over(self, known: Tensor) -> Tensor:
         """[B, D] -> [B, S] in units of the change's spread; one output at a time stays within the processor's cache."""
@@ -65,39 +72,52 @@ def fit_gaussian_processes(
     packed: Packed, episodes: Ints, left_out: Sequence[Ints], state_dim: int, most: int, seed: int
 ) -> list[GaussianProcess]:
     """One that knows at most `most` transitions of the given episodes, then for each of `left_out` one that knows none
-    of its episodes. They share ridge and length scales, which are fitted on all given episodes.
+    of its episodes. They share coordinates and length scales, which are fitted on all given episodes.
     """
     rows = [packed.rows(episode) for episode in episodes]
     features, actions = [packed.features[row] for row in rows], [packed.actions[row] for row in rows]
     [start] = linear_starts(features, actions, state_dim)
-    inputs, targets = _transitions(features, actions, start)
+    states, trained = [each @ start.projection.T for each in features], [~np.isin(episodes, out) for out in left_out]
+    starts = [start, *(_start_of(start, compress(states, kept), compress(actions, kept)) for kept in trained)]
+    inputs, changes = _transitions(states, actions)
     belongs = np.repeat(episodes, [len(part) - 1 for part in features])
     chosen = np.random.default_rng([seed, len(inputs)]).permutation(len(inputs))[:most]
-    known, left_over = torch.from_numpy(inputs[chosen]), torch.from_numpy(targets[chosen].T.copy())
-    scales, noise = _fit_scales(known[:SCALE_POINTS], left_over[:, :SCALE_POINTS])
+    known, changed = inputs[chosen], changes[chosen]
+    left_over = torch.from_numpy(np.stack([_left_over(each, known, changed) for each in starts], axis=1))
+    inputs_known = torch.from_numpy(known)
+    scales, noise = _fit_scales(inputs_known[:SCALE_POINTS], left_over[:, 0, :SCALE_POINTS])
     hidden = [torch.from_numpy(np.flatnonzero(np.isin(belongs[chosen], fold))) for fold in left_out]
     answers = torch.stack(
         [
-            _answers(known / scale, values, variance, hidden)
+            _answers(inputs_known / scale, values, variance, hidden)
             for values, scale, variance in zip(left_over, scales, noise, strict=True)
         ],
         dim=1,
     )
-    points = (known / scales[:, None]).float()
-    return [GaussianProcess(start, points, scales.float(), answer.float()) for answer in answers]
+    points = (inputs_known / scales[:, None]).float()
+    return [
+        GaussianProcess(own, points, scales.float(), answer.float())
+        for own, answer in zip(starts, answers, strict=True)
+    ]
 
 
-def _transitions(
-    features: Sequence[Floats], actions: Sequence[Floats], start: LinearStart
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs [N, D], and what ridge leaves over of the changes in units of their spread [N, S]; float64."""
-    states = [episode.astype(np.float64) @ start.projection.T for episode in features]
-    inputs = np.concatenate(
-        [np.concatenate([state[:-1], moves[:-1]], axis=1) for state, moves in zip(states, actions, strict=True)]
-    )
-    change = np.concatenate([np.diff(state, axis=0) for state in states])
-    left_over = change - inputs @ start.weight.T - start.bias
-    return inputs, left_over / np.maximum(start.delta_std, MIN_SPREAD)
+def _start_of(whole: LinearStart, states: Iterable[Floats], actions: Iterable[Floats]) -> LinearStart:
+    """Ridge and range of some episodes alone, in the coordinates of all."""
+    [start] = linear_starts(list(states), list(actions), len(whole.delta_std))
+    return replace(start, projection=whole.projection)
+
+
+def _transitions(states: Sequence[Floats], actions: Sequence[Floats]) -> tuple[Doubles, Doubles]:
+    """States and actions [N, D], and the changes [N, S] that follow."""
+    wide = [state.astype(np.float64) for state in states]
+    inputs = [np.concatenate([state[:-1], moves[:-1]], axis=1) for state, moves in zip(wide, actions, strict=True)]
+    return np.concatenate(inputs), np.concatenate([np.diff(state, axis=0) for state in wide])
+
+
+def _left_over(start: LinearStart, inputs: Doubles, changes: Doubles) -> Doubles:
+    """What ridge leaves over of the changes in units of their spread, [S, N]."""
+    left_over = changes - inputs @ start.weight.T - start.bias
+    return (left_over / np.maximum(start.delta_std, MIN_SPREAD)).T.copy()
 
 
 def _fit_scales(known: Tensor, left_over: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,15 +151,18 @@ def _slope(kernel: Tensor, values: Tensor) -> Tensor:
 
 
 def _answers(points: Tensor, values: Tensor, noise: Tensor, hidden: Sequence[Tensor]) -> Tensor:
-    """K^-1 y of all points, and without those of each index in `hidden`, [1 + len(hidden), N].
+    """K^-1 y of all points, and without those of each index in `hidden`, for values [1 + len(hidden), N] of each.
 
     Leaving points out of an inverse is a product with a block of it: one factorization serves all.
     """
     kernel = matern(points, points)
     kernel.diagonal().add_(noise)
     inverse = _inverse(kernel)
-    whole = inverse @ values
-    parts = [whole - inverse[:, out] @ _solution(inverse[out][:, out], whole[out]) for out in hidden]
+    whole, *each = values @ inverse
+    parts = [
+        part - inverse[:, out] @ _solution(inverse[out][:, out], part[out])
+        for part, out in zip(each, hidden, strict=True)
+    ]
     return torch.stack([whole, *parts])
 
 
