@@ -18,6 +18,7 @@ from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import WorldModel
 
 JUDGED = 256  # windows of each member's left-out episodes
+ALMOST = 1.01  # times the least error, up to which a larger damping is chosen
 
 AuxiliaryModel = GaussianProcess | TransitionNetwork
 
@@ -49,7 +50,7 @@ class AuxiliaryModels:
 def gaussian_candidates(trainer: EnsembleTrainer, folds: Sequence[Fold]) -> Candidates:
     """A Gaussian process of all episodes, and for each fold one without its left-out episodes.
 
-    Damped as errs least on these, or else would run away where an episode leaves the states of all others.
+    Damped as much as costs next to nothing on these: else it may run away where an episode leaves all known states.
     """
     left_out = [fold.held_out for fold in folds]
     episodes = np.sort(np.concatenate(left_out))
@@ -61,8 +62,9 @@ def gaussian_candidates(trainer: EnsembleTrainer, folds: Sequence[Fold]) -> Cand
     def error(damping: float) -> float:
         return sum(_error(each.damped(damping), judge) for each, judge in zip(processes[1:], judges, strict=True))
 
-    best = min(sorted(DAMPINGS, reverse=True), key=error)  # the largest of equals
-    whole, *partial = [process.damped(best) for process in processes]
+    errors = [error(damping) for damping in DAMPINGS]
+    largest = max(damping for damping, own in zip(DAMPINGS, errors, strict=True) if own <= ALMOST * min(errors))
+    whole, *partial = [process.damped(largest) for process in processes]
     return Candidates([whole], partial)
 
 
