@@ -88,25 +88,23 @@ def test_time_that_runs_backwards_within_a_named_episode_is_refused(tmp_path):
     assert reasons(logs) == ["log.jsonl:2: timestamp: found 4.0, expected more than 5.0, the time of the frame before"]
 
 
-def test_a_hole_leaves_a_fixed_split_with_both_halves(tmp_path):
+def test_a_hole_leaves_the_split_that_the_first_frame_names_with_both_halves(tmp_path):
     for lines in (
         [named(0, "x", split="test"), "?", named(1, "x")],
+        [named(0, "x", split="test"), "?", named(1, "x", split="train")],
         [named(0, "x", split="test") | {"y": 1}, named(1, "x")],
     ):
         assert {episode.split for episode in read(log(tmp_path, *lines)).episodes} == {"test"}
 
 
-@pytest.mark.parametrize(
-    ("meta", "reason"),
-    [
+def test_a_dream_frame_without_proper_confidence_is_refused(tmp_path):
+    first = named(0, "d", source="dream", confidence=1)
+    for meta, reason in (
         ({"confidence": 2}, "meta.confidence: found 2, expected a number from 0 to 1"),
         ({}, "meta.confidence: expected in every frame of a dream, or in none"),
-    ],
-)
-def test_a_dream_frame_without_proper_confidence_is_refused(tmp_path, meta, reason):
-    first = named(0, "d", source="dream", confidence=1)
-    logs = read(log(tmp_path, first, named(1, "d", source="dream", **meta)))
-    assert reasons(logs)[0].startswith(f"log.jsonl:2: {reason}")
+    ):
+        logs = read(log(tmp_path, first, named(1, "d", source="dream", **meta)))
+        assert reasons(logs)[0].startswith(f"log.jsonl:2: {reason}")
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -134,11 +132,6 @@ def test_no_row_is_lost_and_no_transition_crosses_a_hole(tmp_path_factory, choic
                 assert not [line for line in between if line in holes and owner[line - 1] in (None, own)]
     keys = [(episode.identity, episode.segment) for episode in logs.episodes]
     assert len(set(keys)) == len(keys)
-
-
-def test_the_first_frame_names_the_split_of_all_pieces(tmp_path):
-    logs = read(log(tmp_path, named(0, "x", split="test"), "?", named(1, "x", split="train")))
-    assert [episode.split for episode in logs.episodes] == ["test", "test"]
 
 
 @pytest.mark.parametrize("action", [3, [0.5, -0.5]])

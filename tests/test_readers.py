@@ -294,16 +294,8 @@ def test_lerobot_in_one_file_an_episode_and_with_choices(tmp_path):
 
 def test_tables_group_interleaved_agents_and_begin_anew_where_time_runs_backwards(tmp_path):
     path = tmp_path / "log.csv"
-    rows = [
-        ("a", 0, 1.5, 0),
-        ("b", 5, 2.5, 1),
-        ("a", 1, 3.5, 2),
-        ("b", 6, 4.5, 0),
-        ("a", 0.5, 5.5, 1),
-        ("a", 2, 6.5, 0),
-    ]
-    text = "agent_id,timestamp,features.0,action\n"
-    path.write_text(text + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    rows = ["a,0,1.5,0", "b,5,2.5,1", "a,1,3.5,2", "b,6,4.5,0", "a,0.5,5.5,1", "a,2,6.5,0"]
+    path.write_text("\n".join(["agent_id,timestamp,features.0,action", *rows]))
     found = {(each.agent_id, each.name): each for each in open_source(path)}
     assert {key: each.features[:, 0].tolist() for key, each in found.items()} == {
         ("a", "0"): [1.5, 3.5],
@@ -431,7 +423,6 @@ def test_a_broken_file_of_each_format_is_one_line_that_names_it(written):
             with pytest.raises(ValueError, match=re.escape(str(path))) as found:
                 list(open_source(path, MAPS.get(form), form))
             assert str(found.value).startswith(str(path)), (form, str(found.value))
-            print(form, len(data), found.value)
 
 
 def test_missing_readings_stay_missing_and_what_else_is_no_number_is_named_with_its_place(tmp_path):

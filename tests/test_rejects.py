@@ -40,19 +40,10 @@ def test_a_file_of_any_name_is_a_cell_and_still_says_what_was_found(tmp_path):
 
 
 def test_rejects_are_counted_by_reason_whatever_they_found_and_where(tmp_path):
-    bad = [
-        frame(1, features=[None, 2]),
-        frame(2, features=[0.5, "x"]),
-        frame(2.5, features=["y", 1]),
-        "?",
-        "{",
-        frame(3, agent_id=""),
-    ]
-    inner = {
-        "agent_id": "b",
-        "episode": [frame(1, "b"), frame(1, "b"), frame(0.5, "b"), {**frame(3, "b"), "reward": "1"}],
-    }
-    lines = [frame(0), *bad, inner, named(8, "x"), named(8, "x"), named(7, "x")]
+    features = [None, 2], [0.5, "x"], ["y", 1]
+    bad = [*(frame(t, features=row) for t, row in enumerate(features, 1)), "?", "{", frame(4, agent_id="")]
+    inner = [frame(1, "b"), frame(1, "b"), frame(0.5, "b"), {**frame(3, "b"), "reward": "1"}]
+    lines = [frame(0), *bad, {"agent_id": "b", "episode": inner}, named(8, "x"), named(8, "x"), named(7, "x")]
     assert by_reason(read(log(tmp_path, *lines)).rejects) == [
         ("timestamp: expected more than the time of the frame before", 4),
         ("features[]: expected a finite float32 number", 2),

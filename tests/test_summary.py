@@ -92,9 +92,6 @@ def test_kinds_of_action_are_told(tmp_path):
 
 
 def test_times_at_the_ends_of_float64_are_no_reason_to_fail(tmp_path):
-    found = lines(
-        read(
-            log(tmp_path, {"agent_id": "a", "episode": [frame(t, features=[1]) for t in (-1.7e308, 1.7e308)]})
-        ).episodes
-    )
+    logs = log(tmp_path, {"agent_id": "a", "episode": [frame(t, features=[1]) for t in (-1.7e308, 1.7e308)]})
+    found = lines(read(logs).episodes)
     assert fact(found, "steps") == "none, every episode has one frame"  # a hole that is cut at

@@ -53,8 +53,8 @@ def earliest(one: Placed | None, other: Placed | None) -> Placed | None:
 class Batch:
     """Whole episodes end to end."""
 
-    placed: Sequence[Placed]
-    tables: Sequence[Table]
+    placed: list[Placed]
+    tables: list[Table]
 
     @cached_property
     def bounds(self) -> Ints:
@@ -99,7 +99,7 @@ class Batch:
     @cached_property
     def features(self) -> Doubles:
         """[F, N]"""
-        return columns_of([table.features for table in self.tables])
+        return side_by_side([table.features for table in self.tables])
 
     @cached_property
     def changes(self) -> Doubles:
@@ -117,7 +117,7 @@ class Batch:
         return found
 
 
-def columns_of(rows: Sequence[NDArray[np.generic]]) -> Doubles:
+def side_by_side(rows: Sequence[NDArray[np.generic]]) -> Doubles:
     """[D, N] of arrays [T, D] or [T]."""
     wide = np.concatenate([each.reshape(len(each), -1) for each in rows])
     return np.ascontiguousarray(wide.T, np.float64)

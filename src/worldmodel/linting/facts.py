@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.linting.batch import Batch, Placed, columns_of, earliest
+from worldmodel.linting.batch import Batch, Placed, earliest, side_by_side
 from worldmodel.linting.ranges import Ranges
 
 UNEVEN, LONG = 1.5, 5.0  # a step is uneven, or a hole, beyond so many times its episode's median
@@ -65,7 +65,7 @@ class Facts:
             if name == "action" and arrays[0].ndim == 1:
                 self.choices.update(dict(enumerate(np.bincount(np.concatenate(arrays)).tolist())))
             else:
-                values = columns_of(arrays)
+                values = side_by_side(arrays)
                 yield name, values, batch.steps_of(values)
 
     @property

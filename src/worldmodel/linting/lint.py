@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -13,7 +14,6 @@ from worldmodel.core.regular import walk
 from worldmodel.core.text import escaped
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import Episode
-from worldmodel.episodes.table import Table
 from worldmodel.linting import clock, content, motion, values
 from worldmodel.linting.batch import NUMBERS, Batch, Placed
 from worldmodel.linting.facts import Facts
@@ -52,20 +52,6 @@ NO_LOG_SUFFIXES = (".md", ".dvc", ".yaml", ".yml", ".txt")
 
 
 @dataclass
-class Waiting:
-    """Episodes until they are enough for a batch."""
-
-    placed: list[Placed] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    numbers: int = 0
-
-    def take(self) -> Batch:
-        batch = Batch(self.placed, self.tables)
-        self.placed, self.tables, self.numbers = [], [], 0
-        return batch
-
-
-@dataclass
 class Collector(Observer):
     """Observes a reading of logs."""
 
@@ -79,8 +65,9 @@ class Collector(Observer):
     def begin(self) -> None:
         self.stream.seek(0)
         self.stream.truncate()
-        self.waiting = {source: Waiting() for source in ("observed", "dream")}
-        self.facts = {source: Facts() for source in self.waiting}
+        self.facts = {source: Facts() for source in ("observed", "dream")}
+        self.waiting = {source: Batch([], []) for source in self.facts}  # until they are enough
+        self.numbers = Counter[str]()  # that wait
         self.meta_keys = dict[str, tuple[str, int, int]]()
         self.sampler, self.wraps = Sampler(), Wraps()
         self.jumps, self.repeats = Jumps(self.sampler), Repeats(self.stream)
@@ -95,16 +82,16 @@ class Collector(Observer):
             self.meta_keys[key] = first, number, before + count
 
     def episode(self, file: str, line: int, episode: Episode, returns: int) -> None:
-        waiting = self.waiting[episode.source]
         for piece in self._pieces(episode):
+            waiting = self.waiting[piece.source]
             agent, span = sys.intern(piece.agent_id), (piece.begin, piece.end)
             waiting.placed.append(Placed(file, line, agent, piece.name, *span, piece.length, piece.segment, returns))
             waiting.tables.append(piece.table())
-            waiting.numbers += piece.features.size
+            self.numbers[piece.source] += piece.features.size
             self.facts[piece.source].kinds.update(
                 terminal=piece.terminal, truncated=piece.truncated, piece=piece.segment > 0
             )
-            if waiting.numbers >= NUMBERS:
+            if self.numbers[piece.source] >= NUMBERS:
                 self._look(piece.source)
 
     def _pieces(self, episode: Episode) -> Sequence[Episode]:
@@ -115,7 +102,8 @@ class Collector(Observer):
         return pieces([episode], intake, self.columns, lambda each: each)
 
     def _look(self, source: str) -> None:
-        batch, facts = self.waiting[source].take(), self.facts[source]
+        batch, facts = self.waiting[source], self.facts[source]
+        self.waiting[source], self.numbers[source] = Batch([], []), 0
         facts.add(batch)
         if source == "observed":
             self.sampler.add(batch)

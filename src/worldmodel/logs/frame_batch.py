@@ -24,7 +24,7 @@ class Label(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """A column of few different values."""
+    """Which of few different values each frame has."""
 
     codes: Ints  # [N] indices of values
     values: Sequence[Any]

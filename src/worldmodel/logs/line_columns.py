@@ -34,7 +34,7 @@ class EpisodeLine(Struct, forbid_unknown_fields=True, gc=False):
     episode: Annotated[list[InnerLine], Meta(min_length=1)]
 
 
-class Columns(NamedTuple):
+class Fields(NamedTuple):
     """The fields of lines, one by one; UNSET where a line lacks it."""
 
     agent_id: Sequence[Any]
@@ -46,7 +46,7 @@ class Columns(NamedTuple):
     meta: Sequence[Any]
 
     @classmethod
-    def of(cls, lines: Iterable[Line]) -> "Columns":
+    def of(cls, lines: Iterable[Line]) -> "Fields":
         return cls(*zip(*map(astuple, lines), strict=True))
 
     def shapes(self) -> list[tuple[int, int]]:
@@ -62,7 +62,7 @@ class Columns(NamedTuple):
         return list(pairwise([0, *changes, len(rows)]))
 
 
-def table_of(columns: Columns) -> Table:
+def table_of(columns: Fields) -> Table:
     action, reward = columns.action, columns.reward
     return Table(
         timestamps=np.array(columns.timestamp, np.float64),

@@ -21,7 +21,7 @@ from worldmodel.core.typing import Ints
 from worldmodel.episodes.frame import META_KEYS, parse_agent, parse_meta
 from worldmodel.logs.blocks import Block
 from worldmodel.logs.frame_batch import FrameBatch, batches_of
-from worldmodel.logs.line_columns import Columns, EpisodeLine, Line, table_of
+from worldmodel.logs.line_columns import EpisodeLine, Fields, Line, table_of
 from worldmodel.logs.rows import Row, parse_line
 
 FEATURES = re.compile(rb'"features"\s*:\s*\[[^\[\]{}"]*\]')
@@ -103,7 +103,7 @@ def _whole(first: int, data: bytes) -> Parsed:
         data = _nulled(data)
         lines = _decode_lines(data)
     _require_one_a_line(data, len(lines))
-    columns = Columns.of(lines)
+    columns = Fields.of(lines)
     _require_flat(data, columns)
     return _parsed(np.arange(first, first + len(lines)), None, columns)
 
@@ -129,7 +129,7 @@ def _require_one_a_line(data: bytes, count: int) -> None:
         raise _DoubtError
 
 
-def _require_flat(data: bytes, columns: Columns, around: int = 0) -> None:
+def _require_flat(data: bytes, columns: Fields, around: int = 0) -> None:
     """As many keys as colons, lists and objects as brackets: no key stands twice, and no meta nests anything.
 
     `around`: 1 where an object with two keys, the last of them a list, has all of them in it.
@@ -158,7 +158,7 @@ def _colons_of_keys(text: NDArray[np.uint8]) -> int:
     return -1 if np.isin(before, SPACES).any() else int(np.count_nonzero(before == ord('"')))
 
 
-def _parsed(numbers: Ints, positions: Ints | None, columns: Columns) -> Parsed:
+def _parsed(numbers: Ints, positions: Ints | None, columns: Fields) -> Parsed:
     """Raises ValueError where one of the lines is not certain to be good."""
     for agent in set(columns.agent_id):
         _checked_agent(agent)
@@ -166,7 +166,7 @@ def _parsed(numbers: Ints, positions: Ints | None, columns: Columns) -> Parsed:
         columns = columns._replace(meta=[NO_META if meta is UNSET else meta for meta in columns.meta])
     keys, rows = set[str]().union(*columns.meta), list[FrameBatch | Row]()
     for begin, end in columns.shapes():
-        some = columns if end - begin == len(numbers) else Columns._make(column[begin:end] for column in columns)
+        some = columns if end - begin == len(numbers) else Fields._make(column[begin:end] for column in columns)
         where = None if positions is None else positions[begin:end]
         rows.append(FrameBatch.of(numbers[begin:end], where, some.agent_id, some.meta, keys, table_of(some)))
     return Parsed(rows, _unused(numbers, columns.meta, keys))
@@ -195,7 +195,7 @@ def _line_by_line(first: int, data: bytes) -> Iterator[Parsed]:
 def _all_certain(entries: Sequence[tuple[int, tuple[Line | None, bytes]]]) -> Parsed | None:
     numbers = np.array([number for number, _ in entries], np.int64)
     try:
-        return _parsed(numbers, None, Columns.of(line for _, (line, _) in entries if line is not None))
+        return _parsed(numbers, None, Fields.of(line for _, (line, _) in entries if line is not None))
     except ValueError:
         return None
 
@@ -213,7 +213,7 @@ def _by_itself(number: int, text: bytes) -> Parsed:
 def _episode(number: int, text: bytes) -> Parsed:
     """Raises ValueError where it is not certain to be an episode line of good frames."""
     line = _decode_episode(text)
-    columns, count = Columns.of(line.episode), len(line.episode)
+    columns, count = Fields.of(line.episode), len(line.episode)
     if not {*columns.agent_id} <= {line.agent_id, UNSET}:
         raise _DoubtError
     _require_flat(text, columns, 1)

@@ -1,7 +1,6 @@
 """What the formats that lie in HDF5 share: opening, sorting, and numbers side by side."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,10 @@ from worldmodel.readers.source import HDF5, Source
 JPEG = b"\xff\xd8\xff"
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Any:
     import h5py
 
-    with h5py.File(path, "r") as file:
-        yield file
+    return h5py.File(path, "r")
 
 
 def holds(path: Path, start: str, group: str = "") -> bool:

@@ -105,10 +105,11 @@ class Source:
         )
         self._require_alike(place, table)
         self._require_readable(place, np.arange(length) if rows is None else rows, table)
-        with _placing(place):
+        try:
             agent = parse_agent(self.path.name.removesuffix(".gz").rpartition(".")[0] if agent_id is None else agent_id)
-            truncated &= not terminal
-            return Episode(agent, name, **table._asdict(), terminal=terminal, truncated=truncated)
+            return Episode(agent, name, **table._asdict(), terminal=terminal, truncated=truncated and not terminal)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
 
     def _require_alike(self, place: str, table: Table) -> None:
         shapes = tuple(None if array is None else (array.dtype.kind, array.shape[1:]) for array in table)
@@ -208,14 +209,6 @@ def telling(path: Path, where: str = "") -> Iterator[None]:
         raise ValueError(
             f"{path}: cannot be read{where} ({reason(error)}); if it is broken, copy it again from where it came from"
         ) from None
-
-
-@contextmanager
-def _placing(place: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
 
 
 def in_seconds(times: NDArray[Any], parts: int) -> Doubles:
