@@ -92,17 +92,13 @@ def test_dreams_are_train_and_are_not_counted():
     assert found[:40].count("train") == 3
 
 
-@pytest.mark.parametrize("held", ["val", "test"])
-def test_a_dream_that_starts_from_a_held_out_episode_is_refused(held):
+def test_a_dream_that_starts_from_a_held_out_episode_or_from_nowhere_or_says_so_badly_is_refused():
     observed = make_episodes(40, 1)
-    start = next(e for e, split in zip(observed, assign(observed, make_intake()), strict=True) if split == held)
-    dream = dream_from(agent_id=start.agent_id, episode=start.name)
-    with pytest.raises(ValueError, match=f"dream 'dream-0'.* starts from .* which is {held}, expected one that is tr"):
-        assign([*observed, dream], make_intake())
-
-
-def test_a_dream_that_starts_from_nowhere_or_says_so_badly_is_refused():
-    observed = make_episodes(40, 1)
+    for held in ("val", "test"):
+        start = next(e for e, split in zip(observed, assign(observed, make_intake()), strict=True) if split == held)
+        dream = dream_from(agent_id=start.agent_id, episode=start.name)
+        with pytest.raises(ValueError, match=f"dream 'dream-0'.* starts from .* is {held}, expected one that is tr"):
+            assign([*observed, dream], make_intake())
     with pytest.raises(ValueError, match="which is not in the logs or left out"):
         assign([*observed, dream_from(agent_id="agent-0", episode="gone")], make_intake())
     with pytest.raises(ValueError, match=r"meta\.start: episode: missing; it has agent_id, episode, segment, frame"):
