@@ -42,7 +42,7 @@ class GaussianProcess:
         linear, bias, spread = (torch.from_numpy(part) for part in (start.weight, start.bias, start.delta_std))
         projection, lower, upper = map(torch.from_numpy, (start.projection, start.sensor_min, start.sensor_max))
         least, most = torch.from_numpy(start.train_min), torch.from_numpy(start.train_max)
-        state, states, damping = torch.from_numpy(last) @ projection.T, [], torch.tensor(start.damping)
+        state, states, damping = torch.from_numpy(last) @ projection.T, [], torch.from_numpy(start.damping)
         for action in torch.from_numpy(np.ascontiguousarray(actions)).unbind(1):
             known = torch.cat([state, action], dim=1)
             change = known @ linear.T + bias + spread * self._left_over(known)
@@ -53,7 +53,7 @@ class GaussianProcess:
 
     def damped(self, damping: float) -> "GaussianProcess":
         """The same, its changes damped outside of the train states."""
-        return replace(self, start=replace(self.start, damping=damping))
+        return replace(self, start=replace(self.start, damping=np.full_like(self.start.damping, damping)))
 
     def _left_over(self, known: Tensor) -> Tensor:
         """[B, D] -> [B, S] in units of the change's spread; one output at a time stays within the processor's cache."""
