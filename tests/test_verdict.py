@@ -61,6 +61,7 @@ CASES = {  # reason -> metrics and fields that differ from GOOD, the verdict, an
     ],
     "training_improved_nothing": [
         ({}, {"selected": KEPT}, NOTED, "no step of the training did better on the val episodes than its start"),
+        ({}, {"selected": KEPT | {"val_mse": 0.15}}, NOTED, "its error is 0.15, that of hold-last alone 0.2"),
         ({}, {"selected": KEPT | {"step": 9}}, NOTED, "on the val episodes the error is 0.2, that of hold-last 0.2"),
     ],
     "too_few_episodes": [

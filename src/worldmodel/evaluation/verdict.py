@@ -100,6 +100,11 @@ def _training_improved_nothing(found: Evidence) -> Found:
     best = min(floors, key=floors.__getitem__, default=None)
     if error is None or (found.selected["step"] and (best is None or error < floors[best])):
         return ()
+    if best is not None and error < (1 - WORSE) * floors[best]:
+        return (
+            "no step of the training did better on the val episodes than its start, the best floor of each feature: "
+            f"its error is {error:.4g}, that of {FLOORS[best]} alone {floors[best]:.4g}",
+        )
     text = "no step of the training did better on the val episodes than its start, which was kept"
     if found.selected["step"] and best is not None:
         text = f"on the val episodes the error is {error:.4g}, that of {FLOORS[best]} {floors[best]:.4g}"
