@@ -72,7 +72,10 @@ def test_nothing_is_claimed_of_validation_windows_that_do_not_exist(project):
             {"step": 12, "val_mse": 0.1, "floors": {"linear": 0.2, "persistence": 0.1}},
             "improved nothing: use hold-last.",
         ),
-        ({"step": 0, "val_mse": 0.1, "floors": {"linear": 0.2}}, "nothing: the model is what it started from.**"),
+        (
+            {"step": 0, "val_mse": 0.1, "floors": {"linear": 0.2}},
+            "nothing: the model is its start, the best floor of each feature.**",
+        ),
     ],
 )
 def test_it_says_whether_training_beat_the_floors(project, selected, said):

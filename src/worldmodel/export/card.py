@@ -133,7 +133,7 @@ def _gain(selected: dict[str, Any]) -> str:
     if (best in floors and error >= floors[best]) or not (floors or selected["step"]):
         return f"{beside}\n**Training improved nothing: use {FLOORS[best]}.**"
     if selected["step"] == 0:
-        return f"{beside}\n**Training improved nothing: the model is what it started from, the best floor of each feature.**"
+        return f"{beside}\n**Training improved nothing: the model is its start, the best floor of each feature.**"
     return beside
 
 
