@@ -82,7 +82,7 @@ def check(logs: Location, limits: Limits) -> Findings:
         seen.end()
         columns = columns_of([logs], found.named.items())
         if any(facts.placed for facts in seen.facts.values()):
-            columns = fitted(columns, found.feature_count, found.action_space, seen.context_count)
+            columns = fitted(columns, found.feature_count, found.action_space, found.context_count)
         unread = unread_files(logs, found.files)
         rejects = [named(reject, columns) for reject in found.rejects]
         summary = [] if rejects else Summary(seen.facts, columns).lines(found.files)

@@ -118,11 +118,6 @@ class Collector(Observer):
                 self._look(source)
         self.jumps.look()
 
-    @property
-    def context_count(self) -> int:
-        widths = [len(facts.ranges["context"].low) for facts in self.facts.values() if "context" in facts.ranges]
-        return max(widths, default=0)
-
     def remarks(self, columns: Columns, unread: Sequence[str]) -> list[Remark]:
         """In the order of CHECKS; one of each kind, of `unused-meta` one for each key. `columns` fit the frames."""
         found = list[Remark]()

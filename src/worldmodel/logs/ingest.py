@@ -25,13 +25,11 @@ FINE = 16  # float32 spacings: what usually moves by no more would be lost in th
 
 @dataclass(frozen=True)
 class Ingested(Logs[View]):
-    """All episodes with the split of each; their features are float32 unless the data set is wide."""
+    """All episodes with the split of each; their features are float64 where float32 would lose what moves."""
 
     splits: tuple[Split | None, ...]  # None where train_episodes leaves it out
     columns: Columns
-    context_count: int
     missing: bool  # whether any reading is
-    wide: bool  # whether float32 would lose what moves: then features are float64
     interval_s: float  # from frame to frame of observed train episodes, median, six digits
     margin: int  # frames left out where time splits
 
@@ -68,24 +66,19 @@ def ingest(
 def _divided(
     logs: Logs[View], columns: Columns, intake: IngestParams, keep: Callable[[Episode], View], history: int
 ) -> Ingested[View]:
-    context = logs.episodes[0].table().context
-    context_count = 0 if context is None else context.shape[1]
-    columns = fitted(columns, logs.feature_count, logs.action_space, context_count)
+    columns = fitted(columns, logs.feature_count, logs.action_space, logs.context_count)
     whole = pieces(logs.episodes, intake, columns, keep)
     episodes = by_time(whole, intake, keep)
     splits = assign(episodes, intake)
     _require_windows(episodes, splits, history, intake)
     sample = _spread_out(episodes, splits)
-    wide = _is_wide(sample)
-    found = episodes if wide else [episode.narrowed() for episode in episodes]
+    found = episodes if _is_wide(sample) else [episode.narrowed() for episode in episodes]
     steps = np.concatenate([np.diff(table.timestamps) for table in sample])
     return Ingested(
         **vars(logs) | {"episodes": tuple(found)},
         splits=tuple(splits),
         columns=columns,
-        context_count=context_count,
         missing=intake.missing == "mask" and any(np.isnan(each.table().features).any() for each in found),
-        wide=wide,
         interval_s=intake.resample_s or float(f"{np.median(steps):.6g}"),
         margin=sum(each.length for each in whole) - sum(each.length for each in episodes),
     )

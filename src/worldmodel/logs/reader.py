@@ -54,7 +54,7 @@ class Logs(Generic[View]):
     rows: int
     action_space: ActionSpace
     feature_count: int
-    has_rewards: bool
+    context_count: int
     files: tuple[LogFile, ...]
     named: Mapping[str, Columns]  # by file of another format, what it calls its columns
 
@@ -93,7 +93,7 @@ def collect_logs(
         rows=result.rows,
         action_space=ActionSpace(signature.kind, result.actions if signature.kind == "discrete" else signature.action),
         feature_count=signature.features,
-        has_rewards=signature.reward,
+        context_count=signature.context,
         files=tuple(files),
         named=result.named,
     )

@@ -125,8 +125,6 @@ def _leave_out(episodes: Sequence[EpisodeView], splits: list[Split | None], inta
 
 
 def _require_all(observed: Sequence[EpisodeView], fixed: Mapping[str, Split], intake: IngestParams) -> None:
-    if not _empty({_decided(episode, fixed, intake) for episode in observed}, intake):
-        return
     counts = Counter({episode.identity: _decided(episode, fixed, intake) for episode in observed}.values())
     for split, share in _empty(counts, intake).items():
         numbers = ", ".join(f"{name} {counts[name]}" for name in _shares(intake))
