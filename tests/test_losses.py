@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from worldmodel.core.student_t import log_density
 from worldmodel.model.losses import (
     TEMPERATURE,
     info_nce,
@@ -12,7 +15,7 @@ from worldmodel.model.losses import (
     weighted_mean,
     world_model_loss,
 )
-from worldmodel.model.world_model import Prediction
+from worldmodel.model.world_model import DEGREES, Prediction
 
 B, K, F = 3, 4, 2
 
@@ -61,7 +64,8 @@ def test_the_loss_is_error_and_likelihood_with_the_reward_as_one_more_feature():
     features, rewards = tensor(B, K, F, seed=3), tensor(B, K, seed=4)
     total, parts = world_model_loss(prediction(), features, rewards, WEIGHT)
     error = squared_error(prediction().features, features, WEIGHT)
-    nats = negative_log_likelihood(features - prediction().features, prediction().log_std, WEIGHT)
+    missed, log_std = features - prediction().features, prediction().log_std
+    nats = negative_log_likelihood(missed, log_std, WEIGHT, degrees=DEGREES)
     earned = squared_error(prediction().rewards, rewards, WEIGHT)
     torch.testing.assert_close(total, error + nats + earned / F)
     assert parts == {"mse": error, "nll": nats, "reward": earned}
@@ -83,12 +87,22 @@ def test_the_spread_does_not_pull_on_the_mean():
     torch.testing.assert_close(found, expected)
 
 
+def test_the_likelihood_is_that_of_the_distribution_with_this_std():
+    error, log_std = tensor(B, K, F), tensor(B, K, F, seed=1)
+    for degrees in (2.1, 5.0, math.inf):
+        found = negative_log_likelihood(error, log_std, torch.ones(B, K), degrees=degrees)
+        nats = log_density(error.numpy(), log_std.exp().numpy(), degrees)
+        assert float(found) == pytest.approx(-nats.mean(), rel=1e-5)
+
+
 def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
     mean, log_std = tensor(B, K, F).requires_grad_(), tensor(B, K, F, seed=1)
     target = tensor(B, K, F, seed=2)
     total, parts = world_model_loss(Prediction(mean, log_std, None), target, None, WEIGHT, likelihood=True)
     found = torch.autograd.grad(total, mean)[0]
-    expected = (mean - target) * (-2 * log_std).exp() * WEIGHT[..., None] / (F * WEIGHT.sum())
+    ratio = ((mean - target) / log_std.exp()).square()
+    less = (DEGREES + 1) / (DEGREES - 2 + ratio)  # the farther off, the less: an outlier moves little
+    expected = (mean - target) * (-2 * log_std).exp() * less * WEIGHT[..., None] / (F * WEIGHT.sum())
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(total, parts["nll"])
 
