@@ -35,7 +35,7 @@ def dots(figure: str, color: str) -> np.ndarray:
 
 def alike(path: np.ndarray, points: np.ndarray) -> bool:
     """But for scale and offset of x and y, for a tenth of a pixel, and for points that are drawn once for twice."""
-    path, points = (each[np.abs(each - np.roll(each, 1, axis=0)).max(axis=1) > 0] for each in (path, points))
+    path, points = (each[np.abs(each - np.roll(each, -1, axis=0)).max(axis=1) > 0] for each in (path, points))
     if len(path) != len(points):
         return False
     path, points = (((each - each.min(axis=0)) / np.ptp(each, axis=0).clip(1e-9)) for each in (path, points))
