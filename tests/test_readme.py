@@ -6,13 +6,14 @@ from functools import reduce
 from pathlib import Path
 
 from pages import ROOT, blocks
+from worldmodel.core.tables import read_csv
 from worldmodel.stages.validate import summary
 
 METRICS = json.loads((ROOT / "artifacts" / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_the_tables_of_metrics_are_those_of_the_committed_run():
-    for page, count in (("README.md", 4), ("docs/results.md", 17)):
+    for page, count in (("README.md", 5), ("docs/results.md", 21)):
         shown = {}
         text = (ROOT / page).read_text(encoding="utf-8")
         for names, values in re.findall(r"^\| (`[a-z_.\d, `]+`) \| (-?\d[^|]*) \|", text, re.M):
@@ -26,4 +27,6 @@ def test_the_tables_of_metrics_are_those_of_the_committed_run():
 def test_the_output_of_the_quickstart_is_that_of_the_committed_run():
     run_id = json.loads((ROOT / "artifacts" / "timing.json").read_text(encoding="utf-8"))["inference"]["of"]
     (shown,) = blocks("README.md", "text")
-    assert shown.text.rstrip() == summary(METRICS, Path("artifacts/worldmodel") / run_id)
+    verdict, *_ = read_csv((ROOT / "artifacts/plots/verdict.csv").read_text(encoding="utf-8"))
+    told = [f"verdict: {verdict['text']}", summary(METRICS, Path("artifacts/worldmodel") / run_id)]
+    assert shown.text.rstrip() == "\n".join(told)
