@@ -64,8 +64,9 @@ class Unfused(nn.Module):
             return stepped["z"], hidden
 
         model.step = step  # type: ignore[method-assign]  # `predict` then says where it has stepped to
-        for action in batch.planned_actions.unbind(1):
-            yield model.predict(z, action[:, None], joint=likelihood)
+        for offset, action in zip(model.log_std_offset, batch.planned_actions.unbind(1), strict=False):
+            frame = model.predict(z, action[:, None], joint=likelihood)  # with the first frame's offset
+            yield frame._replace(log_std=frame.log_std - model.log_std_offset[0] + offset)
             z = stepped["z"]
 
     def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:

@@ -30,7 +30,7 @@ STAGES = {  # stage -> what it does, and the out that it cannot write
     ),
     "train": (Project.train, "train"),
     "export": (Project.export, "worldmodel"),
-    "validate": (Project.validate, "plots"),
+    "validate": (Project.validate, "metrics.json"),
 }
 
 

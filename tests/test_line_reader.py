@@ -34,7 +34,7 @@ def bits(logs):
         }
         for episode in logs.episodes
     ]
-    return episodes, logs.rejects, logs.rows, logs.action_space, logs.feature_count, logs.has_rewards
+    return episodes, logs.rejects, logs.rows, logs.action_space, logs.feature_count
 
 
 def exactly_parsed(block):
