@@ -9,7 +9,7 @@ from worldmodel.arrays.windows import windows
 from worldmodel.core.student_t import half_width
 from worldmodel.model.initialization import new_model
 from worldmodel.model.linear_start import linear_starts, roomy
-from worldmodel.model.shape import Shape
+from worldmodel.model.shape import STATE_CLAMP, Shape
 from worldmodel.model.start_choice import choose_start, rollout
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import DEGREES
@@ -86,6 +86,23 @@ def test_a_coordinate_that_runs_away_is_damped_and_the_others_are_not():
     start = choose_start(shape, unseen, EVERY[:10], windows(unseen, EVERY[11:], 3, 8)).linear
     assert start.damping.shape == (2,)
     assert start.damping[1] == 0
+
+
+def test_a_value_that_a_held_out_reading_passes_is_no_limit_of_a_sensor():
+    def capped(rng, length):
+        return np.minimum(rng.normal(size=length).cumsum() / 3, 1)
+
+    packed = packed_of(capped, capped)
+    higher = packed.features.copy()
+    higher[packed.rows(11), 0] += 2
+    unseen = replace(packed, features=higher)
+    shape = replace(SHAPE, features=2)
+    alone, beside = (
+        choose_start(shape, unseen, EVERY[:10], held_out).linear.sensor_max
+        for held_out in (None, windows(unseen, EVERY[11:], 3, 8))
+    )
+    assert (alone < STATE_CLAMP).all()
+    assert beside.tolist() == [STATE_CLAMP, alone[1]]
 
 
 def test_its_spread_is_that_of_episodes_that_it_does_not_know():

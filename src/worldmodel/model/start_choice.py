@@ -43,10 +43,12 @@ def choose_start(shape: Shape, packed: Packed, episodes: Ints, held_out: Windows
     with_velocity = (True, False) if shape.velocity_dim else (False,)
     folds = min(FOLDS, len(episodes))
     ridges = ridge_starts(features, actions, shape.state_dim, with_velocity, folds)
+    if held_out is not None and len(held_out):
+        ridges = [[_within_what_is_held_out(each, _all(held_out)) for each in ridge] for ridge in ridges]
     judges = _judges(shape, packed, episodes, folds, held_out)
     if not judges:
         known = windows(packed, episodes, shape.history, shape.horizon)
-        return Start(ridges[0][0], _log_std(ridges[0], [_Judge(_all(known), 0)], shape))
+        return Start(ridges[0][0], _log_std(ridges[0], [_Judge(_all(known), 0)]))
     wide = [[_with_room_for_velocity(each, shape) for each in ridge] for ridge in ridges]
     plain = [*wide, *([start] * len(wide[0]) for start in _unlearned(wide[0][0], shape))]
     candidates: list[Sequence[LinearStart]] = [
@@ -58,7 +60,19 @@ def choose_start(shape: Shape, packed: Packed, episodes: Ints, held_out: Windows
     candidates.append(_mixed(candidates, np.array(errors)))
     errors.append(_errors(candidates[-1], judges))
     best = candidates[best_of(np.array(errors))]
-    return Start(best[0], _log_std(best, judges, shape))
+    return Start(best[0], _log_std(best, judges))
+
+
+def _within_what_is_held_out(start: LinearStart, batch: Batch) -> LinearStart:
+    """The same, without the limits of sensors that a held-out reading passes: those are none."""
+    seen = [batch.history, batch.features[batch.weight > 0]]
+    states = np.concatenate([each.reshape(-1, each.shape[-1]) for each in seen]) @ start.projection.T
+    none = np.float32(STATE_CLAMP)
+    return replace(
+        start,
+        sensor_min=np.where(states.min(axis=0) < start.sensor_min, -none, start.sensor_min),
+        sensor_max=np.where(states.max(axis=0) > start.sensor_max, none, start.sensor_max),
+    )
 
 
 def _with_room_for_velocity(ridge: LinearStart, shape: Shape) -> LinearStart:
@@ -114,7 +128,7 @@ def _all(held_out: Windows) -> Batch:
 
 
 def _errors(candidate: Sequence[LinearStart], judges: Sequence[_Judge]) -> Doubles:
-    """Mean squared error of each coordinate, [S]; infinite where a rollout runs away."""
+    """Mean squared error of each coordinate, [S]"""
     summed, weight = np.zeros(len(candidate[0].delta_std)), 0.0
     for judge in judges:
         start, batch = candidate[judge.fold], judge.batch
@@ -126,7 +140,7 @@ def _errors(candidate: Sequence[LinearStart], judges: Sequence[_Judge]) -> Doubl
     return summed / max(weight, 1e-9)
 
 
-def _log_std(candidate: Sequence[LinearStart], judges: Sequence[_Judge], shape: Shape) -> Floats:
+def _log_std(candidate: Sequence[LinearStart], judges: Sequence[_Judge]) -> Floats:
     """[K, F]; that of the frame before where no window reaches a frame. Of train episodes alone, where these judge."""
     apart, there = [], []
     for judge in [each for each in judges if each.fold] or judges:
