@@ -70,7 +70,7 @@ def measured(model: WorldModel, packed: Packed, scaler: Scaler) -> dict[str, Any
     held_out = held_out.every(math.ceil(len(held_out) / MOST_WINDOWS))
     residual, (own, std) = residuals(floors, held_out), of_model(model, scaler, held_out)
     errors = {name: np.nanmean(np.square(each), axis=(0, 1)) for name, each in (residual | {"model": own}).items()}
-    degrees, moving = float(getattr(model, "degrees_of_freedom", 0.0)) or math.inf, ~scaler.constant
+    degrees, moving = model.degrees, ~scaler.constant
     nats = {name: log_density(residual[name], spread, math.inf) for name, spread in floors.spreads(seen).items()}
     nats["model"] = log_density(own, std, degrees)
     within = [np.where(np.isnan(own), np.nan, np.abs(own) <= width * std) for width in (half_width(degrees), TAIL)]
