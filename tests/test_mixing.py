@@ -1,6 +1,7 @@
 import math
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -101,6 +102,44 @@ def test_confidence_weighs_dreams_and_never_observed_frames():
     assert (plain.weight == 1).all()
     assert (weighed.weight[~dreamed] == 1).all()
     assert ((weighed.weight[dreamed] > 0) & (weighed.weight[dreamed] < 1)).any()
+
+
+def cold_starts(batch):
+    """How many frames of padding each history has, and which windows begin where their episode does, [B] each."""
+    history = batch.history[:, :, 0]
+    return (np.diff(history, axis=1) == 0).sum(axis=1), history[:, 0] % 100 == 0
+
+
+@given(st.integers(1, 40), st.integers(0, 1000), st.integers(0, 1000))
+def test_an_exact_share_of_all_windows_is_cold_and_every_other_one_begins_an_episode(batch_size, rho, cold):
+    packed = replace(telling([60, 30]), still=np.float32([-7]))
+    observed, dreams = (windows(packed, np.array([episode]), 4, 2) for episode in (0, 1))
+    mix = Mixture(observed, dreams, batch_size, np.full(20, rho / 1000), 3, False, cold / 1000)
+    padding, opening = np.empty(0), np.empty(0)
+    for t in range(20):
+        batch = mix.batch(t)
+        padded, opens = cold_starts(batch)
+        padding, opening = np.r_[padding, padded], np.r_[opening, opens & (padded > 0)]
+        assert (padding > 0).sum() == Fraction(cold, 1000) * batch_size * (t + 1) // 1
+        still = np.arange(3) < padded[:, None]
+        np.testing.assert_array_equal(batch.past_actions[..., 0], np.where(still, -7, batch.history[:, :-1, 0] + 0.25))
+        np.testing.assert_array_equal(batch.features[:, 0], batch.history[:, -1] + 1)
+        assert (batch.history[:, 0, 0] >= 100).sum() == mix.dreams_by(t + 1) - mix.dreams_by(t)
+    assert opening.sum() >= (padding > 0).sum() // 2
+    if (padding > 0).sum() > 100:
+        assert set(padding[padding > 0]) == {1, 2, 3}
+        assert opening.sum() < 0.7 * (padding > 0).sum()
+
+
+def test_which_windows_are_cold_depends_on_seed_and_t_alone():
+    packed = telling([300])
+    observed, none = (windows(packed, np.arange(count), 8, 2) for count in (1, 0))
+    one, again, other = (Mixture(observed, none, 64, np.zeros(9), seed, False) for seed in (0, 0, 1))
+    first = cold_starts(one.batch(5))[0]
+    assert cold_starts(again.batch(5))[0].tolist() == first.tolist()
+    assert (first > 0).sum() == 4
+    assert cold_starts(again.batch(4))[0].tolist() != first.tolist()
+    assert cold_starts(other.batch(5))[0].tolist() != first.tolist()
 
 
 def test_constant_ignores_the_start():

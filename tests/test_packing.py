@@ -9,8 +9,9 @@ import pytest
 from factories import make_episodes, make_packed, make_scaler, make_tables, space_of
 from test_episodes import contents
 from worldmodel.arrays.packing import label_of, pack, read_packed, write_packed
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.core.fingerprint import sha256
+from worldmodel.episodes.columns import Column, Columns
 
 ARRAYS = ("features", "actions", "rewards", "confidence")
 
@@ -195,6 +196,8 @@ SPOILS = [
     of_manifest(action={"kind": "some", "size": 3}),
     of_manifest(action={"kind": "continuous", "size": "3"}),
     of_manifest(action={"kind": "continuous"}),
+    of_manifest(action={"kind": "continuous", "size": 3, "still": [0.5, 0.5]}),
+    of_manifest(action={"kind": "continuous", "size": 3, "still": ["0.5", "0.5", "0.5"]}),
     of_manifest(arrays={}),
     of_manifest(arrays=DIGESTS | {"more": "0" * 64}),
     of_manifest(arrays=DIGESTS | {"features": "0"}),
@@ -237,3 +240,19 @@ def test_episodes_packed_in_memory_are_observed_train_episodes():
     episodes = make_episodes(3, 5)
     packed = pack(make_tables(episodes), make_scaler(episodes))
     assert packed.where("train").tolist() == [0, 1, 2]
+
+
+def test_what_an_action_of_zero_is_in_standardized_units_is_kept_with_the_arrays(tmp_path):
+    angle = Columns(actions=(Column("push"), Column("heading", "degrees", "angle"), Column("lift")))
+    for number, columns in enumerate([None, angle]):
+        episodes = make_episodes(3, 5, context=np.ones((5, 2), np.float32))
+        tables = make_tables(episodes)
+        scaler = fit(tables, "standard", 1e-8, one_hot=False, columns=columns)
+        write_arrays(folder := tmp_path / str(number), tables, episodes, scaler)
+        expected = [*scaler.actions.transform(np.zeros((1, 3), np.float32))[0], 0, 0]
+        for found in (read_packed(folder).packed, pack(tables, scaler)):
+            assert found.still.dtype == np.float32
+            assert found.still.tolist() == expected
+    one_hot = make_episodes(3, 5, kind="discrete")
+    write(tmp_path / "one-hot", one_hot)
+    assert read_packed(tmp_path / "one-hot").packed.still is make_packed(one_hot).still is None

@@ -11,9 +11,11 @@ from worldmodel.arrays import windows as module
 from worldmodel.arrays.windows import Packed, join, windows
 
 
-def telling(lengths, actions=1, rewards=True):
+def telling(lengths, actions=1, rewards=True, terminal=()):
     """Episodes whose numbers say where they stand: feature 100 e + t, action and reward the same plus fractions."""
-    episodes = [make_episodes(1, length, rewards=rewards)[0] for length in lengths]
+    episodes = [
+        make_episodes(1, length, rewards=rewards, terminal=e in terminal)[0] for e, length in enumerate(lengths)
+    ]
     place = np.concatenate([100 * e + np.arange(length) for e, length in enumerate(lengths)]).astype(np.float32)
     return Packed(
         features=place[:, None],
@@ -69,6 +71,56 @@ def test_the_first_planned_action_stands_at_the_last_frame_of_the_history_and_ea
     real = batch.weight > 0
     np.testing.assert_array_equal(batch.planned_actions[real], batch.features[real] - 1 + 0.25)
     np.testing.assert_array_equal(batch.rewards[real], batch.planned_actions[real][:, 0] + 0.25)
+
+
+ends = st.sets(st.integers(0, 5))
+
+
+@given(lengths, sizes, ends)
+def test_windows_reach_up_to_an_ending_and_say_where_it_is(lengths, sizes, terminal):
+    history, horizon = sizes
+    packed = telling(lengths, terminal=terminal)
+    _, batch = everything(packed, history, horizon)
+    expected = [
+        (100 * e + first, left, float(e in terminal and left <= horizon))
+        for e, length in enumerate(lengths)
+        for first in range(max(length - history - (1 if e in terminal else horizon), 0) + 1)
+        if (left := length - first - history) > 0
+    ]
+    assert batch.history[:, 0, 0].tolist() == [place for place, _, _ in expected]
+    assert batch.weight.sum(axis=1).tolist() == [min(left, horizon) for _, left, _ in expected]
+    if not any(packed.labels.terminals):
+        assert batch.ended is None
+        return
+    assert batch.ended.sum(axis=1).tolist() == [ended for _, _, ended in expected]
+    np.testing.assert_array_equal(np.argwhere(batch.ended)[:, 1], [left - 1 for _, left, ended in expected if ended])
+    assert (batch.weight[batch.ended > 0] == 1).all()
+
+
+@given(lengths, sizes, ends)
+def test_a_start_is_an_episodes_first_frame_behind_itself_and_actions_of_zero(lengths, sizes, terminal):
+    history, horizon = sizes
+    packed = replace(telling(lengths, actions=2, terminal=terminal), context_count=1, still=np.float32([-7, 0]))
+    begins = [100 * e for e, length in enumerate(lengths) if length > 1]
+    found = windows(packed, np.arange(len(lengths)), history, horizon, starts=True)
+    batch = found.take(np.arange(len(found)))
+    assert batch.history.tolist() == [[[begin]] * history for begin in begins]
+    assert batch.past_actions.tolist() == [[[-7, begin + 0.25]] * (history - 1) for begin in begins]
+    assert found.first.tolist() == packed.starts[packed.lengths > 1].tolist()
+    real = batch.weight > 0
+    assert real.sum(axis=1).tolist() == [min(length - 1, horizon) for length in lengths if length > 1]
+    assert batch.features[:, 0, 0].tolist() == [begin + 1 for begin in begins]
+    np.testing.assert_array_equal(batch.planned_actions[real], batch.features[real] - 1 + [0.25, 0.25])
+    np.testing.assert_array_equal(batch.rewards[real], batch.features[real][:, 0] - 1 + 0.5)
+
+
+def test_a_padded_history_repeats_what_its_first_frame_misses():
+    packed = telling([6])
+    packed = replace(packed, features=np.repeat(packed.features, 2, axis=1), missing=True)
+    packed.features[1, 1] = np.nan
+    batch = windows(packed, np.array([0]), 4, 2).read(np.array([1, 0]), np.array([2, 2]))
+    assert batch.history.tolist() == [[[1, 0]] * 3 + [[2, 2]], [[0, 0]] * 3 + [[1, 0]]]
+    assert batch.known.tolist() == [[[1, 0]] * 3 + [[1, 1]], [[1, 1]] * 3 + [[1, 0]]]
 
 
 def test_missing_frames_of_a_short_episode_have_no_weight():

@@ -1,5 +1,6 @@
 """Batches that mix observed and dreamed windows: batch t is a pure function of (seed, t)."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,6 +12,8 @@ from worldmodel.arrays.windows import PICKED, Batch, Windows, join
 from worldmodel.core.typing import Doubles, Ints
 
 OBSERVED, DREAM = 0, 1
+COLD = 1 / 16  # of the windows of a batch begin with less than their history
+COLD_STREAM = 2  # of random numbers, beside those of the sources
 BLOCK = 1 << 20  # steps whose shares are in memory at once
 
 
@@ -68,6 +71,7 @@ class Mixture:
     rho: RhoSchedule | Doubles  # [steps]
     seed: int
     confidence: bool  # weight dreamed frames by their confidence
+    cold: float = COLD  # share of cold starts
 
     def __post_init__(self) -> None:
         if not len(self.observed) and self.rho.min() < 1:
@@ -88,8 +92,14 @@ class Mixture:
         before, after = self.dreams_by(t), self.dreams_by(t + 1)
         dreams = self._draw(DREAM, before, after)
         observed = self._draw(OBSERVED, t * self.batch_size - before, (t + 1) * self.batch_size - after)
-        parts = [(self.observed, observed, False), (self.dreams, dreams, self.confidence)]
-        return join([source.take(chosen, weigh) for source, chosen, weigh in parts if len(chosen)])
+        padding, opening = self._padding(t)
+        begin, parts = 0, list[Batch]()
+        for source, chosen, weigh in ((self.observed, observed, False), (self.dreams, dreams, self.confidence)):
+            if len(chosen):
+                first, part = source.index[chosen], slice(begin, begin := begin + len(chosen))
+                first = np.where(opening[part], source.packed.starts[source.packed.episode_at(first)], first)
+                parts.append(source.read(first, padding[part], weigh))
+        return join(parts)
 
     def dreams_by(self, t: int) -> int:
         """How many dreams have been drawn before step t: the fraction of a dream is carried over."""
@@ -97,6 +107,21 @@ class Mixture:
         while len(self._before) <= number:
             self._before.append(float(self._sums(len(self._before) - 1)[-1]))
         return int(np.floor(self._sums(number)[place] + 1e-6))
+
+    def _padding(self, t: int) -> tuple[Ints, NDArray[np.bool_]]:
+        """Frames of padding of each window of a batch, [B]: of cold starts as many as leave one to know, or more.
+
+        And which begin where their episode does, [B]: every other cold start. An exact share is cold, the fraction of
+        a window is carried over.
+        """
+        padding, opening = np.zeros(self.batch_size, np.int64), np.zeros(self.batch_size, np.bool_)
+        begin, end = (math.floor(each * self.batch_size * self.cold + 1e-6) for each in (t, t + 1))
+        if begin < end and self.observed.history > 1:
+            rng = np.random.default_rng([self.seed, COLD_STREAM, t])
+            chosen = rng.permutation(self.batch_size)[: end - begin]
+            padding[chosen] = rng.integers(1, self.observed.history, size=len(chosen))
+            opening[chosen] = np.arange(begin, end) % 2 == 0
+        return padding, opening
 
     @cached_property
     def _before(self) -> list[float]:

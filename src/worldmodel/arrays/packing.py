@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Label(NamedTuple):
 class Action:
     kind: Kind
     size: Whole
+    still: list[Float] = field(default_factory=list)  # Packed.still; none where all are zero
 
 
 @checked_dataclass(frozen=True, config=CLOSED)
@@ -127,6 +128,7 @@ def pack(tables: Sequence[Table], scaler: Scaler, labels: Labels | None = None) 
         labels=labels,
         context_count=len(scaler.context.center),
         missing=bool(np.isnan(arrays["features"]).any()),
+        still=_still(scaler),
     )
 
 
@@ -154,8 +156,9 @@ def write_packed(
             for name, array in _standardized(table, scaler).items():
                 files[name].write(array.tobytes())
     optional = {"context": len(scaler.context.center), "interval_s": interval_s, "missing": missing}
+    still = _still(scaler)
     head = {
-        "action": {"kind": space.kind, "size": space.size},
+        "action": {"kind": space.kind, "size": space.size} | ({} if still is None else {"still": still.tolist()}),
         "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
         "scales": scaler.sha256,
     } | {key: value for key, value in optional.items() if value}
@@ -182,6 +185,9 @@ def read_packed(folder: Path) -> PackedData:
     arrays = {name: _mapped(folder / f"{name}.npy", digest) for name, digest in digests.items()}
     lengths = np.array([row.frames for row in rows], np.int64)
     _require_shapes(folder, arrays, int(lengths.sum()), head.action.size + head.context)
+    still = np.array(head.action.still, np.float32)
+    if len(still) not in (0, arrays["actions"].shape[1]):
+        raise ValueError(f"{path}: action.still holds {len(still)} numbers, not one a column of actions; {REMEDY}")
     packed = Packed(
         features=arrays["features"],
         actions=arrays["actions"],
@@ -191,6 +197,7 @@ def read_packed(folder: Path) -> PackedData:
         labels=_labels_of(rows),
         context_count=head.context,
         missing=head.missing,
+        still=still if len(still) else None,
     )
     space = ActionSpace(head.action.kind, head.action.size)
     return PackedData(packed, space, digests, head.scales, head.context, head.interval_s)
@@ -213,6 +220,12 @@ def _require_shapes(folder: Path, arrays: dict[str, Floats], frames: int, inputs
         found, expected = (array.dtype.str, array.shape), ("<f4", (frames, *tails.get(name, ())))
         if found != expected:
             raise ValueError(f"{folder / name}.npy: holds {found}, {MANIFEST} says {expected}; {REMEDY}")
+
+
+def _still(scaler: Scaler) -> Floats | None:
+    """Of Packed."""
+    taken = scaler.actions.transform(np.zeros(scaler.actions.width, np.float32))
+    return np.append(taken, np.zeros(len(scaler.context.center), np.float32)) if taken.any() else None
 
 
 def _shapes(scaler: Scaler) -> dict[str, tuple[int, ...]]:

@@ -1,8 +1,10 @@
 """Packed episodes, windows as index arithmetic, and batches with exact shares of dreams.
 
 A window is H frames of history and K frames to predict, within one episode. An episode shorter than H + K frames but
-longer than H has one window, whose missing frames have weight 0. Dimension key: N frames, E episodes, W windows,
-B batch, H history, K horizon, F features, A actions.
+longer than H has one window, whose missing frames have weight 0; where the task ended, there are such windows up to the
+last frame. A history that is not whole yet is padded in front: with its first frame, whose context stays, and with
+actions of zero. Dimension key: N frames, E episodes, W windows, B batch, H history, K horizon, F features, A actions,
+C context.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldmodel.arrays.mapped import release
 from worldmodel.core.typing import Floats, Ints
@@ -45,6 +48,7 @@ class Packed:
     labels: Labels
     context_count: int = 0  # C
     missing: bool = False  # whether any feature is NaN
+    still: Floats | None = None  # [A + C] what actions of zero in raw units are; None where these are zero
 
     def __post_init__(self) -> None:
         frames = int(self.lengths.sum())
@@ -64,6 +68,11 @@ class Packed:
     def starts(self) -> Ints:
         """First row of each episode, [E]."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]]).astype(np.int64)
+
+    @cached_property
+    def terminal(self) -> NDArray[np.bool_] | None:
+        """Whether the task ended with the last frame, [E]; None where it did so in no episode."""
+        return np.array(self.labels.terminals) if any(self.labels.terminals) else None
 
     @cached_property
     def observed(self) -> Floats:
@@ -121,6 +130,7 @@ class Batch:
     observed: Floats  # [B], 1 where logged, 0 where dreamed
     known: Floats | None = None  # [B, H, F], 1 where a reading of the history is there; None where all are
     present: Floats | None = None  # [B, K, F], the same of the frames to predict
+    ended: Floats | None = None  # [B, K], 1 at the frame that the task ended with; None where no packed episode has one
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,7 @@ class Windows:
     history: int
     horizon: int
     index: WindowIndex | Ints  # [W] row of each window's first frame
+    padding: int = 0  # frames of the history that stand in front of this one
 
     def __len__(self) -> int:
         return len(self.index)
@@ -161,22 +172,31 @@ class Windows:
 
     def take(self, chosen: Ints, confidence: bool = False) -> Batch:
         """The windows numbered `chosen`; with `confidence`, frames are weighted by it."""
+        return self.read(self.index[chosen], np.full(len(chosen), self.padding), confidence)
+
+    def read(self, first: Ints, padding: Ints, confidence: bool = False) -> Batch:
+        """Windows from any rows `first` on, behind as many frames of padding, [B] each."""
         parts = []
-        for begin in range(0, max(len(chosen), 1), PICKED):
-            parts.append(self._taken(chosen[begin : begin + PICKED], confidence))
-            if len(chosen) >= PICKED:
+        for begin in range(0, max(len(first), 1), PICKED):
+            part = slice(begin, begin + PICKED)
+            parts.append(self._read(first[part], padding[part], confidence))
+            if len(first) >= PICKED:
                 self.packed.release()
         return parts[0] if len(parts) == 1 else join(parts)
 
-    def _taken(self, chosen: Ints, confidence: bool) -> Batch:
+    def _read(self, first: Ints, padding: Ints, confidence: bool) -> Batch:
         packed, history = self.packed, self.history
-        first = self.index[chosen]
         episode = packed.episode_at(first)
         end = packed.starts[episode] + packed.lengths[episode]
-        rows = first[:, None] + np.arange(history + self.horizon)
-        exists = rows[:, history:] < end[:, None]
-        rows = np.minimum(rows, end[:, None] - 1)
+        rows = (first - padding)[:, None] + np.arange(history + self.horizon)
+        exists, last = rows[:, history:] < end[:, None], rows[:, history:] == end[:, None] - 1
+        padded = rows[:, : history - 1] < first[:, None]
+        rows = np.clip(rows, first[:, None], end[:, None] - 1)
         features, actions = packed.features[rows], packed.actions[rows[:, :-1]]
+        if padded.any():
+            actions[:, : history - 1, : packed.action_count][padded] = (
+                0 if packed.still is None else packed.still[: packed.action_count]
+            )
         weight = exists.astype(np.float32)
         known = present = None
         past, ahead = features[:, :history], features[:, history:]
@@ -194,6 +214,7 @@ class Windows:
             observed=packed.observed[episode],
             known=known,
             present=present,
+            ended=None if packed.terminal is None else (last & packed.terminal[episode, None]).astype(np.float32),
         )
 
     def at(self, chosen: Ints) -> "Windows":
@@ -203,10 +224,18 @@ class Windows:
         return self.at(np.arange(0, len(self), stride))
 
 
-def windows(packed: Packed, episodes: Ints, history: int, horizon: int) -> Windows:
-    """Every window of the given episodes; episodes of at most `history` frames have none."""
+def windows(packed: Packed, episodes: Ints, history: int, horizon: int, starts: bool = False) -> Windows:
+    """Every window of the given episodes; episodes of at most `history` frames have none.
+
+    With `starts`, one window of each of more than one frame: what is known when an episode begins, its first frame.
+    """
     lengths = packed.lengths[episodes]
-    counts = np.where(lengths > history, np.maximum(lengths - history - horizon, 0) + 1, 0)
+    if starts:
+        return Windows(packed, history, horizon, packed.starts[episodes[lengths > 1]], history - 1)
+    whole = np.maximum(lengths - history - horizon, 0) + 1
+    if packed.terminal is not None:
+        whole = np.where(packed.terminal[episodes], lengths - history, whole)
+    counts = np.where(lengths > history, whole, 0)
     until = np.cumsum(counts)
     return Windows(packed, history, horizon, WindowIndex(packed.starts[episodes] - (until - counts), until))
 

@@ -107,11 +107,13 @@ def starts_of(packed: Packed, dreams: Dreams, history: int) -> StartSampler:
     """Every window that a dream may begin with.
 
     Where the episode is long enough it has the frames that a member is unrolled over, and one more: the last kept
-    frame needs an action, and the reward that it earns.
+    frame needs an action, and the reward that it earns. That holds where the task ended too, whose windows go further.
     """
     least = min(dreams.length, dreams.teacher.horizon)
-    every = windows(packed, np.arange(len(packed.lengths)), history, least + 1)
-    return StartSampler(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
+    endless = replace(packed, labels=replace(packed.labels, terminals=()))
+    every = windows(endless, np.arange(len(packed.lengths)), history, least + 1)
+    whole = replace(every, packed=packed, horizon=dreams.length + 1)
+    return StartSampler(whole, least, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(features: int, actions: int, rewards: bool, dreams: Dreams, history: int) -> Shape:

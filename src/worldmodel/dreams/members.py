@@ -71,6 +71,7 @@ class EnsembleTrainer:
             no_dreams(self.params.steps),
             int(draws),
             confidence=False,
+            cold=0.0,  # a dream begins behind a whole history
         )
 
         def step(t: int, optimizer: Optimizer) -> None:

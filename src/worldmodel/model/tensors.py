@@ -23,6 +23,7 @@ class Tensors(NamedTuple):
     observed: Tensor
     known: Tensor | None = None
     present: Tensor | None = None
+    ended: Tensor | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
