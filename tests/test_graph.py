@@ -1,3 +1,4 @@
+import json
 import socket
 import subprocess
 import sys
@@ -40,13 +41,31 @@ def test_inputs_and_outputs_are_as_promised(variant):
     assert shapes(predictor.graph.output) == {"features": ["batch", k, f], "std": ["batch", k, f], **reward}
 
 
-def test_the_opset_the_run_id_and_the_kind_of_action_are_written_down(variant):
+def test_what_a_client_has_to_know_is_written_down_in_every_graph(variant):
+    trained, scaler = variant.read_trained(), variant.scaler
+    said = {"run_id": variant.bundle.name, "format": "2", "action_kind": trained.manifest["action_kind"]}
+    said |= {"distribution": "student-t", "degrees_of_freedom": f"{trained.model.degrees:g}", "horizon": "4"}
+    said |= {"interval_s": repr(trained.manifest["interval_s"])} if "interval_s" in trained.manifest else {}
+    ranges = {"feature": scaler.features, "action": scaler.actions}
+    ranges = {
+        f"{part}_{end}": getattr(each, of)
+        for part, each in ranges.items()
+        for end, of in (("min", "low"), ("max", "high"))
+    }
     for model in graphs(variant).values():
-        assert {opset.domain: opset.version for opset in model.opset_import}[""] == 20
-        manifest = variant.read_trained().manifest
-        said = {"interval_s": repr(manifest["interval_s"])} if "interval_s" in manifest else {}
-        said |= {"distribution": "student-t", "degrees_of_freedom": f"{variant.read_trained().model.degrees:g}"}
-        assert metadata_of(model) == {"run_id": variant.bundle.name, "action_kind": manifest["action_kind"]} | said
+        found = metadata_of(model)
+        for name, values in ranges.items():
+            if said["action_kind"] == "continuous" or name.startswith("feature"):
+                np.testing.assert_array_equal(np.float32(json.loads(found.pop(name))), values)
+        assert found == said
+
+
+def test_the_ir_version_is_the_least_that_the_opset_needs(project):
+    model, scaler = project.read_trained().model, project.scaler
+    for opset, ir_version in ((18, 8), (20, 9), (23, 11)):
+        found = onnx.load_from_string(graph.encoder_graph(model, scaler, {}, opset))
+        assert {each.domain: each.version for each in found.opset_import}[""] == opset
+        assert found.ir_version == ir_version
 
 
 def metadata_of(model):

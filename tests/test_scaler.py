@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from factories import make_episodes, make_scaler, make_tables
 from worldmodel.arrays.scaler import Scaler, fit
+from worldmodel.episodes.columns import Column, Columns
 from worldmodel.episodes.table import Table
 
 METHODS = ["standard", "minmax"]
@@ -82,6 +83,25 @@ def test_continuous_actions_and_rewards_are_scaled_on_their_own():
     scaler = fit([sample([0, 1], actions=[[2], [6]], rewards=[10, 30])], "standard", 1e-6, one_hot=False)
     assert (scaler.actions.center[0], scaler.actions.scale[0]) == (4, 2)
     assert (scaler.rewards.center[0], scaler.rewards.scale[0]) == (20, 10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_are_those_of_raw_columns_and_one_hot_actions_have_none(method, tmp_path):
+    columns = Columns(
+        features=(Column("heading", "degrees", "angle"), Column("mode", kind="category"), Column("x"), Column("off"))
+    )
+    heading, mode, x, off = [400, -30, 10], [7, 2, 2], [5e9 + 0.01, 5e9, np.nan], [np.nan] * 3
+    tables = [
+        table(np.array([heading, mode, x, off]).T, np.float32([[0.1], [-2], [3]]), context=np.float32([[1], [4], [2]]))
+    ]
+    path = tmp_path / "normalizer.json"
+    for one_hot in (False, True):
+        path.write_text(fit(tables, method, 1e-6, one_hot, columns).to_json())
+        scaler = Scaler.read(path)
+        np.testing.assert_array_equal(scaler.features.low, [-30, 2, 5e9, 0])
+        np.testing.assert_array_equal(scaler.features.high, [400, 7, 5e9 + 0.01, 0])
+        assert (scaler.context.low, scaler.context.high) == (1, 4)
+        assert (scaler.actions.low, scaler.actions.high) == ((None, None) if one_hot else (-2, 3))
 
 
 def test_without_actions_and_rewards_nothing_is_scaled():
@@ -171,6 +191,9 @@ SPOILS = [
     put("change_std", 0, value=math.nan),
     put("features", "more", value=[]),
     put("features", "center", value=[0.5]),
+    put("features", "low", value=None),
+    put("features", "high", value=[0.5]),
+    put("features", "high", 0, value=math.inf),
     put("more", value=1),
     put("method", value="minmax"),
     put("sha256", value="0" * 64),

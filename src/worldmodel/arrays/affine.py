@@ -72,6 +72,8 @@ class Affine:
     scale: Floats  # [G]
     columns: tuple[Coded, ...] = ()  # [F]; empty where nothing is said: all are values
     std: Floats | None = None  # [G] of what it was fitted on, where that is not the scale
+    low: Reals | None = None  # [F] least of what it was fitted on, raw units; 0 where there was no reading
+    high: Reals | None = None  # [F] greatest
 
     @property
     def width(self) -> int:

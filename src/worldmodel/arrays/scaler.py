@@ -60,7 +60,7 @@ class Scaler:
             "features": _columns(self.features),
             "actions": _columns(self.actions),
             "rewards": None if self.rewards is None else _columns(self.rewards),
-            "change_std": _numbers(self.change_std),
+            "change_std": numbers(self.change_std),
             "fitted_on": {"sha256": self.fitted_on},
         } | context
 
@@ -92,16 +92,21 @@ class _Columns:
     columns: tuple[Coded, ...] = ()
     float64: Annotated[bool, Field(strict=True)] = False
     std: list[Annotated[Float, Field(ge=1e-45)]] | None = None
+    low: list[Float] | None = None
+    high: list[Float] | None = None
 
     def __post_init__(self) -> None:
-        width = sum(each.width for each in self.columns) or len(self.center)
+        width, raw = sum(each.width for each in self.columns) or len(self.center), len(self.columns or self.center)
         if not len(self.center) == len(self.scale) == len(self.std or self.scale) == width:
             raise ValueError(f"{len(self.center)} centers and {len(self.scale)} scales of {width} columns")
+        if {None if end is None else len(end) for end in (self.low, self.high)} not in ({None}, {raw}):
+            raise ValueError(f"low and high are not those of {raw} columns")
 
     def affine(self) -> Affine:
-        center: Reals = np.array(self.center, np.float64 if self.float64 else np.float32)
+        scalar: type[np.floating[Any]] = np.float64 if self.float64 else np.float32
         std = None if self.std is None else np.asarray(self.std, np.float32)
-        return Affine(center, np.asarray(self.scale, np.float32), self.columns, std)
+        low, high = (None if each is None else np.array(each, scalar) for each in (self.low, self.high))
+        return Affine(np.array(self.center, scalar), np.asarray(self.scale, np.float32), self.columns, std, low, high)
 
 
 @checked_dataclass(frozen=True, config=CLOSED)
@@ -129,41 +134,58 @@ def fit(
     assert not isinstance(tables, Iterator), "tables can be iterated only once"
     described = columns or Columns()
     features, actions, context = (
-        _coded(tables, part, getattr(described, part)) for part in ("features", "actions", "context")
+        _Part(_coded(tables, part, getattr(described, part))) for part in ("features", "actions", "context")
     )
-    of_features, of_actions, of_context, of_rewards, of_changes = (Running() for _ in range(5))
+    rewards, changed = _Part(()), Running()
     digest = hashlib.sha256()
     scalar: type[np.floating[Any]] = np.float32
     for table in tables:
-        rows = expanded(table.features, features)
-        of_features.add(rows)
-        of_changes.add(np.diff(rows.astype(np.float64), axis=0))
+        changed.add(np.diff(features.add(table.features).astype(np.float64), axis=0))
         if table.actions is not None:
-            of_actions.add(expanded(table.actions.astype(np.float32, copy=False), actions))
+            actions.add(table.actions.astype(np.float32, copy=False))
         if table.context is not None:
-            of_context.add(expanded(table.context, context))
+            context.add(table.context)
         if table.rewards is not None:
-            of_rewards.add(table.rewards[:, None])
+            rewards.add(table.rewards[:, None])
         _add(digest, table)
         scalar = np.float64 if table.features.dtype == np.float64 else scalar
-    stats, taken, around, earned = (each.moments() for each in (of_features, of_actions, of_context, of_rewards))
-    if stats is None:
+    scaled, taken = features.affine(method, min_std, scalar), actions.affine(method, min_std)
+    if scaled is None:
         raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
-    scaled, changes = fitted(stats, features, method, min_std, scalar), of_changes.moments()
+    changes = changed.moments()
     moved = np.zeros(len(scaled.center)) if changes is None else changes.std / scaled.scale
     return Scaler(
         method=method,
         features=scaled,
-        actions=identity(0)
-        if taken is None
-        else identity(len(taken.mean))
-        if one_hot
-        else fitted(taken, actions, method, min_std, np.float32),
-        rewards=None if earned is None else fitted(earned, (), method, min_std, np.float32),
+        actions=identity(len(taken.center)) if one_hot and taken else taken or identity(0),
+        rewards=rewards.affine(method, min_std),
         change_std=moved.astype(np.float32),
         fitted_on=digest.hexdigest(),
-        context=identity(0) if around is None else fitted(around, context, method, min_std, np.float32),
+        context=context.affine(method, min_std) or identity(0),
     )
+
+
+class _Part:
+    """Moments of standardized columns, and of the raw ones where these are not the same."""
+
+    def __init__(self, columns: tuple[Coded, ...]) -> None:
+        self.columns, self.moments = columns, Running()
+        self.raw = Running() if any(each.kind != "value" for each in columns) else self.moments
+
+    def add(self, raw: Reals) -> Reals:
+        """[n, F] -> [n, G]"""
+        rows = expanded(raw, self.columns)
+        for running, block in {self.moments: rows, self.raw: raw}.items():
+            running.add(block)
+        return rows
+
+    def affine(self, method: Method, min_std: float, scalar: type[np.floating[Any]] = np.float32) -> Affine | None:
+        """None where no row was added."""
+        stats, seen = self.moments.moments(), self.raw.moments()
+        if stats is None or seen is None:
+            return None
+        scaled = fitted(stats, self.columns, method, min_std, scalar)
+        return replace(scaled, low=seen.low.astype(scalar), high=seen.high.astype(scalar))
 
 
 def _coded(tables: Iterable[Table], part: str, columns: Sequence[Column]) -> tuple[Coded, ...]:
@@ -196,16 +218,11 @@ def _add(digest: Any, table: Table) -> None:
 
 
 def _columns(affine: Affine) -> dict[str, Any]:
-    wide = affine.center.dtype == np.float64
-    body: dict[str, Any] = {
-        "center": affine.center.tolist() if wide else _numbers(affine.center),
-        "scale": _numbers(affine.scale),
-    }
-    if affine.columns:
-        body["columns"] = [_described(each) for each in affine.columns]
-    if affine.std is not None:
-        body["std"] = _numbers(affine.std)
-    return body | ({"float64": True} if wide else {})
+    body: dict[str, Any] = {"columns": [_described(each) for each in affine.columns]} if affine.columns else {}
+    for name in ("center", "scale", "std", "low", "high"):
+        if (values := getattr(affine, name)) is not None:
+            body[name] = numbers(values)
+    return body | ({"float64": True} if affine.center.dtype == np.float64 else {})
 
 
 def _described(column: Coded) -> dict[str, Any]:
@@ -213,9 +230,9 @@ def _described(column: Coded) -> dict[str, Any]:
     return {name: list(value) if name == "classes" else value for name, value in values.items() if value}
 
 
-def _numbers(values: Reals) -> list[float]:
-    """float32 as the shortest decimals that read back to the same float32."""
-    return [float(str(value)) for value in values]
+def numbers(values: Reals | None) -> list[float]:
+    """The shortest decimals that read back to the same float32 or float64; none of None."""
+    return [] if values is None else [float(str(value)) for value in values]
 
 
 def _json(body: dict[str, Any]) -> str:

@@ -183,6 +183,7 @@ def _graph(
     assert program is not None
     graph = program.model_proto
     _strip(graph)
+    graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)  # so that older runtimes load it
     onnx.helper.set_model_props(graph, metadata)
     onnx.checker.check_model(graph, full_check=True)
     serialized: bytes = graph.SerializeToString(deterministic=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.scaler import Scaler, numbers
 from worldmodel.client import ENCODER, PREDICTOR
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
@@ -23,6 +23,7 @@ from worldmodel.export.graph import encoder_graph, predictor_graph
 from worldmodel.model.artifact import MANIFEST, WEIGHTS, Trained, read_trained, write_manifest, yaml_text
 
 RUN_ID = "[0-9a-f]" * 12  # what else the folder holds is not ours
+FORMAT = "2"  # of the bundle: 1 had no step, and one horizon alone
 LIBRARIES = ("numpy", "onnx", "onnxscript", "pyyaml", "safetensors", "torch")
 
 
@@ -59,15 +60,17 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
 
 
 def metadata_of(trained: Trained, scaler: Scaler) -> dict[str, str]:
-    """What both graphs say of themselves beside the run-id, as far as it is known."""
-    manifest = trained.manifest
-    names = {"feature": scaler.features.names, "action": scaler.actions.names, "context": scaler.context.names}
-    said = {f"{part}_names": json.dumps(each) for part, each in names.items() if each}
+    """What every graph says of itself beside the run-id, as far as it is known; ranges in raw units."""
+    manifest, shape = trained.manifest, trained.model.shape
+    said = {"format": FORMAT, "horizon": f"{shape.horizon}", "action_kind": manifest["action_kind"]}
+    for part, each in (("feature", scaler.features), ("action", scaler.actions), ("context", scaler.context)):
+        lists = {"names": each.names, "min": numbers(each.low), "max": numbers(each.high)}
+        said |= {f"{part}_{name}": json.dumps(values) for name, values in lists.items() if values}
     said |= {"interval_s": repr(manifest["interval_s"])} if "interval_s" in manifest else {}
     degrees = trained.model.degrees
     heavy_tails = {"distribution": "student-t", "degrees_of_freedom": f"{degrees:g}"}
     said |= {"distribution": "normal"} if math.isinf(degrees) else heavy_tails
-    return {"action_kind": manifest["action_kind"]} | said | ({"missing": "mask"} if trained.model.shape.masked else {})
+    return said | ({"missing": "mask"} if shape.masked else {})
 
 
 def _stage_run(trained: Path, normalizer: Path, settings: params.ExportStage) -> StageRun:
