@@ -135,7 +135,7 @@ def test_torch_in_raw_units_says_what_the_graphs_say(bundle):
         z = graph.RawEncoder(model, scaler)(*tensors[:3])
         expected = graph.RawPredictor(model, scaler)(z, *tensors[3:])
     future = client.predict(client.encode(features, past, before), planned, ahead)
-    for found, wanted in zip(future, expected, strict=True):
+    for found, wanted in zip([part for part in future if part is not None], expected, strict=True):
         assert found.dtype == wanted.numpy().dtype
         np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-3)
 
@@ -147,7 +147,9 @@ def test_a_short_plan_gives_the_beginning_of_a_long_one(bundle):
     long = client.predict(z, planned, ahead)
     short = client.predict(z, *(None if part is None else part[:, :2] for part in (planned, ahead)))
     single = client.predict(z[0], *(None if part is None else part[0, :2] for part in (planned, ahead)))
-    for whole, part, one in zip(long, short, single, strict=True):
+    for whole, part, one in zip(
+        *([each for each in found if each is not None] for found in (long, short, single)), strict=True
+    ):
         np.testing.assert_allclose(part, whole[:, :2], rtol=1e-5, atol=1e-3)
         np.testing.assert_allclose(one, whole[0, :2], rtol=1e-4, atol=1e-3)
 

@@ -70,7 +70,7 @@ def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scale
     units = [scaler.features, Affine(np.zeros_like(spread), spread)]
     if scaler.rewards is not None:
         units.append(scaler.rewards)
-    raw = [part for part in future if part is not None]
+    raw = [part for part in (future.features, future.std, future.reward) if part is not None]
     differences = [
         _apart(onnx, answer.numpy()[:, : onnx.shape[1]], unit)
         for onnx, answer, unit in zip(raw, answers, units, strict=True)
