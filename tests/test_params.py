@@ -365,10 +365,6 @@ UNRELATED = [
         ["train.rho_start is null", "train.rho_schedule linear", "give it a share from 0 to 1"],
     ),
     (
-        {"validate.horizon": 16, "train.horizon": 8},
-        ["validate.horizon is 16", "train.horizon 8", "lower validate.horizon to 8, or raise train.horizon"],
-    ),
-    (
         {"dreams.episodes": 0, "train.rho": 0.5},
         ["dreams.episodes is 0", "train.rho 0.5", "raise dreams.episodes, or set train.rho to 0"],
     ),
@@ -406,7 +402,7 @@ def test_keys_that_cannot_work_together_stop_every_stage_with_both_named(tmp_pat
 
 def test_keys_that_work_together_are_taken():
     for values in (
-        {"validate.horizon": 8, "train.horizon": 8},
+        {"validate.horizon": 64, "train.horizon": 8},
         {"dreams.episodes": 0, "train.rho": 0, "train.dream_weighting": "confidence"},
         {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0.0, "train.rho_schedule": "cosine"},
         {"dreams.episodes": 0, "train.rho": 0, "train.rho_start": 0},

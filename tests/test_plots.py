@@ -13,6 +13,7 @@ from worldmodel.core.student_t import half_width
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation import metrics, scoring
 from worldmodel.evaluation import plots as curves
+from worldmodel.evaluation.reliability import Disagreement, Endings
 
 
 def rows(path):
@@ -182,3 +183,14 @@ def test_scores_are_counted_in_bins_and_those_beyond_the_edge_in_the_last_one(tm
         ("dreamed", 0.95): 1,
         ("dreamed", 1.95): 2,
     }
+
+
+def test_what_a_bundle_says_of_itself_has_a_row_a_bin_and_a_header_where_it_says_nothing(tmp_path):
+    bins = [(0.05, 0.0, 7), (0.95, 2 / 3, 3)]
+    curves.write_termination(tmp_path / "termination.csv", Endings(0.9, 0.1, 0.2, bins))
+    curves.write_disagreement(tmp_path / "disagreement.csv", Disagreement(0.9, bins))
+    for name, header in (("termination", "predicted,observed"), ("disagreement", "disagreement,error")):
+        path = tmp_path / f"{name}.csv"
+        assert path.read_text().splitlines() == [f"{header},windows", "0.05,0,7", "0.95,0.666667,3"]
+        getattr(curves, f"write_{name}")(path, None)
+        assert path.read_text() == f"{header},windows\n"

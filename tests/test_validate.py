@@ -45,6 +45,7 @@ KEYS = {
     "skill.vs_best",
     "skill.vs_linear",
     "skill.vs_persistence",
+    *(f"start.{of}" for of in ("mse", "linear_mse", "persistence_mse")),
     "tails.beyond_10",
     "verdict.ok",
     *(f"verdict.{name}" for name in REASONS),
@@ -101,6 +102,21 @@ def test_the_error_is_that_of_every_test_window_predicted_one_by_one(project):
     assert found["mse.mean"] == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
     assert found["mse.h1"] == pytest.approx(np.mean([error[0] for error in errors]), rel=1e-4)
     assert found["mse.h4"] == pytest.approx(np.mean([error[3] for error in errors]), rel=1e-4)
+
+
+def test_a_start_knows_the_first_frame_of_a_test_episode_alone(project):
+    model, scaler, packed, settings = project.client(), project.scaler, project.read_packed().packed, project.settings
+    errors = {name: [] for name in ("mse", "persistence_mse")}
+    for episode in packed.where("test"):
+        rows = packed.rows(episode)
+        frames, actions = packed.features[rows][: settings.horizon + 1], packed.actions[rows][: settings.horizon]
+        first = np.repeat(scaler.features.inverse(frames[:1]), settings.history, axis=0)
+        z = model.encode(first, np.zeros((settings.history - 1, model.action_count)))
+        predicted = scaler.features.transform(model.predict(z, scaler.actions.inverse(actions)).features)
+        errors["mse"].append(np.square(predicted - frames[1:]).mean())
+        errors["persistence_mse"].append(np.square(frames[0] - frames[1:]).mean())
+    for name, values in errors.items():
+        assert read(project.metrics)[f"start.{name}"] == pytest.approx(np.mean(values), rel=1e-3)
 
 
 def test_the_floors_are_hold_last_and_the_ridge_of_the_observed_train_episodes(project):
@@ -218,9 +234,11 @@ def test_a_shorter_horizon_measures_the_beginning(project, tmp_path):
     assert set(read(short.metrics)) == KEYS - {"coverage.h4", "mse.h4"}
 
 
-def test_a_longer_horizon_than_the_bundles_is_refused(project, tmp_path):
-    with pytest.raises(ValueError, match=r"validate\.horizon is 5, the bundle predicts 4 frames \(train\.horizon\)"):
-        beside(project, tmp_path).validate(horizon=5)
+def test_a_longer_horizon_than_that_of_a_bundle_without_plans_is_refused(projects, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"validate\.horizon is 5, and a bundle without actions and context predicts .* 4"
+    ):
+        beside(projects("transformer"), tmp_path).validate(horizon=5)
 
 
 def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(tmp_path, project):

@@ -27,11 +27,6 @@ def of_pairs(whole: "Params", dreams_given: bool) -> list[str]:
     """What a later stage would fail for, or pass over in silence: both keys with their values, and what to do."""
     train, found = whole.train, []
     asked = train.rho if train.rho_schedule == "constant" else max(train.rho, train.rho_start or 0)
-    if whole.validate.horizon > train.horizon:
-        found.append(
-            f"validate.horizon is {whole.validate.horizon} and train.horizon {train.horizon}, beyond which the model "
-            f"predicts nothing; lower validate.horizon to {train.horizon}, or raise train.horizon"
-        )
     if train.rho_schedule == "constant" and train.rho_start not in (None, train.rho):
         found.append(
             f"train.rho_start is {train.rho_start:g}, and train.rho_schedule constant, which has no start; "

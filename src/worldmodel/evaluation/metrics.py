@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from worldmodel.arrays.mapped import release
 from worldmodel.arrays.moments import total, total_of_all
 from worldmodel.arrays.windows import Labels
-from worldmodel.core.typing import Doubles, Floats, Ints
+from worldmodel.core.typing import Doubles, Floats, Ints, Reals
 from worldmodel.evaluation.intervals import standard_error
 from worldmodel.model.baselines import FLOORS
 
@@ -43,6 +43,7 @@ class Scores:
     episode: NDArray[np.int64]  # [W]
     features: Mapping[str, Doubles] = field(default_factory=dict)  # part -> mean of each feature, [F]; NaN without any
     grouped: Mapping[str, Doubles] = field(default_factory=dict)  # part, readings -> sums by group of episodes, [N, F]
+    told: Mapping[str, Floats] = field(default_factory=dict)  # of each frame, [W, K]; see scoring
 
     def __getitem__(self, part: str) -> Doubles:
         return self.parts[part]
@@ -60,6 +61,12 @@ class Scores:
         summed = total(part[:, :reached] for _, part in self._weighted(values))
         means: Doubles = summed / weight[:reached]
         return means
+
+    def by_window(self, values: Reals) -> Doubles:
+        """Mean over the frames of each window, [W]; NaN where it has no readings to predict."""
+        rows = [(part.sum(axis=1, dtype=np.float64), weight.sum(axis=1)) for weight, part in self._weighted(values)]
+        summed, weight = (np.concatenate(each) for each in zip(*rows, strict=True))
+        return np.where(weight > 0, summed / np.maximum(weight, np.finfo(np.float32).tiny), np.nan)
 
     def by_episode(self, values: Doubles) -> dict[int, float]:
         """Mean over the windows of each episode that has any readings to predict."""
@@ -91,12 +98,12 @@ class Scores:
         counts: Ints = np.bincount(self.episode)
         return counts
 
-    def _weighted(self, values: Doubles, chosen: Ints | None = None) -> Iterator[tuple[Floats, Doubles]]:
+    def _weighted(self, values: Reals, chosen: Ints | None = None) -> Iterator[tuple[Floats, Doubles]]:
         """Weights, and the values times these, of a block of windows after the other."""
         for begin in range(0, len(values) if chosen is None else len(chosen), BLOCK):
             rows = slice(begin, begin + BLOCK) if chosen is None else chosen[begin : begin + BLOCK]
             weight = np.asarray(self.weight[rows])
-            yield weight, np.asarray(values[rows]) * weight
+            yield weight, np.asarray(values[rows], np.float64) * weight
             release((values, self.weight))
 
 
@@ -224,9 +231,10 @@ def quality(scores: Scores, by_agent: Sequence[Agent], by_feature: Sequence[Feat
     }
 
 
-def errors(scores: Scores, chosen: Ints) -> dict[str, float]:
-    """Of the model and of the linear baseline, on a part of the windows."""
-    return {"mse": scores.mean(scores["model"], chosen), "linear_mse": scores.mean(scores["linear"], chosen)}
+def errors(scores: Scores, chosen: Ints | None = None, floors: Sequence[str] = ("linear",)) -> dict[str, float]:
+    """Of the model and of some floors, on all or some of the windows."""
+    of_floors = {f"{name}_mse": scores.mean(scores[name], chosen) for name in floors}
+    return {"mse": scores.mean(scores["model"], chosen)} | of_floors
 
 
 def best_floor(errors: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ from worldmodel.core.tables import write_csv
 from worldmodel.core.typing import Reals
 from worldmodel.dreams.realism import Realism
 from worldmodel.evaluation.metrics import NOMINAL, Agent, Episode, Feature, Scores
+from worldmodel.evaluation.reliability import Disagreement, Endings
 from worldmodel.evaluation.scoring import Predictors
 from worldmodel.evaluation.verdict import Verdict
 from worldmodel.model.baselines import FLOORS
@@ -112,6 +113,16 @@ def write_realism(path: Path, result: Realism | None) -> None:
         for middle, count in zip(middles, column, strict=True)
     ]
     write_csv(path, ("score", "series", "windows"), rows)
+
+
+def write_termination(path: Path, found: Endings | None) -> None:
+    """For each bin of the probability that a frame ends the task: its mean, the share that did, how many there are."""
+    write_csv(path, ("predicted", "observed", "windows"), found.bins if found else ())
+
+
+def write_disagreement(path: Path, found: Disagreement | None) -> None:
+    """For each quantile of the disagreement: its mean, the mean squared error, how many windows there are."""
+    write_csv(path, ("disagreement", "error", "windows"), found.bins if found else ())
 
 
 def write_predicted(path: Path, predictors: Predictors, held_out: Windows, episode: Episode) -> None:

@@ -164,8 +164,11 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
     with ExitStack() as stack:
         files, kinds = dict[str, Any](), dict[str, np.dtype[Any]]()
         for numbers in _numbers(held_out):
-            columns: dict[str, Any] = {"episode": held_out.at(numbers).episode}
-            for name, values, there in _measured(predictors, spreads, held_out.take(numbers)):
+            batch = held_out.take(numbers)
+            future = predictors.future(batch)
+            told = _told(future, batch)
+            columns: dict[str, Any] = {"episode": held_out.at(numbers).episode} | told
+            for name, values, there in _measured(predictors, spreads, batch, future):
                 columns[name] = over_features(values, there)
                 known = np.where(there, values, 0)
                 sums[name] += known.sum(axis=(0, 1))
@@ -182,17 +185,29 @@ def score(predictors: Predictors, held_out: Windows) -> Scores:
         shapes = {name: (len(held_out), held_out.horizon) for name in files} | {"episode": (len(held_out),)}
         arrays = {name: mapped(files[name], kinds[name], shapes[name]) for name in files}
     features = {name: np.where(counts[name], sums[name] / np.maximum(counts[name], 1), np.nan) for name in sums}
-    return Scores({name: arrays[name] for name in sums}, arrays["weight"], arrays["episode"], features, grouped)
+    parts, of_frames = ({name: arrays[name] for name in names} for names in (sums, told))
+    return Scores(parts, arrays["weight"], arrays["episode"], features, grouped, of_frames)
+
+
+def _told(future: Future, batch: Batch) -> dict[str, Floats]:
+    """What the bundle says of each frame, [B, K]: `disagreement`; and where tasks end, `termination`, its probability,
+    and `ended`, whether one did, NaN where the frame does not exist.
+    """
+    disagreement, termination = (getattr(future, name, None) for name in ("disagreement", "termination"))
+    told = {} if disagreement is None else {"disagreement": disagreement}
+    if termination is None or batch.ended is None:
+        return told
+    return told | {"termination": termination, "ended": np.where(batch.weight > 0, batch.ended, np.float32(np.nan))}
 
 
 def _measured(
-    predictors: Predictors, spreads: Mapping[str, Doubles], batch: Batch
+    predictors: Predictors, spreads: Mapping[str, Doubles], batch: Batch, future: Future
 ) -> Iterator[tuple[str, Doubles, NDArray[np.bool_]]]:
     """The parts of Scores for each feature, and which of these count, [B, K, F] each; one at a time.
 
     An interval holds a category that is predicted right; its likelihood is nothing that a density could tell.
     """
-    features, future, real = predictors.scaler.features, predictors.future(batch), predictors.real(batch)
+    features, real = predictors.scaler.features, predictors.real(batch)
     there, residual = (batch.weight[..., None] > 0) & ~np.isnan(real), features.residual(future.features, real)
     graded, degrees = predictors.graded, predictors.model.degrees_of_freedom
     std, off = np.where(graded, future.std / features.spread, np.float32(1)), np.abs(residual)

@@ -69,7 +69,7 @@ def score_bundle(bundle: Path, data: PackedData, horizon: int | None) -> Scored 
     model, scaler = WorldModel.load(bundle), Scaler.read(bundle / "normalizer.json")
     data.require_scales(scaler, bundle / "normalizer.json")
     packed = data.packed
-    held_out = windows(packed, packed.where("test"), model.history, min(model.horizon, horizon or model.horizon))
+    held_out = windows(packed, packed.where("test"), model.history, horizon or model.horizon)
     if not len(held_out):
         return None
     predictors = Predictors.fitted(model, scaler, packed)

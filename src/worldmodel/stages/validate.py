@@ -5,7 +5,7 @@ is, the stage ends well: `worldmodel gate` judges. Of val episodes, which weight
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,19 @@ from worldmodel.core.text import escaped
 from worldmodel.core.yaml12 import leaves
 from worldmodel.dreams import rarity
 from worldmodel.dreams.realism import describe, realism
-from worldmodel.evaluation import latency, metrics, parity
+from worldmodel.evaluation import latency, metrics, parity, reliability
 from worldmodel.evaluation.metrics import Feature, best_floor
 from worldmodel.evaluation.plots import (
     names_of,
     write_agents,
     write_coverage,
+    write_disagreement,
     write_episodes,
     write_features,
     write_horizon,
     write_predicted,
     write_realism,
+    write_termination,
     write_verdict,
 )
 from worldmodel.evaluation.scoring import MARGIN, TAIL, Predictors, outside, score
@@ -46,7 +48,8 @@ from worldmodel.model.baselines import FLOORS
 from worldmodel.numerics import setup
 from worldmodel.numerics.isolation import portable
 
-PLOTS = ("verdict", "horizon", "coverage", "agents", "episodes", "features", "realism", "predicted")
+OF_ITSELF = ("termination", "disagreement")
+PLOTS = ("verdict", "horizon", "coverage", "agents", "episodes", "features", "realism", "predicted", *OF_ITSELF)
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
 SHOWN = 5  # features that are printed
 UNIT = "squared, in standard deviations of the observed train frames"
@@ -81,12 +84,19 @@ def validate(
     difference = parity.largest_difference(model, trained.model, scaler, held_out)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
+    endings, disagreement = reliability.endings(scores), reliability.disagreement(scores)
+    starts = score(predictors, _windows(data, model, settings.horizon, "test", starts=True))
     result = metrics.quality(scores, by_agent, by_feature) | {
         "rare": metrics.errors(scores, rare),
+        "start": metrics.errors(starts, floors=("linear", "persistence")),
         "outside": {"share": outside_share},
         "onnx": {"max_abs_diff": difference, "equivalent": int(difference <= settings.tolerance)},
         "dreams": {"share": trained.dream_share} | ({"realism": dreamlike.auc} if dreamlike else {}),
     }
+    if endings:
+        result["termination"] = {"auc": endings.auc, "brier": endings.brier, "share": endings.share}
+    if disagreement:
+        result["disagreement"] = {"rank_correlation": disagreement.rank_correlation}
     if model.interval_s:
         result["interval_s"] = model.interval_s
 
@@ -111,7 +121,7 @@ def validate(
     # Plots and the clock
     with publishing(out, *(plots / f"{name}.csv" for name in PLOTS), own=[]) as (file, *curves):
         file.write_text(json.dumps(rounded(result), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        judged, horizon, coverage, agents, episodes, features, of_realism, predicted = curves
+        judged, horizon, coverage, agents, episodes, features, of_realism, predicted, *told = curves
         write_verdict(judged, verdict)
         write_horizon(horizon, scores)
         write_coverage(coverage, scores)
@@ -120,9 +130,12 @@ def validate(
         write_features(features, by_feature)
         write_realism(of_realism, dreamlike)
         write_predicted(predicted, predictors, held_out, by_agent[0].worst)
+        write_termination(told[0], endings)
+        write_disagreement(told[1], disagreement)
     timing.record(clock, "inference", model.run_id, latency.measure(model, scaler, held_out, settings.latency_calls))
     print(*map(escaped, verdict.lines), sep="\n")
     print(summary(result, bundle))
+    print(*told_of_itself(result), sep="\n")
     print(worst_features(by_feature))
     if outside_share:
         print(far_outside(outside_share, by_feature))
@@ -146,6 +159,21 @@ def summary(result: dict[str, Any], bundle: Path) -> str:
         f"ONNX {onnx} within {result['onnx']['max_abs_diff']:.0e} standard deviations\n"
         f"bundle: {bundle}"
     )
+
+
+def told_of_itself(result: dict[str, Any]) -> Iterator[str]:
+    """How it does from a first frame alone, and how far it knows of endings and of its own errors."""
+    start, ending, doubt = (result.get(name) for name in ("start", "termination", "disagreement"))
+    if start:
+        floors = f"ridge {start['linear_mse']:.4f}, hold-last {start['persistence_mse']:.4f}"
+        yield f"from the first frame of an episode alone: error {start['mse']:.4f}; {floors}"
+    if ending:
+        yield (
+            f"endings: AUC {ending['auc']:.3f}, Brier score {ending['brier']:.2g}; {ending['share']:.2%} of the frames "
+            "end a task"
+        )
+    if doubt:
+        yield f"disagreement: rank correlation {doubt['rank_correlation']:.2f} with the error"
 
 
 def worst_features(features: Sequence[Feature]) -> str:
@@ -172,8 +200,11 @@ def far_outside(share: float, features: Sequence[Feature]) -> str:
 
 
 def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
-    if horizon > model.horizon:
-        raise ValueError(f"validate.horizon is {horizon}, the bundle predicts {model.horizon} frames (train.horizon)")
+    if horizon > model.horizon and not model.action_count and not model.context_count:
+        raise ValueError(
+            f"validate.horizon is {horizon}, and a bundle without actions and context predicts train.horizon frames, "
+            f"{model.horizon}: lower it"
+        )
     held_out = _windows(data, model, horizon, "test")
     if not len(held_out):
         raise ValueError(
@@ -183,8 +214,8 @@ def _test_windows(data: PackedData, model: WorldModel, horizon: int) -> Windows:
     return held_out
 
 
-def _windows(data: PackedData, model: WorldModel, horizon: int, split: str) -> Windows:
-    return windows(data.packed, data.packed.where(split), model.history, horizon)
+def _windows(data: PackedData, model: WorldModel, horizon: int, split: str, starts: bool = False) -> Windows:
+    return windows(data.packed, data.packed.where(split), model.history, horizon, starts)
 
 
 @click.command(help="Measure a bundle on observed test episodes.")
