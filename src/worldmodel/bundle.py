@@ -143,10 +143,13 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
     said, history = graphs[PREDICTOR].metadata, sizes["H"]
     counts = {part: sizes.get(part[0].upper(), 0) for part in ("feature", "action", "context")}
     _require_takers(graphs, counts, history)
+    if "horizon" not in said and "K" not in sizes:
+        raise ValueError("its metadata has no horizon")
     horizon = int(_number(said, "horizon", sizes.get("K", 0), whole=True))
     if sizes.get("P", history - 1) != history - 1 or horizon != sizes.get("K", horizon):
         raise ValueError(f"{sizes.get('P')} moves within {history} frames, {sizes.get('K')} frames of {horizon}")
     kinds = ("discrete", "continuous") if counts["action"] else ("none",)
+    _one_of(said, "distribution", ("normal", "student-t"))
     return {
         "history": history,
         "horizon": horizon,
@@ -173,11 +176,13 @@ def _require_takers(graphs: Mapping[str, Graph], counts: Mapping[str, int], hist
 
 
 def _number(said: Mapping[str, str], key: str, default: float, above: float = 0, whole: bool = False) -> float:
+    if key not in said:
+        return default
     try:
-        value = float(said[key]) if key in said else default
+        value = float(said[key])
     except ValueError:
         value = math.nan
-    if value == default or (above < value < math.inf and not (whole and value % 1)):
+    if above < value < math.inf and not (whole and value % 1):
         return value
     kind = "whole number" if whole else "number"
     raise ValueError(f"its metadata says {key} {said[key][:80]!r}, expected a {kind} above {above:g}")

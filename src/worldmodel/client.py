@@ -51,9 +51,7 @@ class Future(NamedTuple):
 
     def _earned(self) -> Floats:
         if self.reward is None:
-            raise ValueError(
-                "the bundle predicts no reward: its logs held none; sum a cost of your own over `features`"
-            )
+            raise ValueError("the bundle predicts no reward, its logs held none; sum a cost of your own over features")
         return self.reward
 
 
@@ -199,7 +197,7 @@ class WorldModel:
         return {each: np.zeros(shape, SCALARS[graph.types[each]]) for each, shape in shapes.items()}
 
     def _plan_length(self, actions: ArrayLike, single: bool) -> int:
-        shape, axis = np.shape(actions), 0 if single else 1
+        shape, axis = np.shape(numbers(actions, "actions")), 0 if single else 1
         if len(shape) <= axis:
             expected = "a plan" if single else "one plan for each z"
             raise ValueError(f"actions has shape {list(shape)}, expected {expected}")
@@ -226,9 +224,7 @@ class WorldModel:
         for name, values, shape in given:
             if 0 in shape:
                 if values is not None and np.size(values):
-                    raise ValueError(
-                        f"{name} are given, and the model takes none here: its logs had none, or one frame does"
-                    )
+                    raise ValueError(f"{name} are given, and the model takes none here: no log had any, or T is 1")
             elif values is None:
                 raise ValueError(f"no {name} are given, expected {[batch, *shape]}")
             else:
