@@ -96,7 +96,7 @@ def _graph(path: Path, manifest: str, threads: int) -> Graph:
         if not broken:
             return Graph(content, threads)
     except UNREADABLE as error:
-        broken = f"no readable ONNX graph ({' '.join(str(error).split())[:300]})"
+        broken = f"no readable ONNX graph ({' '.join(str(error).split())[-300:]})"
     raise ValueError(f"{path}: {broken}; {REMEDY}")
 
 
