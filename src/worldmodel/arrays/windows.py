@@ -96,6 +96,10 @@ class Packed:
         pairs = zip(self.labels.splits, self.labels.sources, strict=True)
         return np.array([index for index, pair in enumerate(pairs) if pair == (split, source)], np.int64)
 
+    def ends(self, episodes: Ints) -> bool:
+        """Whether any of these episodes ends because its task did."""
+        return self.terminal is not None and bool(self.terminal[episodes].any())
+
     def rows(self, episode: int) -> slice:
         return slice(int(self.starts[episode]), int(self.starts[episode] + self.lengths[episode]))
 

@@ -84,7 +84,8 @@ def fit_on_logs(
     width, ahead = packed.features.shape[1], packed.actions.shape[1]
     shape = _member_shape(width, ahead, packed.rewards is not None, dreams, history)
     z_dim = roomy(shape.z_dim, packed.each(packed.features, np.arange(len(train))))
-    shape = replace(shape, context=packed.context_count, masked=packed.missing, z_dim=z_dim)
+    ends = packed.ends(packed.where("train"))
+    shape = replace(shape, context=packed.context_count, masked=packed.missing, z_dim=z_dim, terminals=ends)
     teacher = fit_teacher(packed, np.arange(len(train)), shape, dreams.teacher, dreams.seed, device, checkpoints)
     return teacher, packed, scaler
 

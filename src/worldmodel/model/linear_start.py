@@ -17,7 +17,7 @@ from worldmodel.arrays.moments import moments
 from worldmodel.core.typing import Doubles, Floats
 from worldmodel.model.filling import fill_in
 from worldmodel.model.ridge import summed, transitions
-from worldmodel.model.shape import STATE_CLAMP
+from worldmodel.model.shape import MEMORY, STATE_CLAMP, room
 
 LIMIT_FRAMES = 10  # at the least or greatest value, for that to be the sensor's limit
 LIMIT_RATIO = 2  # and more than so many times as many as at the value next to it
@@ -154,12 +154,12 @@ def _projection(episodes: Iterable[Floats], state_dim: int) -> Floats:
 def roomy(z_dim: int, episodes: Iterable[Floats]) -> int:
     """The size of z, at least z_dim, whose state part leaves out no more than LOST of the frames [T, F]; NaN is 0."""
     width = next(iter(episodes)).shape[1]
-    if width <= z_dim * 3 // 4:
+    if width <= room(z_dim):
         return z_dim
     variance = np.linalg.eigvalsh(_mean_square(np.nan_to_num(each) for each in episodes)).clip(min=0)
     left_out = variance.cumsum()[::-1] / width  # of the 0, 1, ... most important directions alone
     state = int((left_out > LOST).sum())
-    return min(max(z_dim, -(-4 * state // 3)), MOST)
+    return min(max(z_dim, -(-4 * state // 3), state + MEMORY + 1), MOST)
 
 
 def _mean_square(episodes: Iterable[Floats]) -> Doubles:

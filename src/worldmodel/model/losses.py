@@ -41,10 +41,15 @@ def negative_log_likelihood(
     return weighted_mean(nats, weight, present)
 
 
-def learn_std_from_observed(prediction: Prediction, observed: Tensor) -> Prediction:
-    """The same prediction; its std learns where `observed` [B] is 1 alone: dreams have no noise."""
-    log_std = prediction.log_std
-    return prediction._replace(log_std=torch.where(observed[:, None, None] > 0, log_std, log_std.detach()))
+def learn_from_observed(prediction: Prediction, observed: Tensor) -> Prediction:
+    """The same prediction; std and termination learn where `observed` [B] is 1 alone: dreams have no noise, and end
+    where the teacher says so.
+    """
+    log_std, ending, real = prediction.log_std, prediction.termination, observed[:, None] > 0
+    log_std = torch.where(real[..., None], log_std, log_std.detach())
+    if ending is not None:
+        ending = torch.where(real, ending, ending.detach())
+    return prediction._replace(log_std=log_std, termination=ending)
 
 
 def world_model_loss(
@@ -55,12 +60,13 @@ def world_model_loss(
     likelihood: bool = False,
     present: Tensor | None = None,
     degrees: float = DEGREES,
+    ended: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(scalar to minimize, its parts without gradient): squared error plus the likelihood of the std, or likelihood.
 
     Beside the squared error the std sees a detached error: the mean is a least-squares fit whatever the std does. By
     likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
-    that of one more feature.
+    that of one more feature, and so does what the end of the task, 1 in `ended` [B, K], is off its predicted odds.
     """
     error = squared_error(prediction.features, features, weight, present)
     missed = features - prediction.features
@@ -72,6 +78,10 @@ def world_model_loss(
     if prediction.rewards is not None and rewards is not None:
         parts["reward"] = squared_error(prediction.rewards, rewards, weight)
         total = total + parts["reward"] / features.shape[-1]
+    if prediction.termination is not None and ended is not None:
+        nats = F.binary_cross_entropy_with_logits(prediction.termination, ended, reduction="none")
+        parts["termination"] = weighted_mean(nats, weight)
+        total = total + parts["termination"] / features.shape[-1]
     return total, {name: part.detach() for name, part in parts.items()}
 
 

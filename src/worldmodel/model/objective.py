@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.model.losses import info_nce, kl_to_standard_normal, learn_std_from_observed, world_model_loss
+from worldmodel.model.losses import info_nce, kl_to_standard_normal, learn_from_observed, world_model_loss
 from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
 
@@ -39,9 +39,9 @@ def total_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple
     posterior = model.posterior(*given) if objective.kl_weight else None
     z = model.encode(*given) if posterior is None else posterior.sample(noise_like(posterior.mean, objective.draw))
     prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
-    prediction = learn_std_from_observed(prediction, batch.observed)
+    prediction = learn_from_observed(prediction, batch.observed)
     real = (batch.features, batch.rewards, batch.weight)
-    loss, parts = world_model_loss(prediction, *real, objective.likelihood, batch.present)
+    loss, parts = world_model_loss(prediction, *real, objective.likelihood, batch.present, ended=batch.ended)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
         loss, parts = loss + objective.kl_weight * nats, parts | {"kl": nats.detach()}

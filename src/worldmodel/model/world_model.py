@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from worldmodel.core.typing import Floats
 from worldmodel.model.encoders import Encoder, GruEncoder, MlpEncoder, TransformerEncoder
 from worldmodel.model.linear_start import LinearStart
-from worldmodel.model.shape import STATE_CLAMP, Shape
+from worldmodel.model.shape import MEMORY, STATE_CLAMP, Shape
 
 LOG_STD_RANGE = (-7.0, 7.0)  # of what the network adds to the spread that training starts from
+ENDING_UNITS = 64  # hidden units of what tells from z whether the task ends
 DEGREES = 5.0  # of freedom of the Student's t that the std is trained for
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
@@ -26,12 +27,15 @@ class Prediction(NamedTuple):
     features: Tensor  # [B, K, F]
     log_std: Tensor  # [B, K, F]
     rewards: Tensor | None  # [B, K], what each planned action earns
+    termination: Tensor | None  # [B, K], log odds that the task ends with a frame, given that it has not ended before
+    disagreement: Tensor  # [B, K], root mean square over features of what the train frames leave unknown
 
 
 class Unrolled(NamedTuple):
     features: Tensor  # [B, K, F]
     hidden: Tensor  # [B, K, D]
     rewards: Tensor | None  # [B, K]
+    z: Tensor  # [B, K, Z] after each action
 
 
 class Posterior(NamedTuple):
@@ -43,7 +47,8 @@ class Posterior(NamedTuple):
 
     def sample(self, noise: Tensor) -> Tensor:
         """Standard normal noise [B, C] -> z [B, Z], with gradients to mean and variance (arXiv 1312.6114)."""
-        return torch.cat([self.state, self.mean + noise * (self.log_variance / 2).exp()], dim=-1)
+        z = torch.cat([self.state, self.mean + noise * (self.log_variance / 2).exp()], dim=-1)
+        return F.pad(z, (0, MEMORY))
 
 
 class WorldModel(nn.Module):
@@ -65,6 +70,9 @@ class WorldModel(nn.Module):
     damping: Tensor
     log_std_offset: Tensor
     log_std_slope: Tensor
+    log_std_growth: Tensor
+    familiar_mean: Tensor
+    familiar: Tensor
     degrees_of_freedom: Tensor
 
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
@@ -80,6 +88,9 @@ class WorldModel(nn.Module):
         self.register_buffer("damping", torch.zeros(state))
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon, shape.features))
         self.register_buffer("log_std_slope", torch.ones(()))
+        self.register_buffer("log_std_growth", torch.full((shape.features,), 0.5))  # as that of a random walk
+        self.register_buffer("familiar_mean", torch.zeros(hidden))
+        self.register_buffer("familiar", torch.zeros(hidden, 64))
         self.register_buffer("degrees_of_freedom", torch.full((), DEGREES))  # of the std's Student's t; 0: normal
         inputs = shape.features * (2 if shape.masked else 1) + shape.actions
         self.encoder = ENCODERS[shape.encoder](inputs, shape.history, shape.encoder_dim, shape.context_dim)
@@ -87,13 +98,14 @@ class WorldModel(nn.Module):
         self.project = nn.Linear(shape.features, state, bias=False) if narrow else nn.Identity()
         self.unproject = nn.Linear(state, shape.features, bias=False) if narrow else nn.Identity()
         self.linear = nn.Linear(state + shape.velocity_dim + shape.actions, state)
-        self.input_layer = _layer(shape.z_dim + shape.actions, hidden, dropout)
+        self.input_layer = _layer(shape.z_dim - MEMORY + shape.actions, hidden, dropout)
         self.hidden_layer = _layer(hidden, hidden, dropout)
         self.change = nn.Linear(hidden, state + shape.context_dim)
         self.log_std_head = nn.Linear(hidden, shape.features)
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
         # Drawn last: with or without it, a seed gives all others the same weights.
         self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
+        self.termination = _ending(shape.z_dim - MEMORY) if shape.terminals else None
         corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
         self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
 
@@ -118,7 +130,8 @@ class WorldModel(nn.Module):
         if isinstance(self.project, nn.Linear) and isinstance(self.unproject, nn.Linear):
             self.project.weight.copy_(torch.from_numpy(start.projection))
             self.unproject.weight.copy_(torch.from_numpy(start.projection.T.copy()))
-        for head in (self.change, self.log_std_head, self.reward, self.correction, self.log_variance):
+        ending = None if self.termination is None else self.termination[-1]
+        for head in (self.change, self.log_std_head, self.reward, self.correction, self.log_variance, ending):
             if head is not None:
                 head.weight.zero_()
                 head.bias.zero_()
@@ -132,7 +145,8 @@ class WorldModel(nn.Module):
         """
         observed, summary = self._observed(features, actions, known)
         context = self.encoder.head(summary)
-        return torch.cat([observed, torch.tanh(context) if self.log_variance is None else context], dim=-1)
+        context = torch.tanh(context) if self.log_variance is None else context
+        return F.pad(torch.cat([observed, context], dim=-1), (0, MEMORY))
 
     def posterior(self, features: Tensor, actions: Tensor, known: Tensor | None = None) -> Posterior:
         """The Gaussian whose mean `encode` answers; only where the shape has a context_spread.
@@ -183,41 +197,63 @@ class WorldModel(nn.Module):
         return torch.where(moves, change / torch.where(moves, self.delta_std, 1.0), 0.0)
 
     def step(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads"""
+        """z [B, Z], action [B, A] -> the next z [B, Z], hidden units [B, D] for the heads.
+
+        Of the memory, it counts the frame; `advance` adds up the rest.
+        """
         state, observed = self.shape.state_dim, self.shape.state_dim + self.shape.velocity_dim
-        hidden = self.hidden_layer(self.input_layer(torch.cat([z, action], dim=-1)))
+        hidden = self.hidden_layer(self.input_layer(torch.cat([z[:, :-MEMORY], action], dim=-1)))
         change = self.change(hidden)
         velocity = self.linear(torch.cat([z[:, :observed], action], dim=-1)) + change[:, :state]
         reading = self._reading(z[:, :state])
         velocity = velocity * damp(reading, self.train_min, self.train_max, self.damping)
-        moved, context = reading + self.delta_std * velocity, z[:, observed:] + change[:, state:]
+        moved, context = reading + self.delta_std * velocity, z[:, observed:-MEMORY] + change[:, state:]
         parts = [moved, velocity, context] if self.shape.velocity_dim else [moved, context]
-        return torch.cat(parts, dim=-1).clamp(-STATE_CLAMP, STATE_CLAMP), hidden
+        known = torch.cat(parts, dim=-1).clamp(-STATE_CLAMP, STATE_CLAMP)
+        return torch.cat([known, z[:, -MEMORY:-1] + 1, z[:, -1:]], dim=-1), hidden
 
     def unroll(self, z: Tensor, actions: Tensor) -> Unrolled:
         """z [B, Z], planned actions [B, K, A] -> K frames; frame k depends on actions 0..k alone. Any K."""
-        states, hiddens = [], []
+        latents, hiddens = [], []
         for action in actions.unbind(1):
             z, hidden = self.step(z, action)
-            states.append(z[:, : self.shape.state_dim])
+            latents.append(z)
             hiddens.append(hidden)
-        state, hidden = torch.stack(states, dim=1), torch.stack(hiddens, dim=1)
+        latent, hidden = torch.stack(latents, dim=1), torch.stack(hiddens, dim=1)
+        state = latent[..., : self.shape.state_dim]
         rewards = None if self.reward is None else self.reward(torch.cat([hidden, state], dim=-1)).squeeze(-1)
-        return Unrolled(self.unproject(self._reading(state)), hidden, rewards)
+        return Unrolled(self.unproject(self._reading(state)), hidden, rewards, latent)
 
     def _reading(self, state: Tensor) -> Tensor:
         """[..., S] -> the same within the sensors' limits"""
         return state.clamp(self.sensor_min, self.sensor_max)
 
     def predict(self, z: Tensor, actions: Tensor, joint: bool = False) -> Prediction:
-        """What `unroll` answers, and how sure that is; K <= horizon, for which the std is calibrated.
+        """What `unroll` answers, how sure that is, and whether the task ends.
 
         joint: whether gradients of the std reach the hidden units; else it takes them as they are.
         """
-        features, hidden, rewards = self.unroll(z, actions)
+        return self.advance(z, actions, joint)[1]
+
+    def advance(self, z: Tensor, actions: Tensor, joint: bool = False) -> tuple[Tensor, Prediction]:
+        """z after the last action, [B, Z], and what `predict` answers: from there on it goes as if at one go."""
+        features, hidden, rewards, latent = self.unroll(z, actions)
         log_std = self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
-        log_std = self.log_std_slope * log_std + self.log_std_offset[: hidden.shape[1]]
-        return Prediction(features, log_std, rewards)
+        log_std = self.log_std_slope * log_std + self._log_std_offset(latent[..., -MEMORY])
+        ending = None if self.termination is None else self.termination(latent[..., :-MEMORY].detach()).squeeze(-1)
+        doubt = z[:, -1:] + self._unfamiliar(hidden.detach()).cumsum(-1)
+        z = torch.cat([latent[:, -1, :-1], doubt[:, -1:]], dim=-1)
+        return z, Prediction(features, log_std, rewards, ending, doubt.sqrt())
+
+    def _unfamiliar(self, hidden: Tensor) -> Tensor:
+        """Of hidden units [B, K, D], how far they are from those of the train frames, squared, [B, K]."""
+        return ((hidden - self.familiar_mean) @ self.familiar).square().sum(-1)
+
+    def _log_std_offset(self, frame: Tensor) -> Tensor:
+        """Of frames since the history [B, K], counted from 1 -> [B, K, F]; past the horizon it grows on."""
+        horizon = self.shape.horizon
+        beyond = (frame / horizon).clamp(min=1).log()[..., None] * self.log_std_growth
+        return self.log_std_offset[frame.round().long().clamp(1, horizon) - 1] + beyond
 
     def forward(
         self, features: Tensor, past_actions: Tensor, planned_actions: Tensor, known: Tensor | None = None
@@ -230,6 +266,10 @@ def damp(state: Tensor, train_min: Tensor, train_max: Tensor, damping: Tensor) -
     state = state.detach()
     outside = state - state.clamp(train_min, train_max)
     return 1 / (1 + damping * outside.square().sum(-1, keepdim=True))
+
+
+def _ending(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, ENDING_UNITS), nn.SiLU(), nn.Linear(ENDING_UNITS, 1))
 
 
 def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

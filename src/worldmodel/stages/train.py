@@ -159,6 +159,7 @@ def _shape(packed: Packed, settings: params.Train) -> Shape:
         context_spread=settings.kl_weight > 0,
         context=packed.context_count,
         masked=packed.missing,
+        terminals=packed.ends(packed.where("train")),
     )
 
 
