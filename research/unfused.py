@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from worldmodel.model.losses import learn_std_from_observed, world_model_loss
+from worldmodel.model.losses import learn_from_observed, world_model_loss
 from worldmodel.model.optimization import BETAS, CLIP_NORM, WEIGHT_DECAY
 from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import Prediction, WorldModel
@@ -64,9 +64,8 @@ class Unfused(nn.Module):
             return stepped["z"], hidden
 
         model.step = step  # type: ignore[method-assign]  # `predict` then says where it has stepped to
-        for offset, action in zip(model.log_std_offset, batch.planned_actions.unbind(1), strict=False):
-            frame = model.predict(z, action[:, None], joint=likelihood)  # with the first frame's offset
-            yield frame._replace(log_std=frame.log_std - model.log_std_offset[0] + offset)
+        for action in batch.planned_actions.unbind(1):
+            yield model.predict(z, action[:, None], joint=likelihood)
             z = stepped["z"]
 
     def loss(self, batch: Tensors, likelihood: bool = False) -> Tensor:
@@ -76,7 +75,7 @@ class Unfused(nn.Module):
             features, weight = batch.features[:, k : k + 1], batch.weight[:, k : k + 1]
             rewards = None if batch.rewards is None else batch.rewards[:, k : k + 1]
             loss, _ = world_model_loss(
-                learn_std_from_observed(frame, batch.observed), features, rewards, weight, likelihood
+                learn_from_observed(frame, batch.observed), features, rewards, weight, likelihood
             )
             total = total + loss * weight.sum()
         return total / batch.weight.sum().clamp(min=torch.finfo(torch.float32).tiny)

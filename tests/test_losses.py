@@ -9,7 +9,7 @@ from worldmodel.model.losses import (
     TEMPERATURE,
     info_nce,
     kl_to_standard_normal,
-    learn_std_from_observed,
+    learn_from_observed,
     negative_log_likelihood,
     squared_error,
     weighted_mean,
@@ -110,7 +110,7 @@ def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
 def test_the_spread_learns_from_observed_windows_alone_and_its_value_stays():
     log_std = tensor(3, K, F, seed=1).requires_grad_()
     given = Prediction(tensor(3, K, F), log_std, None)
-    found = learn_std_from_observed(given, torch.tensor([1.0, 0.0, 1.0]))
+    found = learn_from_observed(given, torch.tensor([1.0, 0.0, 1.0]))
     torch.testing.assert_close(found.log_std, log_std)
     total, _ = world_model_loss(found, tensor(3, K, F, seed=2), None, torch.ones(3, K), likelihood=True)
     (gradient,) = torch.autograd.grad(total, log_std)

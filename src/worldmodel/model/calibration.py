@@ -31,6 +31,8 @@ PER_FEATURE, PER_FRAME = 8, 30
 CAUTION = 0.25  # of the logarithm of the std with one block: what few episodes say varies, and so do the intervals
 FAR, ALMOST = 10.0, 0.03  # std; nats that fewer errors beyond so many std may cost
 SMALLEST = 1e-6  # standardized units
+PRIOR, PRIOR_SPREAD = np.array([1.0, 0.0]), np.array([0.3, 4.0])  # of stretch and shift of log odds
+NEWTON_STEPS = 20
 
 Bools = NDArray[np.bool_]
 
@@ -81,6 +83,46 @@ def calibrate(model: WorldModel, start: Mapping[str, Tensor], held_out: Windows,
     model.degrees_of_freedom.fill_(fit.degrees if np.isfinite(fit.degrees) else 0)
     model.log_std_slope.fill_(fit.slope)
     model.log_std_offset.copy_(torch.from_numpy(fit.offset - fit.slope * middle))
+    model.log_std_growth.copy_(torch.from_numpy(growth(fit.offset)))
+
+
+def growth(log_std: Doubles) -> Doubles:
+    """How fast that of a feature grows with the logarithm of the time, [K, F] -> [F]: 1/2 is a random walk.
+
+    As over the second half of the horizon, but never less than not at all, or more than in proportion to the time.
+    """
+    horizon = len(log_std)
+    if horizon == 1:
+        return np.full(log_std.shape[1], 0.5)
+    half = horizon // 2
+    rate: Doubles = (log_std[-1] - log_std[half - 1]) / np.log(horizon / half)
+    return np.clip(rate, 0, 1)
+
+
+@torch.no_grad()
+def calibrate_termination(model: WorldModel, held_out: Windows, device: torch.device) -> None:
+    """Stretch and shift the log odds of an ending so that held-out windows are likeliest; few of these change little.
+
+    Platt's scaling, with a prior. Overlapping windows say the same: a frame counts once for each frame of the horizon.
+    """
+    if model.termination is None or not len(held_out):
+        return
+    parts = []
+    for batch, prediction in predictions(model, held_out, device):
+        assert prediction.termination is not None
+        assert batch.ended is not None
+        exists = batch.weight > 0
+        parts.append((prediction.termination[exists], batch.ended[exists]))
+    odds, ended = (torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True))
+    inputs = np.stack([odds, np.ones_like(odds)], axis=1)
+    found = PRIOR.copy()
+    for _ in range(NEWTON_STEPS):
+        likely = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
+        gradient = inputs.T @ (likely - ended) / model.shape.horizon + (found - PRIOR) / PRIOR_SPREAD**2
+        curved = (inputs * (likely * (1 - likely))[:, None]).T @ inputs / model.shape.horizon
+        found = found - np.linalg.solve(curved + np.diag(1 / PRIOR_SPREAD**2), gradient).clip(-1, 1)
+    model.termination.weight.mul_(float(found[0]))
+    model.termination.bias.mul_(float(found[0])).add_(float(found[1]))
 
 
 def quantiles(values: Reals, there: Bools, share: float = 0.9) -> Doubles:
@@ -134,7 +176,7 @@ def _predicted(model: WorldModel, held_out: Windows, device: torch.device) -> _H
     for batch, prediction in predictions(model, held_out, device):
         exists = (batch.weight > 0)[..., None].expand_as(batch.features)
         there = exists if batch.present is None else exists & (batch.present > 0)
-        said = (prediction.log_std - model.log_std_offset[: batch.features.shape[1]]) / model.log_std_slope
+        said = (prediction.log_std - model.log_std_offset) / model.log_std_slope
         parts.append((batch.features - prediction.features, said, there))
     errors, added, exist = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
     return _Held(errors.astype(np.float64), added.astype(np.float64), exist)

@@ -26,6 +26,12 @@ class Tensors(NamedTuple):
     ended: Tensor | None = None
 
     @property
+    def past(self) -> tuple[Tensor, ...]:
+        """What a model encodes."""
+        given = (self.history, self.past_actions)
+        return given if self.known is None else (*given, self.known)
+
+    @property
     def inputs(self) -> tuple[Tensor, ...]:
         """What a model predicts from."""
         given = (self.history, self.past_actions, self.planned_actions)

@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
     log_std: Tensor  # [B, K, F]
     rewards: Tensor | None  # [B, K], what each planned action earns
     termination: Tensor | None  # [B, K], log odds that the task ends with a frame, given that it has not ended before
-    disagreement: Tensor  # [B, K], root mean square over features of what the train frames leave unknown
+    disagreement: Tensor  # [B, K], what is not known so far from the train frames, as a std over all features
 
 
 class Unrolled(NamedTuple):
@@ -71,8 +71,8 @@ class WorldModel(nn.Module):
     log_std_offset: Tensor
     log_std_slope: Tensor
     log_std_growth: Tensor
-    familiar_mean: Tensor
     familiar: Tensor
+    unfamiliarity: Tensor
     degrees_of_freedom: Tensor
 
     def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
@@ -89,8 +89,8 @@ class WorldModel(nn.Module):
         self.register_buffer("log_std_offset", torch.zeros(shape.horizon, shape.features))
         self.register_buffer("log_std_slope", torch.ones(()))
         self.register_buffer("log_std_growth", torch.full((shape.features,), 0.5))  # as that of a random walk
-        self.register_buffer("familiar_mean", torch.zeros(hidden))
-        self.register_buffer("familiar", torch.zeros(hidden, 64))
+        self.register_buffer("familiar", torch.zeros(state + shape.actions))
+        self.register_buffer("unfamiliarity", torch.zeros(state + shape.actions, state + shape.actions))
         self.register_buffer("degrees_of_freedom", torch.full((), DEGREES))  # of the std's Student's t; 0: normal
         inputs = shape.features * (2 if shape.masked else 1) + shape.actions
         self.encoder = ENCODERS[shape.encoder](inputs, shape.history, shape.encoder_dim, shape.context_dim)
@@ -105,7 +105,8 @@ class WorldModel(nn.Module):
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
         # Drawn last: with or without it, a seed gives all others the same weights.
         self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
-        self.termination = _ending(shape.z_dim - MEMORY) if shape.terminals else None
+        self.ending_layer = nn.Linear(shape.z_dim - MEMORY, ENDING_UNITS) if shape.terminals else None
+        self.termination = nn.Linear(ENDING_UNITS, 1) if shape.terminals else None
         corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
         self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
 
@@ -130,8 +131,8 @@ class WorldModel(nn.Module):
         if isinstance(self.project, nn.Linear) and isinstance(self.unproject, nn.Linear):
             self.project.weight.copy_(torch.from_numpy(start.projection))
             self.unproject.weight.copy_(torch.from_numpy(start.projection.T.copy()))
-        ending = None if self.termination is None else self.termination[-1]
-        for head in (self.change, self.log_std_head, self.reward, self.correction, self.log_variance, ending):
+        heads = (self.change, self.log_std_head, self.reward, self.correction, self.log_variance, self.termination)
+        for head in heads:
             if head is not None:
                 head.weight.zero_()
                 head.bias.zero_()
@@ -240,14 +241,22 @@ class WorldModel(nn.Module):
         features, hidden, rewards, latent = self.unroll(z, actions)
         log_std = self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
         log_std = self.log_std_slope * log_std + self._log_std_offset(latent[..., -MEMORY])
-        ending = None if self.termination is None else self.termination(latent[..., :-MEMORY].detach()).squeeze(-1)
-        doubt = z[:, -1:] + self._unfamiliar(hidden.detach()).cumsum(-1)
+        doubt = z[:, -1:] + self._unfamiliar(z, latent, actions).cumsum(-1)
+        disagreement = doubt * (2 * log_std.detach()).exp().mean(-1).sqrt()
         z = torch.cat([latent[:, -1, :-1], doubt[:, -1:]], dim=-1)
-        return z, Prediction(features, log_std, rewards, ending, doubt.sqrt())
+        return z, Prediction(features, log_std, rewards, self._ending(latent[..., :-MEMORY].detach()), disagreement)
 
-    def _unfamiliar(self, hidden: Tensor) -> Tensor:
-        """Of hidden units [B, K, D], how far they are from those of the train frames, squared, [B, K]."""
-        return ((hidden - self.familiar_mean) @ self.familiar).square().sum(-1)
+    def _ending(self, known: Tensor) -> Tensor | None:
+        """Of z without its memory, [B, K, Z - 2], log odds that the task ends there."""
+        if self.ending_layer is None or self.termination is None:
+            return None
+        odds: Tensor = self.termination(F.silu(self.ending_layer(known))).squeeze(-1)
+        return odds
+
+    def _unfamiliar(self, z: Tensor, latent: Tensor, actions: Tensor) -> Tensor:
+        """How far states and actions are from those of the train frames, [B, K] (see disagreement.py)."""
+        state = torch.cat([z[:, None], latent[:, :-1]], dim=1)[..., : self.shape.state_dim].detach()
+        return ((torch.cat([state, actions], dim=-1) - self.familiar) @ self.unfamiliarity).square().sum(-1)
 
     def _log_std_offset(self, frame: Tensor) -> Tensor:
         """Of frames since the history [B, K], counted from 1 -> [B, K, F]; past the horizon it grows on."""
@@ -266,10 +275,6 @@ def damp(state: Tensor, train_min: Tensor, train_max: Tensor, damping: Tensor) -
     state = state.detach()
     outside = state - state.clamp(train_min, train_max)
     return 1 / (1 + damping * outside.square().sum(-1, keepdim=True))
-
-
-def _ending(inputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, ENDING_UNITS), nn.SiLU(), nn.Linear(ENDING_UNITS, 1))
 
 
 def _layer(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -29,7 +29,8 @@ from worldmodel.core.versions import installed
 from worldmodel.model import footprint
 from worldmodel.model.artifact import OWN, Trained, write_trained
 from worldmodel.model.baselines import floor_errors
-from worldmodel.model.calibration import calibrate
+from worldmodel.model.calibration import calibrate, calibrate_termination
+from worldmodel.model.disagreement import fit_disagreement
 from worldmodel.model.initialization import new_model
 from worldmodel.model.linear_start import roomy
 from worldmodel.model.live_curves import write_curves
@@ -230,6 +231,8 @@ def fit(
     choose_damping(model, held_out, device)
     shares = shrink(model, start, held_out, device)
     calibrate(model, start, held_out, device)
+    calibrate_termination(model, held_out, device)
+    fit_disagreement(model, mixture.observed if len(mixture.observed) else mixture.dreams, held_out, device)
     error = mean_error(model, held_out, device)
     val_error = six_digits(error) if math.isfinite(error) else None
     step = state.best.step if shares.any() else 0
