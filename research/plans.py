@@ -165,7 +165,7 @@ def plans(
     yield "noise", acted(space, rng.uniform(-1, 1, shape))
     z = model.encode(*histories(starts, model.history))
     which, sign = rng.integers(model.feature_count, size=number), rng.choice([-1, 1], number)
-    yield "optimized", optimized(model, z, space, shape, earned, rng)
+    yield "optimized", optimized(model, z, space, shape, Future.returns, rng)
     yield "steered", optimized(model, z, space, shape, steering(which, sign), rng)
 
 
@@ -175,12 +175,6 @@ def stranger(starts: Sequence[Start], at: int) -> Start:
 
 
 Score = Callable[[Future], Floats]  # of N x S plans
-
-
-def earned(future: Future) -> Floats:
-    assert future.reward is not None  # the recording holds rewards
-    total: Floats = future.reward.sum(axis=1)
-    return total
 
 
 def steering(which: Ints, sign: Ints) -> Score:

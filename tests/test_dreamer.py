@@ -24,22 +24,23 @@ class Oracle:
 
     members = (None, None)
 
-    def __init__(self, scaler, rewards=True, exploration=0.5):
-        self.scaler, self.rewards, self.exploration = scaler, rewards, exploration
+    def __init__(self, scaler, rewards=True, exploration=0.5, ending=None):
+        self.scaler, self.rewards, self.exploration, self.ending = scaler, rewards, exploration, ending
 
     def rollout(self, batch):
         batch_size, horizon = batch.features.shape[:2]
         frames = np.repeat(np.arange(horizon)[None], batch_size, axis=0).astype(np.float32)
         features = np.repeat(frames[..., None] + 1, batch.features.shape[2], axis=2)
         earned = self.scaler.rewards.transform(frames[..., None] + 10)[..., 0] if self.rewards else None
-        return Rollout(self.scaler.features.transform(features), earned, 0.1 * (frames + 1))
+        ending = None if self.ending is None else np.tile(np.float32(self.ending[:horizon]), (batch_size, 1))
+        return Rollout(self.scaler.features.transform(features), earned, 0.1 * (frames + 1), ending)
 
 
-def dreamer(train, rewards=True, exploration=0.5, **fields):
+def dreamer(train, rewards=True, exploration=0.5, ending=None, **fields):
     scaler = make_scaler(train)
     settings = make_dreams(**fields)
     starts = starts_of(make_packed(train, scales=scaler), settings, HISTORY)
-    return Dreamer(Oracle(scaler, rewards, exploration), starts, train, space_of(train), scaler, settings)
+    return Dreamer(Oracle(scaler, rewards, exploration, ending), starts, train, space_of(train), scaler, settings)
 
 
 def start_of(found, train):
@@ -191,6 +192,34 @@ def test_dreams_leave_the_end_of_a_short_episode_behind_by_their_reach(explorati
 def test_nothing_is_dreamed_after_the_end_of_a_task(terminal, frames):
     train = make_episodes(6, HISTORY + 2, terminal=terminal)
     assert {each.length - HISTORY for each in dreamer(train, exploration=1.0).dream()} == {frames}
+
+
+@pytest.mark.parametrize(
+    ("ending", "frames", "terminal"),
+    [
+        ([0, 0, 0, 0, 0], LENGTH, False),
+        ([0, 0.5, 0, 0, 0], 2, True),
+        ([0.3, 0.3, 0, 0.9, 1], 2, True),  # ended by then with 1 - 0.7 * 0.7
+        ([0.2, 0.2, 0.2, 0.2, 0.2], LENGTH, True),
+        ([1, 0, 0, 0, 0], 1, True),
+        ([0, 0, 0, 0, 1], LENGTH, False),  # behind its last frame
+    ],
+)
+def test_a_dream_ends_where_the_task_has_ended_as_likely_as_not(ending, frames, terminal):
+    found = dreamer(make_episodes(6, 12), exploration=1.0, ending=ending).dream()
+    assert {(each.length - HISTORY, each.terminal) for each in found} == {(frames, terminal)}
+    assert dreamer(make_episodes(6, 12), exploration=1.0, ending=[0.6] * 5, max_disagreement=0.15).dream()[0].terminal
+
+
+@pytest.mark.parametrize(("exploration", "share"), [(0.0, 1.0), (0.4, 0.6), (0.6, 0.0)])
+def test_a_dream_that_keeps_to_the_log_ends_where_the_log_says_that_the_task_did(exploration, share):
+    """The teacher, which expects no end anywhere, is off by all of it, and that counts by what keeps to the log."""
+    train = make_episodes(30, 12, terminal=True)
+    found = dreamer(train, exploration=exploration, ending=[0.0] * 5, episodes=200).dream()
+    last = [each for each in found if each.provenance["start"]["frame"] + each.length == 12]
+    assert 20 < len(last) < 100
+    assert all(each.terminal == (share > 0.5) for each in last)
+    assert not any(each.terminal for each in found if each not in last)
 
 
 def test_an_episode_of_one_frame_more_than_the_history_gives_a_dream_of_one_frame():

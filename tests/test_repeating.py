@@ -42,7 +42,10 @@ def test_where_the_log_ends_the_dream_ends_as_the_log_does():
     for ended in (True, False):
         found = repeat(make_episodes(6, HISTORY + 2, terminal=ended))
         assert {(each.length, each.terminal) for each in found} == {(HISTORY + 2, ended)}
-    assert not any(each.terminal for each in repeat(make_episodes(6, 12, terminal=True)))
+    found = repeat(make_episodes(6, 12, terminal=True))
+    whole = [each.provenance["start"]["frame"] + each.length == 12 for each in found]
+    assert [each.terminal for each in found] == whole
+    assert 0 < sum(whole) < len(whole)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])

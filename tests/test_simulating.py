@@ -61,6 +61,14 @@ def test_dreams_are_valid_episodes_of_the_same_kind(simulate, kind, rewards):
         assert space_of([each]).kind == kind
 
 
+def test_a_task_that_ends_in_the_simulator_ends_the_dream_where_that_frame_is_kept(simulate):
+    for extra, ended in ((0, True), (2, False)):  # frames beyond the length of dreams are left out
+        body = "def run(start, rng):\n    return Trajectory(np.tile(start.features[-1], "
+        body += f"({HISTORY + LENGTH + extra}, 1)), None, None, terminal=True)"
+        train = make_episodes(4, 12, kind="none", actions=0, rewards=False)
+        assert {each.terminal for each in simulate(body, train)} == {ended}
+
+
 def test_logs_without_actions_have_none_to_follow(simulate):
     body = "def run(start, rng):\n    assert start.actions is start.planned_actions is None\n"
     body += "    return Trajectory(rng.normal(size=(9, 2)), None, np.zeros(9))"

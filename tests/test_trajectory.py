@@ -53,6 +53,11 @@ def test_frames_beyond_the_length_are_left_out():
     np.testing.assert_array_equal(found["rewards"], np.arange(T))
 
 
+def test_whether_the_task_ended_is_true_or_false():
+    assert refusal(terminal=1.0) == "terminal: found float, expected True or False"
+    assert arrays_of(trajectory(terminal=np.bool_(True)), start(), SPACES["continuous"])
+
+
 def test_one_frame_after_the_history_is_enough_and_none_is_too_few():
     def cut(frames):
         return Trajectory(np.zeros((frames, FEATURES)), np.ones((frames, 3)), np.zeros(frames))

@@ -43,6 +43,7 @@ class Trajectory:
     actions: ArrayLike | None  # [T, A] or integers [T], as in the logs; actions[t] leads features[t] to features[t+1]
     rewards: ArrayLike | None = None  # [T], what each action earned; None where the logs hold none
     confidence: ArrayLike | None = None  # [T] 0..1, how far each frame is trusted; None is 1
+    terminal: bool = False  # whether the task ended with the last frame
 
 
 def arrays_of(trajectory: object, start: Start, action_space: ActionSpace) -> dict[str, Any]:
@@ -71,6 +72,8 @@ def arrays_of(trajectory: object, start: Start, action_space: ActionSpace) -> di
         "rewards": None if trajectory.rewards is None else _numbers("rewards", trajectory.rewards, [frames]),
         "confidence": confidence,
     }
+    if not isinstance(trajectory.terminal, bool | np.bool_):
+        raise ValueError(f"terminal: found {type(trajectory.terminal).__name__}, expected True or False")
     end = min(history + start.length, frames, frames if start.context is None else len(start.context))
     return {name: None if array is None else array[:end] for name, array in whole.items()}
 

@@ -1,10 +1,11 @@
 """Dreams: the teacher's rollouts from real start histories under plausible actions, cut where the members disagree.
 
 Where dreams.source is simulator or repeat, they come from simulating.py or repeating.py instead, and no teacher is
-fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length`
-frames of what might have come. Its actions are those logged after its start, with noise, or after another start of the
-train split. The larger the teacher's generalization gap, the further dreams leave the log, and the more they are what
-the teacher alone predicts: with plenty of data they repeat the log, and a model learns no error of the teacher's.
+fitted. A teacher's dream is one window: H frames of real history (with a little noise) and up to `length` frames of
+what might have come; it ends with the task, where that has ended as likely as not. Its actions are those logged after
+its start, with noise, or after another start of the train split. The larger the teacher's generalization gap, the
+further dreams leave the log, and the more they are what the teacher alone predicts: with plenty of data they repeat the
+log, and a model learns no error of the teacher's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -108,13 +109,14 @@ def starts_of(packed: Packed, dreams: Dreams, history: int) -> StartSampler:
     """Every window that a dream may begin with.
 
     Where the episode is long enough it has the frames that a member is unrolled over, and one more: the last kept
-    frame needs an action, and the reward that it earns. That holds where the task ended too, whose windows go further.
+    frame needs an action, and the reward that it earns, where it did not end the task.
     """
     least = min(dreams.length, dreams.teacher.horizon)
-    endless = replace(packed, labels=replace(packed.labels, terminals=()))
-    every = windows(endless, np.arange(len(packed.lengths)), history, least + 1)
-    whole = replace(every, packed=packed, horizon=dreams.length + 1)
-    return StartSampler(whole, least, dreams.directed_share, dreams.seed)
+    every = windows(packed, np.arange(len(packed.lengths)), history, least + 1)
+    if packed.terminal is not None:
+        begin, last = packed.starts[every.episode], packed.starts[every.episode] + packed.lengths[every.episode]
+        every = every.at(np.flatnonzero((every.first == begin) | (last - every.first >= history + least)))
+    return StartSampler(replace(every, horizon=dreams.length + 1), least, dreams.directed_share, dreams.seed)
 
 
 def _member_shape(features: int, actions: int, rewards: bool, dreams: Dreams, history: int) -> Shape:
@@ -192,11 +194,14 @@ class Dreamer:
     def _episodes(self, drawn: "_Drawn", rollout: Rollout) -> list[Episode]:
         batch = drawn.perturbed
         most = self._max_frames(batch, self.starts.windows.at(drawn.windows).episode)
-        kept = np.minimum(self._agreed(rollout), np.minimum(drawn.frames, most))
+        kept, ends = np.minimum(self._agreed(rollout), np.minimum(drawn.frames, most)), _ends(rollout)
+        dreamed = [(row, min(int(kept[row]), int(ends[row]))) for row in range(CHUNK) if kept[row]]
         return [
-            self._episode(int(drawn.windows[row]), batch, rollout, row, int(kept[row]), bool(drawn.directed[row]))
-            for row in range(CHUNK)
-            if kept[row]
+            replace(
+                self._episode(int(drawn.windows[row]), batch, rollout, row, frames, bool(drawn.directed[row])),
+                terminal=frames == ends[row],
+            )
+            for row, frames in dreamed
         ]
 
     def perturb_starts(self, chosen: Ints, rng: np.random.Generator) -> Batch:
@@ -232,11 +237,16 @@ class Dreamer:
         """
         share = np.float32(1 - self.teacher.exploration) * logged.weight
         there = share[..., None] if logged.present is None else share[..., None] * logged.present
-        features = dreamed.features + there * (logged.features - on_log.features)
-        if dreamed.rewards is None or on_log.rewards is None or logged.rewards is None:
-            return replace(dreamed, features=features)
-        rewards = dreamed.rewards + share * (logged.rewards - on_log.rewards)
-        return replace(dreamed, features=features, rewards=rewards)
+
+        def blended(own: Floats | None, on_log: Floats | None, real: Floats | None) -> Floats | None:
+            return own if own is None or on_log is None or real is None else own + share * (real - on_log)
+
+        return replace(
+            dreamed,
+            features=dreamed.features + there * (logged.features - on_log.features),
+            rewards=blended(dreamed.rewards, on_log.rewards, logged.rewards),
+            ending=blended(dreamed.ending, on_log.ending, logged.ended),
+        )
 
     def _disturbed(self, plans: Floats, share: float, rng: np.random.Generator) -> Floats:
         """Continuous actions get noise within the logged range; a share of discrete ones is drawn anew from the log."""
@@ -254,16 +264,18 @@ class Dreamer:
         return agreed
 
     def _max_frames(self, batch: Batch, episodes: Ints) -> Ints:
-        """Frames that a dream may have, [B]: what the log goes on for, less the one for an action.
+        """Frames that a dream may have, [B]: what the log goes on for, less the one for an action, which none follows
+        that ended the task.
 
         Of a short episode, more by the teacher's exploration: at least one frame, at most `length`. But nothing
         follows the end of a task, and no frame is dreamed whose context is not known.
         """
-        logged = batch.weight.sum(axis=1).astype(np.int64) - 1
+        whole = batch.weight.sum(axis=1).astype(np.int64)
+        logged = whole - 1 if batch.ended is None else whole - 1 + batch.ended.sum(axis=1).astype(np.int64)
         further = np.round(self.teacher.exploration * (self.params.length - logged)).astype(np.int64)
         frames: Ints = np.where(logged < self.starts.least, np.maximum(logged + further, 1), logged)
         bound = np.array([each.terminal or each.context is not None for each in self.train])[episodes]
-        return np.where(bound, np.minimum(frames, logged + 1), frames)
+        return np.where(bound, np.minimum(frames, whole), frames)
 
     def _episode(self, start: int, batch: Batch, rollout: Rollout, row: int, kept: int, directed: bool) -> Episode:
         """One dream in raw units: frame H - 1 + k holds planned action k, and the reward predicted for it."""
@@ -309,3 +321,11 @@ class Dreamer:
             return None
         earned = self.scaler.rewards.inverse(rollout.rewards[row, : kept + 1, None])[:, 0]
         return np.concatenate([source.rewards[frames][:-1], earned])
+
+
+def _ends(rollout: Rollout) -> Ints:
+    """Frames up to the first by which the task has ended as likely as not, [B]; more than there are where none is."""
+    none = np.zeros(rollout.disagreement.shape, np.float32)
+    ended = 1 - np.cumprod(1 - np.clip(none if rollout.ending is None else rollout.ending, 0, 1), axis=1) >= 0.5
+    ends: Ints = np.where(ended.any(axis=1), ended.argmax(axis=1), ended.shape[1]) + 1
+    return ends

@@ -179,6 +179,7 @@ def _dream(
         name=f"dream-{number:06d}",
         timestamps=dream_times(source, begin, history, len(arrays["features"]) - history),
         source="dream",
+        terminal=bool(found.terminal) and len(arrays["features"]) == len(np.asarray(found.features)),
         provenance={"simulator": dreams.simulator, "seed": dreams.seed, "start": start_identity(source, begin)},
         **arrays,
     )

@@ -31,6 +31,7 @@ class Rollout:
     features: Floats  # [B, K, F], mean of members and auxiliary models by their weights
     rewards: Floats | None  # [B, K], mean over the members
     disagreement: Floats  # [B, K], largest so far along the rollout of their std, root mean square of features
+    ending: Floats | None = None  # [B, K], probability that the task ends with a frame, mean over the members
 
 
 @dataclass(frozen=True)

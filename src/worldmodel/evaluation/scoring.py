@@ -193,11 +193,11 @@ def _told(future: Future, batch: Batch) -> dict[str, Floats]:
     """What the bundle says of each frame, [B, K]: `disagreement`; and where tasks end, `termination`, its probability,
     and `ended`, whether one did, NaN where the frame does not exist.
     """
-    disagreement, termination = (getattr(future, name, None) for name in ("disagreement", "termination"))
-    told = {} if disagreement is None else {"disagreement": disagreement}
-    if termination is None or batch.ended is None:
+    told = {} if future.disagreement is None else {"disagreement": future.disagreement}
+    if future.termination is None or batch.ended is None:
         return told
-    return told | {"termination": termination, "ended": np.where(batch.weight > 0, batch.ended, np.float32(np.nan))}
+    ended = np.where(batch.weight > 0, batch.ended, np.float32(np.nan))
+    return told | {"termination": future.termination, "ended": ended}
 
 
 def _measured(
