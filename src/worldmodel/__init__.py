@@ -6,9 +6,11 @@ Trajectory   what a simulator of yours gives back for a Start
 Start        where a dream of it begins
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's: its thread keeps forked processes from ending
 _HOMES = {"WorldModel": "client", "Future": "client", "Trajectory": "trajectory", "Start": "trajectory"}
 __all__ = ["Future", "Start", "Trajectory", "WorldModel"]
 

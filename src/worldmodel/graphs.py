@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # its thread keeps a forked child from ending, and calls home
 import onnxruntime
 
 from worldmodel.core.typing import Reals
