@@ -85,6 +85,16 @@ def test_context_missing_readings_and_float64_keep_every_bit_on_the_wire():
         wire.to_input_state("a", features, None, np.zeros((2, 1), np.float32))
 
 
+def test_a_single_frame_travels_with_the_context_that_it_was_seen_in():
+    features, context = np.ones((1, 2), np.float32), np.array([[7.5]], np.float32)
+    message = InputState.FromString(wire.to_input_state("a", features, None, context).SerializeToString())
+    np.testing.assert_array_equal(wire.context_of(message), context)
+    assert wire.from_input_state(message)[0].shape == (1, 2)
+    assert wire.context_of(wire.to_input_state("a", features, None, context[:0])).shape == (0, 1)
+    with pytest.raises(ValueError, match="1 frames and 2 context between them, expected 0 context"):
+        wire.to_input_state("a", features, None, np.zeros((2, 1), np.float32))
+
+
 def state(**fields):
     message = wire.to_input_state("a", np.zeros((3, 2), np.float32), np.zeros((2, 1), np.float32))
     for name, value in fields.items():

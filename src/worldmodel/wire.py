@@ -46,15 +46,16 @@ def from_message(message: LatentZ) -> Floats:
 def to_input_state(
     agent_id: str, features: Reals, actions: Floats | None = None, context: Floats | None = None, wide: bool = False
 ) -> InputState:
-    """features [H, F], actions [H-1, A] and context [H-1, C], raw units -> InputState; `wide`: features as float64.
+    """features [T, F], actions [T-1, A] and context [T-1, C], raw units -> InputState; `wide`: features as float64.
 
-    Raises ValueError for more or fewer actions or context than lie between the frames.
+    A single frame may have its own context, [1, C]. Raises ValueError for more or fewer actions or context than lie
+    between the frames.
     """
     history, width = features.shape
     none = np.empty((history - 1, 0), np.float32)
     between = {"actions": none if actions is None else actions, "context": none if context is None else context}
     for name, array in between.items():
-        if len(array) != history - 1:
+        if len(array) != history - 1 and not (name == "context" and history == len(array) == 1):
             raise ValueError(f"{history} frames and {len(array)} {name} between them, expected {history - 1} {name}")
     return InputState(
         agent_id=agent_id,
@@ -70,7 +71,7 @@ def to_input_state(
 
 
 def from_input_state(message: InputState) -> tuple[Reals, Floats | None]:
-    """InputState -> features [H, F], actions [H-1, A] or None. Raises ValueError where sizes and bytes differ."""
+    """InputState -> features [T, F], actions [T-1, A] or None. Raises ValueError where sizes and bytes differ."""
     size = (message.history, message.feature_count)
     features: Reals = _array(message.features, "features", size, "<f8" if message.wide else "<f4")
     actions = _array(message.actions, "actions", (message.history - 1, message.action_count))
@@ -78,8 +79,9 @@ def from_input_state(message: InputState) -> tuple[Reals, Floats | None]:
 
 
 def context_of(message: InputState) -> Floats | None:
-    """InputState -> context [H-1, C] or None. Raises ValueError as above."""
-    context: Floats = _array(message.context, "context", (message.history - 1, message.context_count))
+    """InputState -> context [T-1, C], or [1, C] of a single frame, or None. Raises ValueError as above."""
+    frames = 1 if message.history == 1 and message.context else message.history - 1
+    context: Floats = _array(message.context, "context", (frames, message.context_count))
     return context if message.context_count else None
 
 
