@@ -105,12 +105,18 @@ OTHERS = [
     (*text("encoder", " z", " latent"), r"it has features, actions, context -> latent and"),
     (
         *text("encoder", "3, 2] f", "T, 2] f"),
-        r"features is tensor\(float\) \[batch, T, 2\], expected floats \[batch, H",
+        r"features is tensor\(float\) \['batch', 'T', 2\], expected floats \[batch, H",
     ),
-    (*text("encoder", "2, 1] c", "2, 0] c"), r"context is .*"),
-    (*text("predictor", "14] z", "13] z"), r"z is tensor\(float\) \[batch, 13\], expected floats \[batch, 14\]"),
+    (
+        *text("encoder", "[batch, 3, 2] f", "[1, 3, 2] f"),
+        r"features is tensor\(float\) \[1, 3, 2\], expected floats \[b",
+    ),
+    (*text("encoder", "2, 1] c", "2, 0] c"), r"context is "),
+    (*text("predictor", "14] z", "13] z"), r"z is tensor\(float\) \['batch', 13\], expected floats \[batch, 14\]"),
     (*text("predictor", "K] reward", "K] wealth"), r"no readable ONNX graph|it has .*wealth"),
     (*text("step", "action", "move"), r"it has z, move, context -> z_next, features"),
+    (*text("step", "14] z,", "14] z, float features,"), r"no readable ONNX graph|it has z, features"),
+    (*text("step", "float[batch, 1] c", "float c"), r"context is tensor\(float\) \[\], expected floats \[batch, 1\]"),
 ]
 
 

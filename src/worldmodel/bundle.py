@@ -31,7 +31,8 @@ OUTPUTS = {
     STEP: {"z": "Z", "z_next": "Z"} | {name: axes.removeprefix("K") for name, axes in FUTURE.items()},
 }
 NEEDED = {ENCODER: {"features", "z"}, PREDICTOR: {"z", "features", "std"}, STEP: {"z", "features", "std"}}
-SCALARS = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+FLOAT = {"tensor(float)": np.float32}
+SCALARS = FLOAT | {"tensor(double)": np.float64}  # of features
 REMEDY = "make it with `dvc repro export`"
 OF_ONNX = (each for each in vars(onnx_errors).values() if isinstance(each, type) and issubclass(each, Exception))
 UNREADABLE: tuple[type[Exception], ...] = (RuntimeError, ValueError, *OF_ONNX)
@@ -111,18 +112,19 @@ def _measure(path: Path, graph: Graph, sizes: dict[str, int]) -> None:
             f"{', '.join(OUTPUTS[path.name])} as far as the logs have them, and `action_kind`; {REMEDY}"
         )
     for known, found in ((INPUTS[path.name], graph.inputs), (OUTPUTS[path.name], graph.outputs)):
-        for name, (_, *shape) in found.items():
-            fits = graph.types[name] in SCALARS and len(shape) == len(known[name])
-            for axis, size in zip(known[name], shape, strict=False):
-                if isinstance(size, int):
-                    fits = fits and size == sizes.setdefault(axis, size) > 0
-                else:
-                    fits = fits and (axis == "K" or found is graph.outputs)
+        for name, shape in found.items():
+            axes, given = known[name], found is graph.inputs
+            fits = graph.types[name] in (FLOAT if given and name != "features" else SCALARS) and len(shape) == 1 + len(
+                axes
+            )
+            fits = fits and not (given and isinstance(shape[0], int))
+            for axis, size in zip(axes, shape[1:], strict=False):
+                free = not isinstance(size, int)
+                fits = fits and (axis == "K" or not given if free else size == sizes.setdefault(axis, size) > 0)
             if not fits:
-                expected = ", ".join(["batch", *(str(sizes.get(axis, axis)) for axis in known[name])])
+                expected = ", ".join(["batch", *(str(sizes.get(axis, axis)) for axis in axes)])
                 raise ValueError(
-                    f"{path}: {name} is {graph.types[name]} [batch, {', '.join(map(str, shape))}], expected floats "
-                    f"[{expected}]; {REMEDY}"
+                    f"{path}: {name} is {graph.types[name]} {shape}, expected floats [{expected}]; {REMEDY}"
                 )
 
 
@@ -146,8 +148,10 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
     if "horizon" not in said and "K" not in sizes:
         raise ValueError("its metadata has no horizon")
     horizon = int(_number(said, "horizon", sizes.get("K", 0), whole=True))
-    if sizes.get("P", history - 1) != history - 1 or horizon != sizes.get("K", horizon):
-        raise ValueError(f"{sizes.get('P')} moves within {history} frames, {sizes.get('K')} frames of {horizon}")
+    if sizes.get("P", history - 1) != history - 1:
+        raise ValueError(f"{sizes['P']} actions lie between {history} frames, expected {history - 1}")
+    if horizon != sizes.get("K", horizon):
+        raise ValueError(f"its metadata says horizon {horizon}, and it predicts {sizes['K']} frames")
     kinds = ("discrete", "continuous") if counts["action"] else ("none",)
     _one_of(said, "distribution", ("normal", "student-t"))
     return {
