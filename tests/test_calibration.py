@@ -75,7 +75,7 @@ def test_calibration_does_not_look_at_frames_that_do_not_exist():
     ratio, exists = ratios(model, short)
     assert exists.tolist() == [[True, True, False, False]] * 40
     inside = (np.abs(ratio[:, :2]) <= half_width(model.degrees)).mean(axis=(0, 2))
-    np.testing.assert_allclose(inside, 0.91, atol=0.04)
+    np.testing.assert_allclose(inside, 0.91, atol=0.05)
     assert torch.isfinite(model.log_std_offset).all()
 
 

@@ -83,7 +83,7 @@ def test_the_encoder_answers_the_mean_in_training_and_after():
     for found in (model.train(), model.eval()):
         z = found.encode(batch.history, batch.past_actions)
         assert torch.equal(z, posterior.sample(torch.zeros_like(posterior.mean)))
-    torch.testing.assert_close(posterior.mean, torch.atanh(first_batch()[0].encode(*batch[:2])[:, 4:]))
+    torch.testing.assert_close(posterior.mean, torch.atanh(first_batch()[0].encode(*batch[:2])[:, 4:-2]))
 
 
 def test_a_sample_is_the_mean_plus_noise_of_the_posteriors_std():
@@ -91,7 +91,7 @@ def test_a_sample_is_the_mean_plus_noise_of_the_posteriors_std():
     posterior = model.posterior(batch.history, batch.past_actions)
     z = posterior.sample(torch.ones_like(posterior.mean))
     assert torch.equal(z[:, :2], batch.history[:, -1])
-    torch.testing.assert_close(z[:, 4:] - posterior.mean, torch.full_like(posterior.mean, np.exp(-2)))
+    torch.testing.assert_close(z[:, 4:-2] - posterior.mean, torch.full_like(posterior.mean, np.exp(-2)))
 
 
 def test_noise_is_normal_and_depends_on_seed_and_step_alone():
@@ -145,7 +145,7 @@ def silhouette(model, held_out):
     """Of contexts grouped by kind of agent, -1..1 by cosine: 0 is no groups. An episode is not compared with itself."""
     batch = to_device(held_out.take(np.arange(len(held_out))), CPU)
     with torch.no_grad():
-        context = model.encode(batch.history, batch.past_actions)[:, -model.shape.context_dim :]
+        context = model.encode(batch.history, batch.past_actions)[:, -model.shape.context_dim - 2 : -2]
     context = torch.nn.functional.normalize(context, dim=-1).numpy()
     distance, episode = 1 - context @ context.T, held_out.episode
     same = episode[:, None] % 2 == episode % 2

@@ -56,8 +56,9 @@ def test_a_batch_that_nobody_trusts_gives_no_loss_and_no_gradient():
     assert (values.grad == 0).all()
 
 
-def prediction(rewards=True):
-    return Prediction(tensor(B, K, F), tensor(B, K, F, seed=1), tensor(B, K, seed=2) if rewards else None)
+def prediction(rewards=True, ending=None):
+    rewards = tensor(B, K, seed=2) if rewards else None
+    return Prediction(tensor(B, K, F), tensor(B, K, F, seed=1), rewards, ending, torch.zeros(B, K))
 
 
 def test_the_loss_is_error_and_likelihood_with_the_reward_as_one_more_feature():
@@ -81,7 +82,7 @@ def test_without_rewards_there_is_no_reward_loss():
 def test_the_spread_does_not_pull_on_the_mean():
     mean, log_std = (tensor(B, K, F, seed=seed).requires_grad_() for seed in (0, 1))
     target = tensor(B, K, F, seed=2)
-    total, _ = world_model_loss(Prediction(mean, log_std, None), target, None, WEIGHT)
+    total, _ = world_model_loss(Prediction(mean, log_std, None, None, torch.zeros(B, K)), target, None, WEIGHT)
     found = torch.autograd.grad(total, mean)[0]
     expected = torch.autograd.grad(squared_error(mean, target, WEIGHT), mean)[0]
     torch.testing.assert_close(found, expected)
@@ -98,7 +99,9 @@ def test_the_likelihood_is_that_of_the_distribution_with_this_std():
 def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
     mean, log_std = tensor(B, K, F).requires_grad_(), tensor(B, K, F, seed=1)
     target = tensor(B, K, F, seed=2)
-    total, parts = world_model_loss(Prediction(mean, log_std, None), target, None, WEIGHT, likelihood=True)
+    total, parts = world_model_loss(
+        Prediction(mean, log_std, None, None, torch.zeros(B, K)), target, None, WEIGHT, likelihood=True
+    )
     found = torch.autograd.grad(total, mean)[0]
     ratio = ((mean - target) / log_std.exp()).square()
     less = (DEGREES + 1) / (DEGREES - 2 + ratio)  # the farther off, the less: an outlier moves little
@@ -107,14 +110,26 @@ def test_by_likelihood_alone_an_error_pulls_on_the_mean_by_its_precision():
     torch.testing.assert_close(total, parts["nll"])
 
 
-def test_the_spread_learns_from_observed_windows_alone_and_its_value_stays():
+def test_spread_and_ending_learn_from_observed_windows_alone_and_their_values_stay():
     log_std = tensor(3, K, F, seed=1).requires_grad_()
-    given = Prediction(tensor(3, K, F), log_std, None)
+    odds = tensor(3, K, seed=3).requires_grad_()
+    given = Prediction(tensor(3, K, F), log_std, None, odds, torch.zeros(3, K))
     found = learn_from_observed(given, torch.tensor([1.0, 0.0, 1.0]))
     torch.testing.assert_close(found.log_std, log_std)
-    total, _ = world_model_loss(found, tensor(3, K, F, seed=2), None, torch.ones(3, K), likelihood=True)
-    (gradient,) = torch.autograd.grad(total, log_std)
-    assert gradient.flatten(1).any(1).tolist() == [True, False, True]
+    torch.testing.assert_close(found.termination, odds)
+    real, weight = tensor(3, K, F, seed=2), torch.ones(3, K)
+    total, _ = world_model_loss(found, real, None, weight, likelihood=True, ended=torch.zeros(3, K))
+    for gradient in torch.autograd.grad(total, [log_std, odds]):
+        assert gradient.flatten(1).any(1).tolist() == [True, False, True]
+
+
+def test_what_an_ending_is_off_its_odds_counts_as_one_more_feature():
+    features, ended = tensor(B, K, F, seed=3), (tensor(B, K, seed=4) > 0).float()
+    odds = tensor(B, K, seed=5)
+    total, parts = world_model_loss(prediction(False, odds), features, None, WEIGHT, ended=ended)
+    likely = torch.where(ended > 0, torch.sigmoid(odds), torch.sigmoid(-odds))
+    torch.testing.assert_close(parts["termination"], (-likely.log() * WEIGHT).sum() / WEIGHT.sum())
+    torch.testing.assert_close(total, parts["mse"] + parts["nll"] + parts["termination"] / F)
 
 
 def test_the_divergence_is_the_normal_distributions_and_windows_count_by_their_frames():

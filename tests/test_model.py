@@ -3,17 +3,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import silu
 
 from factories import make_episodes, make_packed
 from worldmodel.arrays.windows import windows
 from worldmodel.model.initialization import new_model
 from worldmodel.model.losses import world_model_loss
-from worldmodel.model.shape import Shape
+from worldmodel.model.shape import MEMORY, Shape
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import ENCODERS, Prediction, WorldModel
 
 CPU = torch.device("cpu")
-SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=8, hidden_dim=16, encoder="gru")
+SHAPE = Shape(features=4, actions=3, rewards=True, history=3, horizon=5, z_dim=10, hidden_dim=16, encoder="gru")
+
+
+def context_of(model, z):
+    """[B, C] of z."""
+    return z[:, model.shape.state_dim + model.shape.velocity_dim : -MEMORY]
+
 
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
 
@@ -30,6 +37,7 @@ def random_model(shape=SHAPE):
         model.train_min.fill_(-0.5)
         model.train_max.fill_(0.5)
         model.damping.fill_(0.3)
+        model.unfamiliarity.copy_(torch.randn_like(model.unfamiliarity))
     return model
 
 
@@ -54,7 +62,7 @@ def test_shapes_are_as_promised(encoder, actions, history, horizon, rewards):
     model, (features, past, planned) = random_model(shape), random_inputs(shape)
     z = model.encode(features, past)
     prediction = model.predict(z, planned)
-    assert z.shape == (6, 8)
+    assert z.shape == (6, 10)
     assert prediction.features.shape == prediction.log_std.shape == (6, horizon, 4)
     assert prediction.rewards is None if not rewards else prediction.rewards.shape == (6, horizon)
 
@@ -64,13 +72,13 @@ def test_shapes_are_as_promised(encoder, actions, history, horizon, rewards):
 def test_the_context_lies_within_minus_1_and_1(encoder, history):
     shape = replace(SHAPE, encoder=encoder, history=history)
     model, (features, past, _) = random_model(shape), random_inputs(shape)
-    assert model.encode(1e3 * features, past)[:, -shape.context_dim :].abs().max() <= 1
+    assert context_of(model, model.encode(1e3 * features, past)).abs().max() <= 1
 
 
 @every_encoder
 @pytest.mark.parametrize("t", range(SHAPE.horizon))
 def test_a_changed_action_leaves_earlier_predictions_alone(encoder, t):
-    shape = replace(SHAPE, encoder=encoder)
+    shape = replace(SHAPE, encoder=encoder, terminals=True)
     model, (features, past, planned) = random_model(shape), random_inputs(shape)
     other = planned.clone()
     other[:, t] += 1
@@ -82,27 +90,59 @@ def test_a_changed_action_leaves_earlier_predictions_alone(encoder, t):
 
 
 def stepped(model, z, planned):
-    """Prediction by a plain loop over step."""
-    states, hiddens = [], []
-    for action in planned.unbind(1):
+    """Prediction by a plain loop over step, and the last z."""
+    z = z.clone()
+    frames = []
+    for k, action in enumerate(planned.unbind(1)):
+        inputs = torch.cat([z[:, : model.shape.state_dim].detach(), action], -1)
+        doubt = z[:, -1] + ((inputs - model.familiar) @ model.unfamiliarity).square().sum(-1)
         z, hidden = model.step(z, action)
-        states.append(z[:, : model.shape.state_dim])
-        hiddens.append(hidden)
-    state, hidden = torch.stack(states, 1), torch.stack(hiddens, 1)
-    said = model.log_std_head(hidden.detach()).clamp(-7, 7)
-    log_std = model.log_std_slope * said + model.log_std_offset[: len(states)]
-    return Prediction(model.unproject(state), log_std, model.reward(torch.cat([hidden, state], -1))[..., 0])
+        z = torch.cat([z[:, :-1], doubt[:, None]], dim=-1)
+        state, known = z[:, : model.shape.state_dim], z[:, :-2].detach()
+        said = model.log_std_head(hidden.detach()).clamp(-7, 7)
+        log_std = model.log_std_slope * said + model.log_std_offset[k]
+        ending = model.termination(silu(model.ending_layer(known)))[:, 0] if model.termination else None
+        reward = model.reward(torch.cat([hidden, state], -1))[:, 0]
+        disagreement = doubt * log_std.detach().exp().square().mean(-1).sqrt()
+        frames.append(Prediction(model.unproject(state), log_std, reward, ending, disagreement))
+    parts = (None if part[0] is None else torch.stack(part, 1) for part in zip(*frames, strict=True))
+    return Prediction(*parts), z
 
 
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize(("features", "actions"), [(4, 3), (4, 0), (9, 3)])
 def test_predicting_in_one_go_is_stepping(grad, features, actions):
-    shape = replace(SHAPE, features=features, actions=actions)
+    shape = replace(SHAPE, features=features, actions=actions, terminals=True)
     model, (frames, past, planned) = random_model(shape), random_inputs(shape)
     model.delta_std.copy_(torch.linspace(0.1, 2, shape.state_dim))
     with torch.set_grad_enabled(grad):
         z = model.encode(frames, past)
-        assert_equal(model.predict(z, planned), stepped(model, z, planned))
+        expected, last = stepped(model, z, planned)
+        assert_equal(model.predict(z, planned), expected)
+        torch.testing.assert_close(model.advance(z, planned)[0], last)
+
+
+@pytest.mark.parametrize("first", [1, 3, 5, 7])
+def test_a_plan_in_two_parts_is_the_plan_even_past_the_horizon(first):
+    shape = replace(SHAPE, terminals=True)
+    model, (frames, past, planned) = random_model(shape), random_inputs(shape)
+    planned, z = planned.repeat(1, 2, 1), model.encode(frames, past)
+    between, begun = model.advance(z, planned[:, :first])
+    _, rest = model.advance(between, planned[:, first:])
+    whole = model.predict(z, planned)
+    assert_equal([torch.cat(parts, 1) for parts in zip(begun, rest, strict=True)], whole)
+    assert between[:, -2].tolist() == [first] * 6
+
+
+def test_the_std_grows_on_past_the_horizon():
+    model, (frames, past, planned) = random_model(), random_inputs()
+    with torch.no_grad():
+        model.log_std_slope.zero_()
+        model.log_std_growth.copy_(torch.tensor([0.0, 0.5, 1.0, 1.0]))
+    found = model.predict(model.encode(frames, past), planned.repeat(1, 4, 1)).log_std
+    torch.testing.assert_close(found[:, :5], model.log_std_offset.expand(6, 5, 4))
+    grown = (found[:, 19] - found[:, 4]).exp()
+    torch.testing.assert_close(grown, torch.tensor([1.0, 2.0, 4.0, 4.0]).expand(6, 4))
 
 
 @pytest.mark.parametrize("features", [4, 9])
@@ -116,7 +156,7 @@ def test_its_gradient_is_that_of_stepping(features):
         loss, _ = world_model_loss(predict(model.encode(frames, past), planned), target, rewards, weight)
         return torch.autograd.grad(loss, list(model.parameters()))
 
-    assert_equal(gradient(model.predict), gradient(lambda z, plan: stepped(model, z, plan)), rtol=1e-4, atol=1e-6)
+    assert_equal(gradient(model.predict), gradient(lambda z, plan: stepped(model, z, plan)[0]), rtol=1e-4, atol=1e-6)
 
 
 @every_encoder
@@ -137,7 +177,8 @@ def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
     model, inputs = random_model(shape), random_inputs(shape)
     whole = model(*inputs)
     alone = [model(*(part[row : row + 1] for part in inputs)) for row in range(6)]
-    assert_equal([torch.cat(parts) for parts in zip(*alone, strict=True)], whole)
+    joined = [None if parts[0] is None else torch.cat(parts) for parts in zip(*alone, strict=True)]
+    assert_equal(joined, whole)
     assert_equal(model(*inputs), whole, rtol=0, atol=0)
 
 
@@ -195,8 +236,8 @@ def test_before_training_the_context_stands_still():
     model, (features, past, planned) = new_model(shape, packed, np.arange(6), seed=0, device=CPU), random_inputs(shape)
     z = model.encode(features, past)
     moved, _ = model.step(z, planned[:, 0])
-    assert z[:, -shape.context_dim :].all()
-    assert torch.equal(moved[:, -shape.context_dim :], z[:, -shape.context_dim :])
+    assert context_of(model, z).all()
+    assert torch.equal(context_of(model, moved), context_of(model, z))
 
 
 def test_z_holds_the_last_change_in_units_of_the_usual_one():
@@ -216,7 +257,7 @@ def test_z_holds_the_last_change_in_units_of_the_usual_one():
 )
 def test_the_last_change_is_known_where_there_is_one_and_room_for_it(history, features, z_dim, motion):
     shape = replace(SHAPE, history=history, features=features, z_dim=z_dim)
-    assert (shape.velocity_dim, shape.context_dim) == (motion, z_dim - features - motion)
+    assert (shape.velocity_dim, shape.context_dim) == (motion, z_dim - features - motion - MEMORY)
 
 
 def wide_packed():
@@ -232,7 +273,7 @@ def wide_packed():
 
 def test_many_features_are_compressed_along_principal_directions():
     packed = wide_packed()
-    shape = replace(SHAPE, features=9, z_dim=4)  # 3 of 4 numbers are for the last frame
+    shape = replace(SHAPE, features=9, z_dim=6)  # 3 of its numbers are for the last frame
     assert shape.state_dim == 3
     model = new_model(shape, packed, np.arange(6), seed=0, device=CPU)
     with torch.no_grad():
@@ -245,8 +286,8 @@ def test_many_features_are_compressed_along_principal_directions():
     np.testing.assert_allclose(np.abs(projection @ directions.T), np.eye(3), atol=1e-3)
 
 
-@pytest.mark.parametrize(("features", "z_dim", "state"), [(1, 2, 1), (9, 2, 1), (6, 8, 6), (7, 8, 6), (48, 64, 48)])
-def test_the_last_frame_takes_three_quarters_of_z_at_most(features, z_dim, state):
+@pytest.mark.parametrize(("features", "z_dim", "state"), [(1, 4, 1), (9, 4, 1), (6, 8, 5), (9, 12, 9), (49, 64, 48)])
+def test_the_last_frame_takes_three_quarters_of_z_at_most_and_leaves_room(features, z_dim, state):
     assert replace(SHAPE, features=features, z_dim=z_dim).state_dim == state
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.model.losses import info_nce, kl_to_standard_normal, learn_from_observed, world_model_loss
+from worldmodel.model.shape import MEMORY
 from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
 
@@ -66,11 +67,11 @@ def _contrast(model: WorldModel, z: Tensor, batch: Tensors) -> Tensor:
     actions (arXiv 1811.06407) does worse: it tells windows apart by state and actions, and forgets what the agent is
     (docs/notebook.md). The crops share no frame where the horizon is at least the history.
     """
-    context, history = -model.shape.context_dim, model.shape.history
+    observed, history = model.shape.state_dim + model.shape.velocity_dim, model.shape.history
     features = torch.cat([batch.history, batch.features], dim=1)[:, -history:]
     known = None
     if batch.known is not None and batch.present is not None:
         known = torch.cat([batch.known, batch.present], dim=1)[:, -history:]
     actions = torch.cat([batch.past_actions, batch.planned_actions], dim=1)
     later = model.encode(features, actions[:, actions.shape[1] - (history - 1) :], known)
-    return info_nce(z[:, context:], later[:, context:], batch.weight[:, -1])
+    return info_nce(z[:, observed:-MEMORY], later[:, observed:-MEMORY], batch.weight[:, -1])

@@ -240,7 +240,7 @@ class WorldModel(nn.Module):
         """z after the last action, [B, Z], and what `predict` answers: from there on it goes as if at one go."""
         features, hidden, rewards, latent = self.unroll(z, actions)
         log_std = self.log_std_head(hidden if joint else hidden.detach()).clamp(*LOG_STD_RANGE)
-        log_std = self.log_std_slope * log_std + self._log_std_offset(latent[..., -MEMORY])
+        log_std = self.log_std_slope * log_std + self._log_std_offset(latent[..., -MEMORY].detach())
         doubt = z[:, -1:] + self._unfamiliar(z, latent, actions).cumsum(-1)
         disagreement = doubt * (2 * log_std.detach()).exp().mean(-1).sqrt()
         z = torch.cat([latent[:, -1, :-1], doubt[:, -1:]], dim=-1)
