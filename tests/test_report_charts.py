@@ -96,6 +96,27 @@ def test_dots_are_the_data(data):
     assert drawn(charts.one_agent(latents, agents[1]), "agent-1", *own.T)
 
 
+def test_what_the_model_says_of_itself_is_drawn_as_validate_wrote_it_and_not_at_all_where_it_says_nothing(data):
+    bins = [(0.04, 0.01, 1234), (0.37, 0.5, 10), (0.96, 0.9, 1)]
+    for chart, (said, came), scale, title in (
+        (
+            charts.termination,
+            ("predicted", "observed"),
+            np.asarray,
+            "observed 0.0100 where predicted is 0.0400: 1,234 of them",
+        ),
+        (charts.disagreement, ("disagreement", "error"), np.log, "error 0.500 where disagreement is 0.370: 10 of them"),
+    ):
+        rows = [{said: str(one), came: str(other), "windows": str(n)} for one, other, n in bins]
+        figure = chart(replace(data, plots={chart.__name__: rows}))
+        points = scale([[one, other] for one, other, _ in bins])
+        assert drawn(figure, "model", *points.T)
+        assert alike(dots(figure, "model"), points)
+        assert f"<title>{title}" in figure
+        assert chart(replace(data, plots={chart.__name__: []})) is None
+        chart(replace(data, plots={chart.__name__: [rows[0] | {said: "0", came: "0"}]}))
+
+
 def test_a_histogram_has_the_counts(data):
     counts = {"real": [0, 3, 1, 0], "dreamed": [1, 0, 0, 2]}
     rows = [

@@ -14,7 +14,7 @@ from worldmodel.report.canvas import AGENTS, HIGH, LOW, PANEL, SQUARE, WIDE, Can
 from worldmodel.report.collect import ReportData, Rows
 from worldmodel.report.dreamed import Dreamed, Pair
 from worldmodel.report.latents import Latents
-from worldmodel.report.wording import number, percent
+from worldmodel.report.wording import count, number, percent
 
 SERIES_COLORS = {"model": "model", "ridge": "ridge", "hold-last": "hold", "train": "ridge", "val": "model"}
 SERIES_COLORS |= {"mean": "agent-2", "last change": "agent-3"}
@@ -62,6 +62,34 @@ def _band(canvas: Canvas, data: ReportData, series: str, xs: Sequence[float]) ->
     low, high = means.low[:-1].tolist(), means.high[:-1].tolist()
     canvas.band(xs, low, high, SERIES_COLORS.get(series, "model"))
     return [*low, *high]
+
+
+def termination(data: ReportData) -> Markup | None:
+    """How often the task ended where the model said how probable that is; None where it says nothing of endings."""
+    canvas = Canvas("predicted probability that a frame ends the task", "share of such frames that did", SQUARE)
+    canvas.line([0, 1], [0, 1], "hold", "as predicted")
+    return _bins(canvas, data.plots.get("termination", ()), "predicted", "observed", "Endings")
+
+
+def disagreement(data: ReportData) -> Markup | None:
+    """Errors of windows by their disagreement; None where the model tells of none."""
+    rows = data.plots.get("disagreement", ())
+    canvas = Canvas("disagreement (log scale)", "mean squared error, standard deviations (log scale)", SQUARE)
+    canvas.logarithmic([float(row["disagreement"]) for row in rows], "x")
+    canvas.logarithmic([float(row["error"]) for row in rows], "y")
+    return _bins(canvas, rows, "disagreement", "error", "Error by disagreement")
+
+
+def _bins(canvas: Canvas, rows: Rows, x: str, y: str, title: str) -> Markup | None:
+    """A dot for each, and a line that joins them."""
+    if not rows:
+        return None
+    points = np.array([[float(row[key]) for key in (x, y)] for row in rows])
+    told = [f"{y} {number(came)} where {x} is {number(said)}" for said, came in points.tolist()]
+    titles = [f"{each}: {count(int(row['windows']))} of them" for each, row in zip(told, rows, strict=True)]
+    canvas.line(*points.T, "model")
+    canvas.dots(points, "model", width=7, titles=titles)
+    return canvas.figure(title, f"Line chart: {told[0]}, {told[-1]}.")
 
 
 def against_baseline(tests: Rows, column: str, name: str) -> Markup:
