@@ -103,9 +103,9 @@ def test_what_the_model_says_of_itself_is_drawn_as_validate_wrote_it_and_not_at_
             charts.termination,
             ("predicted", "observed"),
             np.asarray,
-            "observed 0.0100 where predicted is 0.0400: 1,234 of them",
+            "observed 0.0100 where predicted is 0.0400: 1,234 ",
         ),
-        (charts.disagreement, ("disagreement", "error"), np.log, "error 0.500 where disagreement is 0.370: 10 of them"),
+        (charts.disagreement, ("disagreement", "error"), np.log, "error 0.500 where disagreement is 0.370: 10 "),
     ):
         rows = [{said: str(one), came: str(other), "windows": str(n)} for one, other, n in bins]
         figure = chart(replace(data, plots={chart.__name__: rows}))

@@ -72,6 +72,20 @@ def test_an_episode_changes_every_member_but_the_one_that_holds_it_out(monkeypat
     assert sorted(untouched) == [0, 0, 1, 1, 2, 2]
 
 
+def test_where_tasks_end_the_members_say_how_probable_that_is_and_elsewhere_nothing():
+    packed, params = make_packed(make_episodes(6, 9, terminal=True)), make_dreams(teacher={"members": 2}).teacher
+    batch = batch_of(packed)
+    without, found = (
+        teacher.fit_teacher(packed, np.arange(6), replace(SHAPE, terminals=terminals), params, 7, CPU)
+        for terminals in (False, True)
+    )
+    assert without.rollout(batch).ending is None
+    with torch.no_grad():
+        odds = [member(*to_device(batch, CPU).inputs).termination for member in found.members]
+    expected = torch.stack(odds).sigmoid().mean(dim=0)
+    np.testing.assert_allclose(found.rollout(batch).ending, expected, rtol=1e-5)
+
+
 def test_members_differ_in_weights_and_in_the_order_of_windows():
     one_episode = make_episodes(1, 30)  # the same data for both
     (one, two), _ = ((found := fitted(one_episode))[0].members, found[1])

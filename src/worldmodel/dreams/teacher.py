@@ -52,10 +52,11 @@ class Teacher:
         with torch.no_grad():
             starts = [member.encode(tensors.history, tensors.past_actions, tensors.known) for member in self.members]
             answers = [
-                member.unroll(z, tensors.planned_actions) for member, z in zip(self.members, starts, strict=True)
+                member.predict(z, tensors.planned_actions) for member, z in zip(self.members, starts, strict=True)
             ]
         predictions = [answer.features.cpu().numpy() for answer in answers]
         rewards = [answer.rewards.cpu().numpy() for answer in answers if answer.rewards is not None]
+        ending = [each.termination.sigmoid().cpu().numpy() for each in answers if each.termination is not None]
         frames = tensors.planned_actions.shape[1]
         weights = [np.full(frames, 1 / len(predictions), np.float32) for _ in predictions]
         for group in self.auxiliary:
@@ -67,6 +68,7 @@ class Teacher:
             features=features,
             rewards=np.stack(rewards).mean(axis=0) if rewards else None,
             disagreement=np.maximum.accumulate(spread, axis=1),
+            ending=np.stack(ending).mean(axis=0) if ending else None,
         )
 
 

@@ -87,7 +87,7 @@ def _bins(canvas: Canvas, rows: Rows, x: str, y: str, title: str) -> Markup | No
     points = np.array([[float(row[key]) for key in (x, y)] for row in rows])
     told = [f"{y} {number(came)} where {x} is {number(said)}" for said, came in points.tolist()]
     titles = [f"{each}: {count(int(row['windows']))} of them" for each, row in zip(told, rows, strict=True)]
-    canvas.line(*points.T, "model")
+    canvas.line(points[:, 0], points[:, 1], "model")
     canvas.dots(points, "model", width=7, titles=titles)
     return canvas.figure(title, f"Line chart: {told[0]}, {told[-1]}.")
 
