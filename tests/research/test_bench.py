@@ -36,7 +36,7 @@ def trained_for_a_while(project: Project):
     return model, batch
 
 
-@pytest.mark.parametrize("fields", [{}, {"z_dim": 2}, {"history": 1}], ids=["whole", "narrow", "no-past"])
+@pytest.mark.parametrize("fields", [{}, {"z_dim": 4}, {"history": 1}], ids=["whole", "narrow", "no-past"])
 @pytest.mark.parametrize("likelihood", [False, True])
 def test_without_fused_kernels_loss_and_gradients_are_the_same(tmp_path, fields, likelihood):
     model, batch = trained_for_a_while(make_project(tmp_path, encoder="gru", **fields))

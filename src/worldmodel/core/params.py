@@ -26,7 +26,7 @@ Positive = Annotated[float, Field(strict=True, gt=0, lt=float("inf"))]
 NotNegative = Annotated[float, Field(strict=True, ge=0, lt=float("inf"))]
 Steps = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Rate = Annotated[float, Field(strict=True, gt=0, le=1)]
-LatentSize = Annotated[int, Field(strict=True, ge=2, le=4096)]
+LatentSize = Annotated[int, Field(strict=True, ge=4, le=4096)]
 Width = Annotated[int, Field(strict=True, ge=1, le=8192)]
 
 
