@@ -66,7 +66,7 @@ def _band(canvas: Canvas, data: ReportData, series: str, xs: Sequence[float]) ->
 
 def termination(data: ReportData) -> Markup | None:
     """How often the task ended where the model said how probable that is; None where it says nothing of endings."""
-    canvas = Canvas("predicted probability that a frame ends the task", "share of such frames that did", SQUARE)
+    canvas = Canvas("predicted probability that a frame ends the task", "share of such frames that did")
     canvas.line([0, 1], [0, 1], "hold", "as predicted")
     return _bins(canvas, data.plots.get("termination", ()), "predicted", "observed", "Endings")
 
@@ -74,7 +74,7 @@ def termination(data: ReportData) -> Markup | None:
 def disagreement(data: ReportData) -> Markup | None:
     """Errors of windows by their disagreement; None where the model tells of none."""
     rows = data.plots.get("disagreement", ())
-    canvas = Canvas("disagreement (log scale)", "mean squared error, standard deviations (log scale)", SQUARE)
+    canvas = Canvas("disagreement (log scale)", "mean squared error, standard deviations (log scale)")
     canvas.logarithmic([float(row["disagreement"]) for row in rows], "x")
     canvas.logarithmic([float(row["error"]) for row in rows], "y")
     return _bins(canvas, rows, "disagreement", "error", "Error by disagreement")
