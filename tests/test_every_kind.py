@@ -175,8 +175,8 @@ def test_another_answer_for_a_missing_reading_is_found(project):
         def encode(self, features, **inputs):
             return self.model.encode(np.nan_to_num(features), **inputs)
 
-        def predict(self, z, **inputs):
-            return self.model.predict(z, **inputs)
+        def __getattr__(self, name):
+            return getattr(self.model, name)
 
     trained = project.read_trained().model
     honest, careless = (

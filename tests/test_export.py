@@ -11,13 +11,13 @@ from worldmodel.core.fingerprint import fingerprint, sha256
 from worldmodel.model.artifact import read_trained
 from worldmodel.stages import export
 
-FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx"]
+FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx", "step.onnx"]
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Graphs that cost no time, where the claim is about all else."""
-    for name in ("encoder_graph", "predictor_graph"):
+    for name in ("encoder_graph", "predictor_graph", "step_graph"):
         monkeypatch.setattr(
             export, name, lambda model, scaler, metadata, opset: f"{metadata['action_kind']} {opset}".encode()
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def graphs(project: Project) -> dict[str, onnx.ModelProto]:
-    return {name: onnx.load(project.bundle / f"{name}.onnx") for name in ("encoder", "predictor")}
+    return {name: onnx.load(project.bundle / f"{name}.onnx") for name in ("encoder", "predictor", "step")}
 
 
 def shapes(values):
@@ -29,16 +30,78 @@ def shapes(values):
 
 
 def test_inputs_and_outputs_are_as_promised(variant):
-    encoder, predictor = graphs(variant).values()
+    encoder, predictor, step = graphs(variant).values()
     shape = variant.read_trained().model.shape
-    h, k, f, a, z = shape.history, shape.horizon, shape.features, shape.actions, shape.z_dim
-    past = {"actions": ["batch", h - 1, a]} if a else {}
-    plan = {"actions": ["batch", k, a]} if a else {}
-    reward = {"reward": ["batch", k]} if shape.rewards else {}
-    assert shapes(encoder.graph.input) == {"features": ["batch", h, f], **past}
+    h, f, a, z = shape.history, shape.features, shape.actions, shape.z_dim
+    k = "K" if a else shape.horizon
+    scalars = ["disagreement"] + ["reward"] * shape.rewards
+    assert shapes(encoder.graph.input) == {"features": ["batch", h, f]} | (
+        {"actions": ["batch", h - 1, a]} if a else {}
+    )
     assert shapes(encoder.graph.output) == {"z": ["batch", z]}
-    assert shapes(predictor.graph.input) == {"z": ["batch", z], **plan}
-    assert shapes(predictor.graph.output) == {"features": ["batch", k, f], "std": ["batch", k, f], **reward}
+    assert shapes(predictor.graph.input) == {"z": ["batch", z]} | ({"actions": ["batch", k, a]} if a else {})
+    frames = {"features": ["batch", k, f], "std": ["batch", k, f], **{name: ["batch", k] for name in scalars}}
+    assert shapes(predictor.graph.output) == frames
+    assert shapes(step.graph.input) == {"z": ["batch", z]} | ({"action": ["batch", a]} if a else {})
+    frame = {name: ["batch", *sizes[2:]] for name, sizes in frames.items()}
+    assert shapes(step.graph.output) == {"z_next": ["batch", z]} | frame
+    assert list(shapes(predictor.graph.output)) == list(frames)
+
+
+KINDS = [
+    {},
+    {"terminals": True},
+    {"rewards": False, "terminals": True},
+    {"actions": 0},
+    {"z_dim": 8},
+    {"z_dim": 5},
+    {"history": 1},
+    {"horizon": 1},
+    {"features": 1, "actions": 1},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_plans_of_any_length_and_steps_are_what_torch_says_of_them(kind):
+    shape = replace(SHAPE, **{"z_dim": 16, **kind})
+    episodes = make_episodes(
+        4,
+        9,
+        features=shape.features,
+        actions=shape.actions,
+        kind="continuous" if shape.actions else "none",
+        rewards=shape.rewards,
+    )
+    model, scaler = random_model(shape), make_scaler(episodes)
+    opened = {
+        name: onnxruntime.InferenceSession(make(model, scaler, {}, 20))
+        for name, make in (("predictor", graph.predictor_graph), ("step", graph.step_graph))
+    }
+    rng = np.random.default_rng(0)
+    for batch, frames in ((1, 1), (3, 2), (2, 4 * shape.horizon)) if shape.actions else ((1, shape.horizon),):
+        z = np.concatenate([rng.normal(size=(batch, shape.z_dim - 2)), [[3, 0.5]] * batch], axis=1).astype(np.float32)
+        plan = rng.normal(size=(batch, frames, shape.actions)).astype(np.float32)
+        given = {"actions": plan} if shape.actions else {}
+        found = opened["predictor"].run(None, {"z": z, **given})
+        with torch.no_grad():
+            expected = graph.RawPredictor(model, scaler)(*map(torch.from_numpy, (z, *given.values())))
+        stepped = []
+        for t in range(frames):
+            z, *frame = opened["step"].run(None, {"z": z} | ({"action": plan[:, t]} if shape.actions else {}))
+            stepped.append(frame)
+        frames = [np.stack(each, axis=1) for each in zip(*stepped, strict=True)]
+        assert len(found) == len(expected) == len(frames) == len(graph.outputs(shape))
+        for onnx_says, torch_says, steps_say in zip(found, expected, frames, strict=True):
+            np.testing.assert_allclose(onnx_says, torch_says.numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(onnx_says, steps_say, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_does_not_depend_on_those_that_were_exported_before(project):
+    model, scaler = project.read_trained().model, project.scaler
+    without = random_model(replace(SHAPE, actions=0))
+    graph.predictor_graph(without, make_scaler(make_episodes(4, 9, features=4, kind="none", actions=0)), {}, 20)
+    metadata = metadata_of(graphs(project)["predictor"])
+    assert graph.predictor_graph(model, scaler, metadata, 20) == (project.bundle / "predictor.onnx").read_bytes()
 
 
 def test_what_a_client_has_to_know_is_written_down_in_every_graph(variant):
@@ -74,7 +137,7 @@ def metadata_of(model):
 
 def test_nothing_of_the_machine_is_inside(variant):
     words = [str(ROOT), str(variant.folder), str(Path.cwd()), sys.prefix, socket.gethostname(), ".py", "site-packages"]
-    for name in ("encoder.onnx", "predictor.onnx"):
+    for name in ("encoder.onnx", "predictor.onnx", "step.onnx"):
         content = (variant.bundle / name).read_bytes()
         assert not [word for word in words if word.encode() in content]
 
@@ -82,41 +145,31 @@ def test_nothing_of_the_machine_is_inside(variant):
 @pytest.mark.parametrize("train", [True, False])
 def test_raw_modules_scale_what_goes_in_and_unscale_what_comes_out(train):
     episodes = make_episodes(4, 9, features=4)
-    scaler, model = make_scaler(episodes), random_model().train(train)
+    scaler, model = make_scaler(episodes), random_model(replace(SHAPE, terminals=True)).train(train)
     rng = np.random.default_rng(0)
     features, past, planned = (
         rng.normal(3, 2, size=size).astype(np.float32) for size in ((5, 3, 4), (5, 2, 3), (5, 5, 3))
     )
     with torch.no_grad():
         z = graph.RawEncoder(model, scaler)(torch.from_numpy(features), torch.from_numpy(past))
-        found = graph.RawPredictor(model, scaler)(z, torch.from_numpy(planned))
+        answers = graph.RawPredictor(model, scaler)(z, torch.from_numpy(planned))
         actions = [torch.from_numpy(scaler.actions.transform(part)) for part in (past, planned)]
         expected = model(torch.from_numpy(scaler.features.transform(features)), *actions)
-    wanted = (
-        scaler.features.inverse(expected.features.numpy()),
-        np.exp(expected.log_std.numpy()) * scaler.features.scale,
-        scaler.rewards.inverse(expected.rewards.numpy()[..., None])[..., 0],
-    )
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one.numpy(), other, rtol=1e-4, atol=1e-5)
-
-
-def test_without_actions_raw_modules_take_none():
-    shape = replace(SHAPE, actions=0)
-    scaler = make_scaler(make_episodes(4, 9, features=4, kind="none", actions=0))
-    model = random_model(shape)
-    features = torch.randn(5, 3, 4)
-    z = graph.RawEncoder(model, scaler)(features)
-    assert z.shape == (5, 8)
-    assert [tuple(part.shape) for part in graph.RawPredictor(model, scaler)(z)] == [(5, 5, 4), (5, 5, 4), (5, 5)]
+    wanted = {
+        "features": scaler.features.inverse(expected.features.numpy()),
+        "std": np.exp(expected.log_std.numpy()) * scaler.features.scale,
+        "disagreement": expected.disagreement.numpy(),
+        "reward": scaler.rewards.inverse(expected.rewards.numpy()[..., None])[..., 0],
+        "termination": 1 / (1 + np.exp(-expected.termination.numpy())),
+    }
+    assert graph.outputs(model.shape) == list(wanted)
+    for found, other in zip(answers, wanted.values(), strict=True):
+        np.testing.assert_allclose(found.numpy(), other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_the_same_bytes_come_out_again_and_in_another_process_and_folder(project, tmp_path):
-    model, scaler = project.read_trained().model, project.scaler
+def test_the_same_bytes_come_out_in_another_process_and_folder(project, tmp_path):
     metadata = metadata_of(graphs(project)["predictor"])
-    again = graph.predictor_graph(model, scaler, metadata, 20)
-    assert again == (project.bundle / "predictor.onnx").read_bytes()
     code = f"""
 from pathlib import Path
 from worldmodel.export import graph
@@ -126,7 +179,9 @@ from worldmodel.arrays.scaler import Scaler
 setup.configure(artifact.read_compute(Path({str(project.trained)!r})))
 model = artifact.read_trained(Path({str(project.trained)!r})).model
 scaler = Scaler.read(Path({str(project.normalizer)!r}))
-Path("encoder.onnx").write_bytes(graph.encoder_graph(model, scaler, {metadata!r}, 20))
+for name in ("encoder", "predictor", "step"):
+    Path(f"{{name}}.onnx").write_bytes(getattr(graph, f"{{name}}_graph")(model, scaler, {metadata!r}, 20))
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
-    assert (tmp_path / "encoder.onnx").read_bytes() == (project.bundle / "encoder.onnx").read_bytes()
+    for name in ("encoder.onnx", "predictor.onnx", "step.onnx"):
+        assert (tmp_path / name).read_bytes() == (project.bundle / name).read_bytes()

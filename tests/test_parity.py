@@ -8,18 +8,27 @@ from worldmodel.evaluation.parity import _apart, _rounded_up, largest_difference
 
 
 class Wrong:
-    """The bundle, but for one number of its futures."""
+    """The bundle, but for what `change` does to some of its futures."""
 
-    def __init__(self, model, change):
-        self.model, self.change = model, change
+    def __init__(self, model, change, where=lambda frames: frames != "step"):
+        self.model, self.change, self.where = model, change, where
 
     def encode(self, features, **inputs):
         return self.model.encode(features, **inputs)
 
     def predict(self, z, **inputs):
-        future = Future(*(part if part is None else np.array(part) for part in self.model.predict(z, **inputs)))
-        self.change(future)
-        return future
+        found = self.model.predict(z, **inputs)
+        return self.changed(found, found.features.shape[1])
+
+    def step(self, z, **inputs):
+        z, found = self.model.step(z, **inputs)
+        return z, self.changed(found, "step")
+
+    def changed(self, future, frames):
+        copy = Future(*(part if part is None else np.array(part) for part in future))
+        if self.where(frames):
+            self.change(copy)
+        return copy
 
 
 def difference(project, client=None):
@@ -31,27 +40,31 @@ def test_a_bundle_equals_its_model(variant):
     assert 0 <= difference(variant) < 1e-5
 
 
+def changing(part, index, by):
+    def change(future):
+        getattr(future, part)[index] += by
+
+    return change
+
+
 def test_one_wrong_number_is_found_in_standardized_units(project):
     scaler = project.scaler
-
-    def at(part, index, by):
-        def change(future):
-            getattr(future, part)[index] += by
-
-        return Wrong(project.client(), change)
-
-    by = 0.3 * scaler.features.scale
-    assert difference(project, at("features", (-1, -1, 1), by[1])) == pytest.approx(0.35, abs=0.06)
-    assert difference(project, at("std", (0, 0, 0), by[0])) == pytest.approx(0.35, abs=0.06)
-    assert difference(project, at("reward", (3, 2), 0.3 * scaler.rewards.scale[0])) == pytest.approx(0.35, abs=0.06)
+    units = {"features": 0.3 * scaler.features.scale[1], "std": 0.3 * scaler.features.scale[1]}
+    units |= {"reward": 0.3 * scaler.rewards.scale[0], "disagreement": 0.3}
+    for part, by in units.items():
+        client = Wrong(project.client(), changing(part, (-1, -1, 1) if part in ("features", "std") else (0, 0), by))
+        assert difference(project, client) == pytest.approx(0.35, abs=0.06), part
 
 
-@pytest.mark.parametrize("part", ["features", "std", "reward"])
+@pytest.mark.parametrize("frames", [1, 7, 16, "step"])
+def test_plans_of_every_length_and_steps_are_compared(project, frames):
+    change = changing("features", 0, 3 * project.scaler.features.scale)
+    assert difference(project, Wrong(project.client(), change, lambda found: found == frames)) > 1
+
+
+@pytest.mark.parametrize("part", ["features", "std", "reward", "disagreement"])
 def test_a_number_that_is_none_is_never_equal(project, part):
-    def change(future):
-        getattr(future, part)[0, 0] = np.nan
-
-    assert np.isnan(difference(project, Wrong(project.client(), change)))
+    assert np.isnan(difference(project, Wrong(project.client(), changing(part, (0, 0), np.nan))))
 
 
 def apart(one, other, center=0.0, scale=1.0):

@@ -10,35 +10,36 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.affine import Affine, identity
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Windows
 from worldmodel.client import Future, WorldModel
 from worldmodel.core.typing import Reals
-from worldmodel.evaluation.scoring import RawInputs, chunks, predict_raw, raw_inputs
-from worldmodel.export.graph import RawEncoder, RawPredictor
+from worldmodel.evaluation.scoring import RawInputs, chunks, raw_inputs
+from worldmodel.export.graph import RawEncoder, RawPredictor, outputs
 from worldmodel.model import world_model as torch_model
 from worldmodel.model.shape import Shape
 
-RANDOM_WINDOWS = 256
+RANDOM_WINDOWS = 64
 MISSING = 0.2  # share of the readings of random windows, where the logs miss some
+SHORT, LONG = (1, 7), 4  # frames of plans beside the horizon, and how many times the horizon
 
 
 def largest_difference(
     client: WorldModel, model: torch_model.WorldModel, scaler: Scaler, held_out: Windows, seed: int = 0
 ) -> float:
-    """Over all held-out windows and as many random ones as fit a batch, of features, std and reward.
+    """Over all held-out windows, and over random ones with short plans, long ones and steps, of all that is predicted.
 
     Rounded up to one digit: the last bits of a difference are another processor's to choose.
     """
     torch_encoder, torch_predictor = RawEncoder(model, scaler).eval(), RawPredictor(model, scaler).eval()
-    differences = []
-    for inputs in _inputs(model.shape, scaler, held_out, seed):
-        future = predict_raw(client, inputs)
+    differences: list[float] = []
+    for number, inputs in enumerate(_inputs(model.shape, scaler, held_out, seed)):
         with torch.no_grad():
             z = torch_encoder(torch.from_numpy(inputs.history), **_tensors(inputs.past))
-            answers = torch_predictor(z, **_tensors(inputs.planned))
-        differences.append(_difference(future, answers, scaler))
+            answers = dict(zip(outputs(model.shape), torch_predictor(z, **_tensors(inputs.planned)), strict=True))
+        for future in _futures(client, model.shape.horizon, inputs, whole=number > 0):
+            differences += _differences(future, answers, scaler)
     return _rounded_up(float(np.max(differences)))  # NaN where any is
 
 
@@ -47,6 +48,7 @@ def _tensors(arrays: Mapping[str, Reals]) -> dict[str, torch.Tensor]:
 
 
 def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Iterator[RawInputs]:
+    """Random windows with long plans, then the held-out ones."""
     rng = np.random.default_rng(seed)
 
     def noise(frames: int, unit: Affine) -> Reals:
@@ -56,7 +58,7 @@ def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Itera
     ahead = [
         noise(frames, unit)
         for unit in (scaler.actions, scaler.context)
-        for frames in (shape.history - 1, shape.horizon)
+        for frames in (shape.history - 1, LONG * shape.horizon)
     ]
     if held_out.packed.missing:
         history = np.where(rng.random(history.shape) < MISSING, np.nan, history)
@@ -65,17 +67,26 @@ def _inputs(shape: Shape, scaler: Scaler, held_out: Windows, seed: int) -> Itera
         yield raw_inputs(batch, scaler)
 
 
-def _difference(future: Future, answers: tuple[torch.Tensor, ...], scaler: Scaler) -> float:
+def _futures(client: WorldModel, horizon: int, inputs: RawInputs, whole: bool) -> Iterator[Future]:
+    """Of whole plans, or of their beginnings of several lengths and of one step after the other."""
+    z, planned = client.encode(inputs.history, **inputs.past), inputs.planned
+    for length in [None] if whole or not planned else [*SHORT, horizon, None]:
+        yield client.predict(z, **{name: each[:, :length] for name, each in planned.items()})
+    frames = []
+    for t in range(0 if whole else horizon):
+        z, frame = client.step(z, **{name.removesuffix("s"): each[:, t] for name, each in planned.items()})
+        frames.append(frame)
+    if frames:
+        yield Future._make(None if part[0] is None else np.stack(part, axis=1) for part in zip(*frames, strict=True))
+
+
+def _differences(future: Future, answers: Mapping[str, torch.Tensor], scaler: Scaler) -> Iterator[float]:
     spread = scaler.features.spread
-    units = [scaler.features, Affine(np.zeros_like(spread), spread)]
-    if scaler.rewards is not None:
-        units.append(scaler.rewards)
-    raw = [part for part in (future.features, future.std, future.reward) if part is not None]
-    differences = [
-        _apart(onnx, answer.numpy()[:, : onnx.shape[1]], unit)
-        for onnx, answer, unit in zip(raw, answers, units, strict=True)
-    ]
-    return float(np.max(differences))
+    units = {"features": scaler.features, "std": Affine(np.zeros_like(spread), spread), "reward": scaler.rewards}
+    for name, answer in answers.items():
+        onnx = getattr(future, name)
+        length = min(onnx.shape[1], answer.shape[1])
+        yield _apart(onnx[:, :length], answer.numpy()[:, :length], units.get(name) or identity(1))
 
 
 def _apart(onnx: Reals, answer: Reals, unit: Affine) -> float:

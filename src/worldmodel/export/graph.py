@@ -1,11 +1,14 @@
 """torch -> ONNX: raw units in and out, dynamic batch, the same bytes wherever it is made.
 
 encoder    features [batch, H, F], actions [batch, H-1, A], context [batch, H-1, C]  ->  z [batch, Z]
-predictor  z [batch, Z], actions [batch, K, A], context [batch, K, C]
-           ->  features [batch, K, F], std [batch, K, F], reward [batch, K]
-Inputs and outputs that the logs do not have (actions, context; reward) are absent, and so are the encoder's actions and
-context when H = 1. Features are float64 where float32 would lose what moves; NaN is a missing reading where the model
-is masked. Both graphs carry the metadata of the bundle.
+predictor  z [batch, Z], actions [batch, K, A], context [batch, K, C], any K
+           ->  features [batch, K, F], std [batch, K, F], disagreement, reward, termination [batch, K]
+step       z [batch, Z], action [batch, A], context [batch, C]
+           ->  z_next [batch, Z], features [batch, F], std [batch, F], disagreement, reward, termination [batch]
+Inputs and outputs that the logs do not have (actions, context; reward, termination) are absent, and so are the
+encoder's actions and context when H = 1. With neither actions nor context, the predictor predicts `horizon` frames.
+Features are float64 where float32 would lose what moves; NaN is a missing reading where the model is masked. Every
+graph carries the metadata of the bundle.
 """
 
 import logging
@@ -22,6 +25,8 @@ from torch import Tensor, nn
 
 from worldmodel.arrays.affine import Affine, Coded
 from worldmodel.arrays.scaler import Scaler
+from worldmodel.export.rollout import Rollout
+from worldmodel.model.shape import Shape
 from worldmodel.model.world_model import WorldModel
 
 
@@ -117,20 +122,42 @@ class RawEncoder(nn.Module):
 
 
 class RawPredictor(nn.Module):
+    """One tensor for each of `outputs`."""
+
     def __init__(self, model: WorldModel, scaler: Scaler) -> None:
         super().__init__()
         self.model, self.features, self.known_ahead = model, Scale(scaler.features), KnownAhead(scaler)
         self.rewards = None if scaler.rewards is None else Scale(scaler.rewards)
 
     def forward(self, z: Tensor, actions: Tensor | None = None, context: Tensor | None = None) -> tuple[Tensor, ...]:
-        shape = self.model.shape
-        plan = self.known_ahead(actions, context, z.new_zeros(z.shape[0], shape.horizon, shape.actions))
-        prediction = self.model.predict(z, plan)
+        neither = z.new_zeros(z.shape[0], self.model.shape.horizon, self.model.shape.actions)
+        return self.advance(z, self.known_ahead(actions, context, neither))[1:]
+
+    def advance(self, z: Tensor, plan: Tensor) -> tuple[Tensor, ...]:
+        """z [B, Z], standardized actions and context [B, K, A + C] -> z after the last [B, Z], and `outputs`."""
+        z, prediction = self.model.advance(z, plan)
         features = self.features.inverse(prediction.features)
         std = self.features.raw_std(prediction.features, prediction.log_std.exp())
-        if prediction.rewards is None or self.rewards is None:
-            return features, std
-        return features, std, self.rewards.inverse(prediction.rewards)
+        found = [z, features, std, prediction.disagreement]
+        if prediction.rewards is not None and self.rewards is not None:
+            found.append(self.rewards.inverse(prediction.rewards))
+        if prediction.termination is not None:
+            found.append(prediction.termination.sigmoid())
+        return tuple(found)
+
+
+class RawStep(RawPredictor):
+    """The next z, then `outputs`, of one frame and without its axis."""
+
+    def forward(self, z: Tensor, action: Tensor | None = None, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        plan = self.known_ahead(action, context, z.new_zeros(z.shape[0], self.model.shape.actions))
+        z, *found = self.advance(z, plan[:, None])
+        return z, *(each.squeeze(1) for each in found)
+
+
+def outputs(shape: Shape) -> list[str]:
+    """Of a prediction, in order."""
+    return ["features", "std", "disagreement"] + ["reward"] * shape.rewards + ["termination"] * shape.terminals
 
 
 class KnownAhead(nn.Module):
@@ -141,7 +168,7 @@ class KnownAhead(nn.Module):
         self.actions, self.context = Scale(scaler.actions), Scale(scaler.context)
 
     def forward(self, actions: Tensor | None, context: Tensor | None, neither: Tensor) -> Tensor:
-        """[B, T, A] and [B, T, C], raw units -> [B, T, A + C] standardized; `neither` without both."""
+        """[..., A] and [..., C], raw units -> [..., A + C] standardized; `neither` without both."""
         given = ((self.actions, actions), (self.context, context))
         parts = [scale.transform(raw) for scale, raw in given if raw is not None]
         return torch.cat(parts, dim=-1) if len(parts) > 1 else [*parts, neither][0]
@@ -154,10 +181,17 @@ def encoder_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], o
 
 
 def predictor_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
-    shape = model.shape
-    inputs = {"z": torch.zeros(2, shape.z_dim)} | _known_ahead(scaler, shape.horizon)
-    outputs = ["features", "std"] + (["reward"] if shape.rewards else [])
-    return _graph(RawPredictor(model, scaler), inputs, outputs, metadata, opset)
+    ahead = _known_ahead(scaler, max(2, model.shape.horizon))
+    inputs = {"z": torch.zeros(2, model.shape.z_dim)} | ahead
+    module = RawPredictor(Rollout(model), scaler)
+    return _graph(module, inputs, outputs(model.shape), metadata, opset, any_length=tuple(ahead))
+
+
+def step_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
+    inputs = {"z": torch.zeros(2, model.shape.z_dim)}
+    for name, each in _known_ahead(scaler, 1).items():
+        inputs[name.replace("actions", "action")] = each[:, 0]
+    return _graph(RawStep(Rollout(model), scaler), inputs, ["z_next", *outputs(model.shape)], metadata, opset)
 
 
 def _known_ahead(scaler: Scaler, frames: int) -> dict[str, Tensor]:
@@ -166,9 +200,16 @@ def _known_ahead(scaler: Scaler, frames: int) -> dict[str, Tensor]:
 
 
 def _graph(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], metadata: dict[str, str], opset: int
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    metadata: dict[str, str],
+    opset: int,
+    any_length: tuple[str, ...] = (),
 ) -> bytes:
-    batch = torch.export.Dim("batch", min=1)
+    """any_length: inputs that may have any number of frames, all the same."""
+    batch, frames = torch.export.Dim("batch", min=1), torch.export.Dim("K", min=1)
+    torch.compiler.reset()  # else what was exported before decides whether the loop has any length
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -176,7 +217,7 @@ def _graph(
             input_names=list(inputs),
             output_names=outputs,
             opset_version=opset,
-            dynamic_shapes={name: {0: batch} for name in inputs},
+            dynamic_shapes={name: {0: batch} | ({1: frames} if name in any_length else {}) for name in inputs},
             dynamo=True,
             verbose=False,
         )
@@ -199,10 +240,22 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _parts(model: onnx.ModelProto) -> Iterable[Any]:
-    graph = model.graph
-    yield from (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    yield model
     for function in model.functions:
-        yield from (function, *function.node, *function.value_info)
+        yield from (function, *_of_nodes(function.node), *function.value_info)
+    yield from _of_graph(model.graph)
+
+
+def _of_graph(graph: onnx.GraphProto) -> Iterable[Any]:
+    yield from (graph, *graph.input, *graph.output, *graph.value_info, *graph.initializer, *_of_nodes(graph.node))
+
+
+def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[Any]:
+    """Nodes, and what is in the bodies of loops."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _of_graph(attribute.g) if attribute.HasField("g") else ()
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from pathlib import Path
 import click
 
 from worldmodel.arrays.scaler import Scaler, numbers
-from worldmodel.client import ENCODER, PREDICTOR
+from worldmodel.client import ENCODER, PREDICTOR, STEP
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import StageRun, begin
 from worldmodel.export.card import model_card
-from worldmodel.export.graph import encoder_graph, predictor_graph
+from worldmodel.export.graph import encoder_graph, predictor_graph, step_graph
 from worldmodel.model.artifact import MANIFEST, WEIGHTS, Trained, read_trained, write_manifest, yaml_text
 
 RUN_ID = "[0-9a-f]" * 12  # what else the folder holds is not ours
@@ -43,6 +43,7 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
     files = {
         ENCODER: encoder_graph(result.model, scaler, metadata, opset),
         PREDICTOR: predictor_graph(result.model, scaler, metadata, opset),
+        STEP: step_graph(result.model, scaler, metadata, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
         "normalizer.json": normalizer.read_bytes(),
         "params.yaml": yaml_text(asdict(settings), sort_keys=False).encode(),
