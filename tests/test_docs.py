@@ -29,7 +29,15 @@ from numpy import float32, random, zeros
 start = Start("a", "e", 0, 2, zeros((3, 2), float32), zeros((2, 1), float32), None, zeros((3, 1), float32))
 assert run(start, random.default_rng(0)).features.shape == (5, 2)
 """
-MADE = {"encoder.onnx", "predictor.onnx", "normalizer.json", "manifest.yaml", "dreams.jsonl", "rejects.csv"} | {
+MADE = {
+    "encoder.onnx",
+    "predictor.onnx",
+    "step.onnx",
+    "normalizer.json",
+    "manifest.yaml",
+    "dreams.jsonl",
+    "rejects.csv",
+} | {
     *("artifacts/normalizer.json", "data/worldmodel/prepared/rejects.csv", "runs/report.html"),
     *("table.md", "runs.csv", "errors.png"),
 }  # by the pipeline, by commands, or by whoever follows a page
