@@ -29,6 +29,7 @@ KEYS = {
     "coverage.h4",
     "coverage.p90",
     "coverage.worst_feature",
+    "disagreement.rank_correlation",
     "discrepancy.mean",
     "discrepancy.worst",
     "dreams.realism",
@@ -239,6 +240,41 @@ def test_a_longer_horizon_than_that_of_a_bundle_without_plans_is_refused(project
         ValueError, match=r"validate\.horizon is 5, and a bundle without actions and context predicts .* 4"
     ):
         beside(projects("transformer"), tmp_path).validate(horizon=5)
+
+
+def test_a_longer_horizon_than_the_trained_one_is_measured_too(project, tmp_path):
+    longer = beside(project, tmp_path)
+    longer.validate(horizon=8)
+    assert [row["frame"] for row in read_rows(longer.plots / "horizon.csv")] == [*map(str, range(1, 9))] * 5
+    found, before = read(longer.metrics), read(project.metrics)
+    assert set(found) == KEYS | {"mse.h8", "coverage.h8"}
+    assert found["onnx.equivalent"] == 1
+    assert found["mse.h1"] != before["mse.h1"]  # of other windows
+
+
+def test_endings_are_measured_where_test_episodes_have_some(tmp_path, capsys):
+    episodes = [replace(e, terminal=number % 2 == 0) for number, e in enumerate(observed_and_dreams())]
+    found = make_project(tmp_path, episodes)
+    found.train()
+    found.export()
+    capsys.readouterr()
+    found.validate()
+    metrics, told = read(found.metrics), capsys.readouterr().out
+    assert set(metrics) == KEYS | {f"termination.{name}" for name in ("auc", "brier", "share")}
+    packed, held_out = found.read_packed().packed, found.held_out()
+    batch, model = held_out.take(np.arange(len(held_out))), found.client()
+    exists, told_of = batch.weight > 0, model.predict(*encoded(model, batch, found.scaler)).termination
+    assert sorted(packed.terminal[packed.where("test")]) == [False, True]
+    assert len(held_out) == 6 + 9
+    assert metrics["termination.share"] == pytest.approx(batch.ended[exists].mean(), rel=1e-5)
+    assert metrics["termination.brier"] == pytest.approx(np.square(told_of - batch.ended)[exists].mean(), rel=1e-3)
+    assert f"endings: AUC {metrics['termination.auc']:.3f}" in told
+    rows = read_rows(found.plots / "termination.csv")
+    assert sum(int(row["windows"]) for row in rows) == exists.sum()
+    rest = beside(found, tmp_path / "rest", [replace(e, terminal=False) for e in episodes])
+    rest.validate()
+    assert set(read(rest.metrics)) == KEYS
+    assert (rest.plots / "termination.csv").read_text() == "predicted,observed,windows\n"
 
 
 def test_test_episodes_shorter_than_the_horizon_are_measured_as_far_as_they_go(tmp_path, project):

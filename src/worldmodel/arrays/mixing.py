@@ -63,7 +63,11 @@ def mean_share(rho: RhoSchedule | Doubles, begin: int, end: int) -> float:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Draws without replacement: every window of a source once in random order, then again in another order."""
+    """Draws without replacement: every window of a source once in random order, then again in another order.
+
+    Some are cold starts, whose history is not whole: half of them from the drawn window's first frame on, half from its
+    episode's, which is where a controller begins.
+    """
 
     observed: Windows
     dreams: Windows
