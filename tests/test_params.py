@@ -255,7 +255,7 @@ def test_a_scalar_is_what_dvc_reads_or_is_refused_by_its_key(tmp_path_factory, s
 def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a_short_message(tmp_path):
     path = tmp_path / "params.yaml"
     committed = (ROOT / "params.yaml").read_text()
-    line = committed.splitlines().index("  steps: 3000              # optimizer steps; >= 1") + 1
+    line = committed.splitlines().index("  steps: 3300              # optimizer steps; >= 1") + 1
     for value, found in [
         *(
             (text, text)
