@@ -98,13 +98,14 @@ def stepped(model, z, planned):
         doubt = z[:, -1] + ((inputs - model.familiar) @ model.unfamiliarity).square().sum(-1)
         z, hidden = model.step(z, action)
         z = torch.cat([z[:, :-1], doubt[:, None]], dim=-1)
-        state, known = z[:, : model.shape.state_dim], z[:, :-2].detach()
+        state = z[:, : model.shape.state_dim]
+        frame = model.unproject(state)
         said = model.log_std_head(hidden.detach()).clamp(-7, 7)
         log_std = model.log_std_slope * said + model.log_std_offset[k]
-        ending = model.termination(silu(model.ending_layer(known)))[:, 0] if model.termination else None
+        ending = model.termination(silu(model.ending_layer(frame.detach())))[:, 0] if model.termination else None
         reward = model.reward(torch.cat([hidden, state], -1))[:, 0]
         disagreement = doubt * log_std.detach().exp().square().mean(-1).sqrt()
-        frames.append(Prediction(model.unproject(state), log_std, reward, ending, disagreement))
+        frames.append(Prediction(frame, log_std, reward, ending, disagreement))
     parts = (None if part[0] is None else torch.stack(part, 1) for part in zip(*frames, strict=True))
     return Prediction(*parts), z
 

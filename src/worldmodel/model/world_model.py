@@ -17,7 +17,7 @@ from worldmodel.model.linear_start import LinearStart
 from worldmodel.model.shape import MEMORY, STATE_CLAMP, Shape
 
 LOG_STD_RANGE = (-7.0, 7.0)  # of what the network adds to the spread that training starts from
-ENDING_UNITS = 64  # hidden units of what tells from z whether the task ends
+ENDING_UNITS = 16  # hidden units of what tells from a frame whether the task ends
 DEGREES = 5.0  # of freedom of the Student's t that the std is trained for
 START_LOG_VARIANCE = -4.0  # of the context: far below the prior's 0, so that the predictor learns to read it
 ENCODERS: dict[str, type[Encoder]] = {"gru": GruEncoder, "mlp": MlpEncoder, "transformer": TransformerEncoder}
@@ -105,7 +105,7 @@ class WorldModel(nn.Module):
         self.reward = nn.Linear(hidden + state, 1) if shape.rewards else None
         # Drawn last: with or without it, a seed gives all others the same weights.
         self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
-        self.ending_layer = nn.Linear(shape.z_dim - MEMORY, ENDING_UNITS) if shape.terminals else None
+        self.ending_layer = nn.Linear(shape.features, ENDING_UNITS) if shape.terminals else None
         self.termination = nn.Linear(ENDING_UNITS, 1) if shape.terminals else None
         corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
         self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
@@ -244,13 +244,16 @@ class WorldModel(nn.Module):
         doubt = z[:, -1:] + self._unfamiliar(z, latent, actions).cumsum(-1)
         disagreement = doubt * (2 * log_std.detach()).exp().mean(-1).sqrt()
         z = torch.cat([latent[:, -1, :-1], doubt[:, -1:]], dim=-1)
-        return z, Prediction(features, log_std, rewards, self._ending(latent[..., :-MEMORY].detach()), disagreement)
+        return z, Prediction(features, log_std, rewards, self._ending(features.detach()), disagreement)
 
-    def _ending(self, known: Tensor) -> Tensor | None:
-        """Of z without its memory, [B, K, Z - 2], log odds that the task ends there."""
+    def _ending(self, features: Tensor) -> Tensor | None:
+        """Of predicted frames [B, K, F], log odds that the task ends there, [B, K].
+
+        Few units, and nothing else of z: with more they learn the train episodes by heart (docs/model.md).
+        """
         if self.ending_layer is None or self.termination is None:
             return None
-        odds: Tensor = self.termination(F.silu(self.ending_layer(known))).squeeze(-1)
+        odds: Tensor = self.termination(F.silu(self.ending_layer(features))).squeeze(-1)
         return odds
 
     def _unfamiliar(self, z: Tensor, latent: Tensor, actions: Tensor) -> Tensor:
