@@ -5,7 +5,6 @@ Dimension key: N starts, S samples, H history, K frames of a plan, F features, A
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from worldmodel.core.typing import Doubles, Floats, Ints
 
 START, PLAN = 3, 4  # what a random stream is for, beside those of the recording
 SAMPLES, ROUNDS, ELITES = 64, 4, 8  # of the cross-entropy method
+PATIENCE = 20  # episodes for each start
 SWITCH = 0.2  # chance that a dimension of a bang-bang plan changes its side with a frame
 
 
@@ -72,17 +72,24 @@ class Simulator:
         return space
 
     def starts(self, number: int, history: int, horizon: int) -> list[Start]:
-        """The agents in turn, at random frames with a whole history before them and `horizon` actions after."""
+        """The agents in turn, at random frames with a whole history before them and `horizon` actions after.
+
+        Raises ValueError where episodes are too short for that.
+        """
         found: list[Start] = []
-        for episode in count(self.recording.episodes):
+        begin = self.recording.episodes
+        for episode in range(begin, begin + PATIENCE * number):
             first, actions, executed = self.played(episode, self.recording.steps + horizon)
             alive = min(int(executed.valid.sum()), self.recording.steps)
             if alive > history:
                 reached = int(self.recording.stream(START, episode).integers(history, alive))
                 found.append(Start(episode, reached, np.concatenate([first[None], executed.frames]), actions))
             if len(found) == number:
-                break
-        return found
+                return found
+        raise ValueError(
+            f"{self.recording.env}: {len(found)} of {PATIENCE * number} episodes last more than {history} frames, "
+            f"expected {number}; ask for fewer starts, or lower train.history"
+        )
 
     def played(self, episode: int, steps: int) -> tuple[Doubles, Floats, Executed]:
         """First frame [F], actions [T, A] of the episode's agent and what they led to."""

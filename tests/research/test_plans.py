@@ -34,3 +34,9 @@ def test_commands_span_the_actions_of_the_environment():
     with closing(make(PENDULUM)) as env:
         np.testing.assert_allclose(acted(env.action_space, np.array([[-1.0], [0.5], [1.0]])), [[-2], [1], [2]])
     assert acted(Discrete(3), np.array([[0.1, 0.9, 0.0]])).tolist() == [[0, 1, 0]]
+
+
+def test_episodes_that_are_too_short_for_a_history_are_named():
+    said = "CartPole-v1: 0 of 40 episodes last more than 40"
+    with closing(make(CARTPOLE)) as env, pytest.raises(ValueError, match=said):
+        Simulator(env, CARTPOLE).starts(2, 40, 1)
