@@ -41,7 +41,7 @@ def test_it_says_which_bundle_it_is_what_it_learned_from_and_what_it_is_for(vari
         f"to draw from, of {shape['features']} features{actions} a frame.\n",
         f"Dreams by `{settings.dreams.source}`",
         f"Split by {settings.prepare.split_by}:",
-        f"Comparing plans of up to {shape['horizon']} frames",
+        f"Comparing plans of about {shape['horizon']} frames",
         f"in standard deviations of the observed train frames: {manifest['selected']['val_mse']:.4g}, the one they",
     ):
         assert said in text

@@ -15,15 +15,18 @@ from worldmodel.model.baselines import FLOORS
 CARD = """# World model {run_id}
 
 Predicts what an agent will see: `encoder.onnx` turns the last {history} frames into a latent `z` of {z_dim} numbers,
-`predictor.onnx` turns `z` and {plan} into the next {horizon} frames. Raw units in and out; {scalars}; dynamic batch.
+`predictor.onnx` turns `z` and {plan} into the frames to come, `step.onnx` goes on by one of them. It was trained to
+predict {horizon} frames. Raw units in and out; {scalars}; dynamic batch.
 
 | file | inputs | outputs |
 |---|---|---|
 | encoder.onnx | {encoder_inputs} | z [batch, {z_dim}] |
 | predictor.onnx | {predictor_inputs} | {outputs} |
+| step.onnx | {step_inputs} | z_next [batch, {z_dim}], {step_outputs} |
 
 `std` is the standard deviation of each prediction, that of {distribution}: its 90 % intervals reach {reach:.3f} std
 to either side. It is {spread}.
+`disagreement` grows where a plan leaves the logs, in standard deviations of the observed train frames.{ending}
 {missing}
 {actions}{context}{columns}
 ## Use
@@ -38,7 +41,7 @@ future = model.predict({predict_call})
 
 ## What it is for
 
-Comparing plans of up to {horizon} frames before one is carried out: planning, control, what-if questions, for agents as
+Comparing plans of about {horizon} frames before one is carried out: planning, control, what-if questions, for agents as
 in its logs. `std` says how far to trust a prediction. It is no safeguard: what must never happen needs its own check.
 
 ## What it learned from
@@ -65,7 +68,8 @@ git log --reverse --format=%h -S {run_id} -- artifacts/timing.json
 ## Limits
 
 It knows the agents, the actions and the sampling interval of its logs{interval}, and no others. Errors grow along the
-horizon. States and actions that the logs hardly show are predicted worse than `std` may tell.
+horizon, and more so beyond {horizon} frames. States and actions that the logs hardly show are predicted worse than
+`std` may tell: `disagreement` is large there.
 """
 
 
@@ -75,10 +79,16 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
     widths = {"actions": scaler.actions.width, "context": scaler.context.width}
     ahead = {name: width for name, width in widths.items() if width}
     past = {name: f"{name} [batch, {shape.history - 1}, {width}]" for name, width in ahead.items() if shape.history > 1}
-    plan = {name: f"{name} [batch, {shape.horizon}, {width}]" for name, width in ahead.items()}
+    plan = {name: f"{name} [batch, K, {width}]" for name, width in ahead.items()}
+    now = {name: f"{ONE[name]} [batch, {width}]" for name, width in ahead.items()}
     features = scaler.features.width
-    frames = f"[batch, {shape.horizon}, {features}]"
-    reward = f", reward [batch, {shape.horizon}]" if shape.rewards else ""
+    told = {"disagreement": True, "reward": shape.rewards, "termination": shape.terminals}
+
+    def outputs(frames: str) -> str:
+        by_feature = [f"{name} [batch, {frames}{features}]" for name in ("features", "std")]
+        axes = ", ".join(["batch", *frames.split(", ")[:-1]])
+        return ", ".join([*by_feature, *(f"{name} [{axes}]" for name, there in told.items() if there)])
+
     spread, choice, selection = SELECTED if manifest["windows"]["val"] else UNSELECTED
     return CARD.format(
         run_id=run_id,
@@ -86,10 +96,13 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         horizon=shape.horizon,
         z_dim=shape.z_dim,
         scalars="float32" if scaler.features.center.dtype == np.float32 else "float32, but features float64",
-        plan=PLANS[" ".join(ahead)].format(shape.horizon),
+        plan=PLANS[" ".join(ahead)],
         encoder_inputs=", ".join([f"features [batch, {shape.history}, {features}]", *past.values()]),
         predictor_inputs=", ".join([f"z [batch, {shape.z_dim}]", *plan.values()]),
-        outputs=f"features {frames}, std {frames}{reward}",
+        outputs=outputs("K, " if ahead else f"{shape.horizon}, "),
+        step_inputs=", ".join([f"z [batch, {shape.z_dim}]", *now.values()]),
+        step_outputs=outputs(""),
+        ending=ENDING if shape.terminals else "",
         actions=ACTIONS[manifest["action_kind"]],
         missing=MASKED if shape.masked else WHOLE,
         context=CONTEXT if widths["context"] else "",
@@ -153,10 +166,15 @@ def _columns(columns: dict[str, list[dict[str, str]]]) -> str:
 
 PLANS = {
     "": "nothing else",
-    "actions": "{} planned actions",
-    "context": "the context of {} frames",
-    "actions context": "{} planned actions, each with its context,",
+    "actions": "K planned actions",
+    "context": "the context of K frames",
+    "actions context": "K planned actions, each with its context,",
 }
+ONE = {"actions": "action", "context": "context"}
+ENDING = (
+    "\n`termination` is the probability that the task ends with a frame, given that it has not ended before: what\n"
+    "comes after an ending is worth nothing."
+)
 CALLS = {"actions": "actions", "context": "context=context"}
 AHEAD = {"actions": "plan", "context": "context=context_ahead"}
 COUNTED = {"actions": "actions", "context": "numbers of context"}
