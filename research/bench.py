@@ -1,4 +1,4 @@
-"""How fast training is, beside what it could be.
+"""How fast training and planning are, beside what they could be.
 
 All contestants run in every round, in an order that rotates, and a ratio is the median of its rounds' ratios: what else
 the machine does hits both sides alike. A whole training is its steps and, of its evaluations on val windows, the share
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from research import planning
 from research.unfused import Unfused
 from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.checkpoints.checkpoint import EVERY, SHARE, Checkpoints
@@ -44,6 +45,7 @@ from worldmodel.numerics import setup
 from worldmodel.stages.train import EVALUATIONS, fit, initial_model, objective, training_and_val_windows
 
 LARGE = 256  # windows a batch where FLOP/s are measured beside the batch size of the params
+CALLS = 100  # of control, a round
 SQUARE, PRODUCTS = 1024, 20  # rows of the matrices of the reference product, and products a round
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 OTHER: dict[str, Literal["portable", "fast"]] = {"portable": "fast", "fast": "portable"}
@@ -80,10 +82,17 @@ def contestants(
         "evaluation": (lambda _: BestWeights.at(model, held_out, 0, device), 1),
         "product": (lambda _: torch.mm(one, other, out=out), PRODUCTS),
     }
+    for name, call in planning.contestants(model.shape, folder, settings.threads).items():
+        repeated[name] = _alike(call), CALLS if name == "call" else 1
     return {name: timed(step, repeats, device, clock) for name, (step, repeats) in repeated.items()} | {
         "steps": pipeline(data, settings, steps, device, clock),
         "checkpoint": timed(_saving(copy.deepcopy(model), resident, folder, device), 1, device, "wall"),  # of the disk
     }
+
+
+def _alike(call: Callable[[], object]) -> Step:
+    """Every step the same."""
+    return lambda _: call()
 
 
 def batch_of(data: PackedData, settings: params.Train, size: int, device: torch.device) -> Tensors:
@@ -199,6 +208,7 @@ def ratios(seconds: dict[str, Doubles], counted: dict[int, int], settings: param
     peak = 2 * SQUARE**3 / seconds["product"]
     of = {settings.numerics: seconds["steps"], OTHER[settings.numerics]: seconds["other"]}
     flops_text = f"FLOP/s of a step at batch {usual}, as a share of a square product's"
+    text = f"seconds of {planning.PLANS} plans of so many frames, times those of their products alone"
     bare, unfused, saved = seconds["bare"], seconds["unfused"], share_in_checkpoints(whole, seconds["checkpoint"])
     return [
         Ratio("whole/bare", "speed of a whole training, as a share of the bare loop's", ">= 0.90", bare / whole),
@@ -208,6 +218,11 @@ def ratios(seconds: dict[str, Doubles], counted: dict[int, int], settings: param
         Ratio(f"flops/{LARGE}", f"the same at batch {LARGE}", ">= 0.35", counted[LARGE] / seconds["large"] / peak),
         Ratio("checkpoints", "share of the time", "<= 0.02", saved),
         Ratio("portable/fast", "seconds a step, times those of fast", "<= 1.30", of["portable"] / of["fast"]),
+        *(
+            Ratio(f"plans/{frames}", text, "<= 1.60", seconds[f"plans/{frames}"] / seconds[f"products/{frames}"])
+            for frames in planning.FRAMES
+        ),
+        Ratio("call", "milliseconds of encode and predict, one window", "<= 0.35", 1e3 * seconds["call"]),
     ]
 
 
@@ -234,6 +249,7 @@ def table(settings: params.Train, seconds: dict[str, Doubles], lines: list[Ratio
     medians = {name: float(np.median(each)) for name, each in seconds.items()}
     sizes = {"steps": settings.batch_size, "bare": settings.batch_size, "unfused": settings.batch_size}
     sizes |= {"other": settings.batch_size, "large": LARGE}
+    sizes |= {f"plans/{frames}": planning.PLANS for frames in planning.FRAMES}
     return "\n".join(
         [
             about,
@@ -255,7 +271,9 @@ def table(settings: params.Train, seconds: dict[str, Doubles], lines: list[Ratio
 @click.option("--busy", is_flag=True, help="The machine has other work: count seconds of processor.")
 @params_option
 def command(normalized: Path, rounds: int, steps: int, json_file: Path | None, busy: bool, params_file: Path) -> None:
-    """Time training beside a bare loop, a network without fused kernels, a matrix product and other numerics."""
+    """Time training beside a bare loop, a network without fused kernels, a matrix product and other numerics; plans
+    beside their products.
+    """
     settings, clock = params.read(params_file).train, "processor" if busy else "wall"
     disk = Path(".checkpoints")  # where those of trainings lie
     disk.mkdir(exist_ok=True)

@@ -37,6 +37,8 @@ class Rollout(WorldModel):
         for name, each in self._joined().items():
             self.register_buffer(name, each.contiguous(), persistent=False)
         self.add_module("log_std_head", First(self.shape.features))
+        self.damps = bool(self.damping.any())
+        self.limited = bool((self.sensor_min > -STATE_CLAMP).any() or (self.sensor_max < STATE_CLAMP).any())
 
     def _joined(self) -> dict[str, Tensor]:
         """Weights [inputs, outputs]; moves are the velocity, then the rest of z without it."""
@@ -87,13 +89,18 @@ class Rollout(WorldModel):
             hidden = each(hidden)
         moves = torch.addmm(torch.addmm(self.moves_bias, inputs, self.linear_moves), hidden, self.changes)
         reading = self._reading(state)
-        outside = reading - reading.clamp(self.train_min, self.train_max)
-        moves = moves / torch.addmm(self.undamped, outside.square().sum(-1, keepdim=True), self.damped)
+        if self.damps:
+            outside = reading - reading.clamp(self.train_min, self.train_max)
+            moves = moves / torch.addmm(self.undamped, outside.square().sum(-1, keepdim=True), self.damped)
         size = self.shape.state_dim
         state = (reading + self.delta_std * moves[:, :size]).clamp(-STATE_CLAMP, STATE_CLAMP)
         rest = (moves if self.shape.velocity_dim else moves[:, size:]).clamp(-STATE_CLAMP, STATE_CLAMP)
         told = torch.addmm(self.heads_bias, hidden, self.heads)
         return (state, rest), [state.clone(), rest.clone(), told]
+
+
+    def _reading(self, state: Tensor) -> Tensor:
+        return super()._reading(state) if self.limited else state  # what z is held to is no narrower
 
 
 class First(nn.Module):
