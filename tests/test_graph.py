@@ -73,6 +73,11 @@ def test_plans_of_any_length_and_steps_are_what_torch_says_of_them(kind):
         rewards=shape.rewards,
     )
     model, scaler = random_model(shape), make_scaler(episodes)
+    if "terminals" in kind:
+        model.sensor_min.fill_(-0.7)
+        model.sensor_max[0] = 0.4
+    if "history" in kind:
+        model.damping.zero_()
     opened = {
         name: onnxruntime.InferenceSession(make(model, scaler, {}, 20))
         for name, make in (("predictor", graph.predictor_graph), ("step", graph.step_graph))
@@ -92,7 +97,7 @@ def test_plans_of_any_length_and_steps_are_what_torch_says_of_them(kind):
         frames = [np.stack(each, axis=1) for each in zip(*stepped, strict=True)]
         assert len(found) == len(expected) == len(frames) == len(graph.outputs(shape))
         for onnx_says, torch_says, steps_say in zip(found, expected, frames, strict=True):
-            np.testing.assert_allclose(onnx_says, torch_says.numpy(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(onnx_says, torch_says.numpy(), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(onnx_says, steps_say, rtol=1e-5, atol=1e-5)
 
 
