@@ -98,7 +98,6 @@ class Rollout(WorldModel):
         told = torch.addmm(self.heads_bias, hidden, self.heads)
         return (state, rest), [state.clone(), rest.clone(), told]
 
-
     def _reading(self, state: Tensor) -> Tensor:
         return super()._reading(state) if self.limited else state  # what z is held to is no narrower
 
