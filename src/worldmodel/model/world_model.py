@@ -258,7 +258,8 @@ class WorldModel(nn.Module):
 
     def _unfamiliar(self, z: Tensor, latent: Tensor, actions: Tensor) -> Tensor:
         """How far states and actions are from those of the train frames, [B, K] (see disagreement.py)."""
-        state = torch.cat([z[:, None], latent[:, :-1]], dim=1)[..., : self.shape.state_dim].detach()
+        size = self.shape.state_dim
+        state = torch.cat([z[:, None, :size], latent[:, :-1, :size]], dim=1).detach()
         return ((torch.cat([state, actions], dim=-1) - self.familiar) @ self.unfamiliarity).square().sum(-1)
 
     def _log_std_offset(self, frame: Tensor) -> Tensor:
