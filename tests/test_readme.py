@@ -13,7 +13,7 @@ METRICS = json.loads((ROOT / "artifacts" / "metrics.json").read_text(encoding="u
 
 
 def test_the_tables_of_metrics_are_those_of_the_committed_run():
-    for page, count in (("README.md", 5), ("docs/results.md", 21)):
+    for page, count in (("README.md", 5), ("docs/results.md", 25)):
         shown = {}
         text = (ROOT / page).read_text(encoding="utf-8")
         for names, values in re.findall(r"^\| (`[a-z_.\d, `]+`) \| (-?\d[^|]*) \|", text, re.M):
