@@ -60,7 +60,7 @@ def test_likelihood_learns_what_ridge_cannot_and_fits_unlike_squared_error():
     found = []
     for likelihood in (False, True):
         model, observed, held_out = setup(noise=0.1)
-        trained(model, observed, 300, objective=Objective(likelihood=likelihood))
+        trained(model, observed, 400, objective=Objective(likelihood=likelihood))
         found.append(mean_error(model, held_out, CPU))
     ridge = mean_error(setup(noise=0.1)[0], held_out, CPU)
     assert max(found) < ridge / 2

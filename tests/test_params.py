@@ -275,7 +275,7 @@ def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a
         ("[" * 3000, "more than 20 levels"),
         ("&x [&y [1, 1], *y, *y]", "the anchor x"),
     ]:
-        path.write_text(re.sub(r"(?m)^  steps: 3000 ", f"  steps: {value} ", committed))
+        path.write_text(re.sub(r"(?m)^  steps: 3300 ", f"  steps: {value} ", committed))
         (mistake,) = mistakes(path)
         assert re.match(rf"train\.steps[.0]*: found {re.escape(found)}.*\(line {line}\); ", mistake)
         assert len(mistake) < 400

@@ -13,6 +13,10 @@ class Wrong:
     def __init__(self, model, change, where=lambda frames: frames != "step"):
         self.model, self.change, self.where = model, change, where
 
+    @property
+    def horizon(self):
+        return self.model.horizon
+
     def encode(self, features, **inputs):
         return self.model.encode(features, **inputs)
 

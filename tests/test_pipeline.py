@@ -14,6 +14,7 @@ def test_the_first_run_leaves_a_bundle_and_finite_metrics(template):
     assert {path.name for path in bundles[0].iterdir()} == {
         "README.md",
         "encoder.onnx",
+        "step.onnx",
         "manifest.yaml",
         "normalizer.json",
         "params.yaml",

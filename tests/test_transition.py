@@ -157,7 +157,7 @@ def test_far_outside_it_fades_as_its_member_does():
     assert 0 < moved[0] < 1e-3 * moved[1]
 
 
-@pytest.mark.parametrize("z_dim", [8, 2])
+@pytest.mark.parametrize("z_dim", [8, 4])
 def test_constant_features_stay_and_actions_may_be_missing(z_dim):
     features = [np.stack([np.full(9, 2.0), np.sin(np.arange(9) + k)], axis=1).astype(np.float32) for k in range(4)]
     still = make_episodes(4, 9, kind="none", actions=0, rewards=False)

@@ -115,16 +115,18 @@ class Mixture:
     def _padding(self, t: int) -> tuple[Ints, NDArray[np.bool_]]:
         """Frames of padding of each window of a batch, [B]: of cold starts as many as leave one to know, or more.
 
-        And which begin where their episode does, [B]: every other cold start. An exact share is cold, the fraction of
-        a window is carried over.
+        Half of them know a single frame. And which begin where their episode does, [B]: every other one. An exact share
+        is cold, the fraction of a window is carried over.
         """
         padding, opening = np.zeros(self.batch_size, np.int64), np.zeros(self.batch_size, np.bool_)
         begin, end = (math.floor(each * self.batch_size * self.cold + 1e-6) for each in (t, t + 1))
         if begin < end and self.observed.history > 1:
             rng = np.random.default_rng([self.seed, COLD_STREAM, t])
             chosen = rng.permutation(self.batch_size)[: end - begin]
+            number = np.arange(begin, end)
             padding[chosen] = rng.integers(1, self.observed.history, size=len(chosen))
-            opening[chosen] = np.arange(begin, end) % 2 == 0
+            padding[chosen[number % 4 < 2]] = self.observed.history - 1
+            opening[chosen] = number % 2 == 0
         return padding, opening
 
     @cached_property

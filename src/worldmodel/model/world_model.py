@@ -107,6 +107,7 @@ class WorldModel(nn.Module):
         self.log_variance = nn.Linear(shape.encoder_dim, shape.context_dim) if shape.context_spread else None
         self.ending_layer = nn.Linear(shape.features, ENDING_UNITS) if shape.terminals else None
         self.termination = nn.Linear(ENDING_UNITS, 1) if shape.terminals else None
+        self.starting = nn.Linear(shape.encoder_dim, state) if shape.velocity_dim else None
         corrected = shape.features * (2 if shape.velocity_dim else 1)  # frames that state and velocity are read from
         self.correction = nn.Linear(shape.encoder_dim, corrected) if shape.masked else None
 
@@ -132,7 +133,7 @@ class WorldModel(nn.Module):
             self.project.weight.copy_(torch.from_numpy(start.projection))
             self.unproject.weight.copy_(torch.from_numpy(start.projection.T.copy()))
         heads = (self.change, self.log_std_head, self.reward, self.correction, self.log_variance, self.termination)
-        for head in heads:
+        for head in (*heads, self.starting):
             if head is not None:
                 head.weight.zero_()
                 head.bias.zero_()
@@ -172,7 +173,11 @@ class WorldModel(nn.Module):
         state: Tensor = self.project(features[:, -1])
         if not self.shape.velocity_dim:
             return state, summary
-        return torch.cat([state, self._velocity(self.project(features[:, -2]), state)], dim=-1), summary
+        velocity = self._velocity(self.project(features[:, -2]), state)
+        if self.starting is not None:  # where nothing moved, it may be that nothing was known of it
+            unmoved = (features[:, -1] == features[:, -2]).all(-1, keepdim=True)
+            velocity = torch.where(unmoved & (self.delta_std > 0), self.starting(summary), velocity)
+        return torch.cat([state, velocity], dim=-1), summary
 
     def _filled(self, features: Tensor, actions: Tensor, known: Tensor) -> Tensor:
         """[B, H, F], where a missing reading is what a step predicts from the frame before; the mean in the first.
