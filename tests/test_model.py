@@ -183,6 +183,22 @@ def test_rows_do_not_see_each_other_and_calls_leave_nothing_behind(encoder):
     assert_equal(model(*inputs), whole, rtol=0, atol=0)
 
 
+def test_from_a_single_frame_the_velocity_is_read_by_a_head_and_else_it_is_the_last_change():
+    shape = replace(SHAPE, features=2, z_dim=12)
+    model, (features, past, _) = random_model(shape), random_inputs(shape)
+    model.delta_std.copy_(torch.tensor([2.0, 0.0]))
+    moved = model.encode(features, past)[:, 2:4]
+    torch.testing.assert_close(moved[:, 0], (features[:, -1, 0] - features[:, -2, 0]) / 2)
+    features = features[:, -1:].expand(-1, 3, -1)
+    read = model.encode(features, past)[:, 2:4]
+    assert (read[:, 0] != 0).all()
+    assert (read[:, 1] == moved[:, 1]).all()  # what never moves
+    assert (moved[:, 1] == 0).all()
+    torch.nn.init.zeros_(model.starting.weight)
+    torch.nn.init.zeros_(model.starting.bias)
+    assert (model.encode(features, past)[:, 2:4] == 0).all()
+
+
 def with_motion(features=3):
     """A packed data set, and a shape that has room for motion."""
     packed = make_packed(make_episodes(6, 12, features=features))
