@@ -255,7 +255,7 @@ def test_a_scalar_is_what_dvc_reads_or_is_refused_by_its_key(tmp_path_factory, s
 def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a_short_message(tmp_path):
     path = tmp_path / "params.yaml"
     committed = (ROOT / "params.yaml").read_text()
-    line = committed.splitlines().index("  steps: 3300              # optimizer steps; >= 1") + 1
+    line = committed.splitlines().index("  steps: 3400              # optimizer steps; >= 1") + 1
     for value, found in [
         *(
             (text, text)
@@ -275,7 +275,7 @@ def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a
         ("[" * 3000, "more than 20 levels"),
         ("&x [&y [1, 1], *y, *y]", "the anchor x"),
     ]:
-        path.write_text(re.sub(r"(?m)^  steps: 3300 ", f"  steps: {value} ", committed))
+        path.write_text(re.sub(r"(?m)^  steps: 3400 ", f"  steps: {value} ", committed))
         (mistake,) = mistakes(path)
         assert re.match(rf"train\.steps[.0]*: found {re.escape(found)}.*\(line {line}\); ", mistake)
         assert len(mistake) < 400
