@@ -9,18 +9,14 @@ import pytest
 import yaml
 
 from copies import ENVIRONMENT
-from factories import STAGES
 from test_episodes import contents
 from test_killed import SEES_PROCESSES, wait_until
 
 OUTS = ("data/worldmodel/dreams", "data/worldmodel/prepared", "data/worldmodel/normalized", "artifacts")
 OTHER = {  # a param of each stage's own
     "dreams": ("dreams.seed", 7),
-    "prepare": ("prepare.seed", 7),
-    "normalize": ("normalize.min_std", 0.001),
     "train": ("train.seed", 7),
     "export": ("export.opset", 19),
-    "validate": ("validate.latency_calls", 7),
 }
 pytestmark = [pytest.mark.slow, SEES_PROCESSES]
 
@@ -45,7 +41,7 @@ def left_by(dvc):
     return below
 
 
-@pytest.mark.parametrize(("stage", "shell"), [*((stage, "/bin/bash") for stage in STAGES), ("train", "/bin/sh")])
+@pytest.mark.parametrize(("stage", "shell"), [*((stage, "/bin/bash") for stage in OTHER), ("train", "/bin/sh")])
 def test_an_orphan_with_other_params_leaves_nothing(copy, stage, shell):
     """Killed at random moments; then the earlier params come from the cache, or are computed anew."""
     rng = random.Random(f"{stage} {shell}")
