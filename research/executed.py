@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from examples.collect_gymnasium import Recording, make, record, write
-from research.plans import Executed, Simulator, Start, histories, plans
+from research.plans import Simulator, Start, histories, plans
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.cli import train
 from worldmodel.client import WorldModel, find_bundle
@@ -137,7 +137,7 @@ def trained(case: Case) -> Path:
 def outcome(simulator: Simulator, model: WorldModel, scaler: Scaler, starts: Sequence[Start], plan: Floats) -> Outcome:
     """Of one plan [K, A] for each start, [N, K]."""
     executed = [simulator.execute(start, each) for start, each in zip(starts, plan, strict=True)]
-    frames, ended = (np.stack(part) for part in zip(*executed, strict=True))
+    frames, valid = np.stack([each.frames for each in executed]), np.stack([each.valid for each in executed])
     future = model.predict(model.encode(*histories(starts, model.history)), plan)
     if future.disagreement is None:
         raise ValueError(f"bundle {model.run_id} says no disagreement; export it anew")
@@ -145,7 +145,6 @@ def outcome(simulator: Simulator, model: WorldModel, scaler: Scaler, starts: Seq
     residual = scaler.features.residual(future.features, frames.astype(np.float32))[..., moving].astype(np.float64)
     std = (future.std / spread)[..., moving].astype(np.float64)
     width, both = model.half_width(SHARE), np.hypot(std, future.disagreement[..., None])
-    valid = np.stack([Executed(*each).valid for each in zip(frames, ended, strict=True)])
     within, within_std = ((np.abs(residual) <= width * each).mean(axis=-1) for each in (both, std))
     parts = np.square(residual).mean(-1), future.disagreement, np.square(std).mean(-1), within, within_std
     return Outcome(*(np.where(valid, part, np.nan) for part in parts))

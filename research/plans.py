@@ -132,9 +132,7 @@ def width(space: Actions) -> int:
 
 def vector(space: Actions, action: Action) -> Floats:
     """As the model takes it, [A]."""
-    return (
-        np.asarray(action, np.float32) if isinstance(action, list) else np.eye(width(space), dtype=np.float32)[action]
-    )
+    return np.asarray(action, np.float32) if isinstance(action, list) else one_hot(space, np.asarray(action))
 
 
 def acted(space: Actions, commands: Doubles) -> Floats:
