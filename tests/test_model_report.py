@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import platform
 import re
@@ -58,6 +59,27 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def write_run(folder: Path, run_id: str = "", **trace) -> None:
+    """As `worldmodel control` does, of the bundle there or another one."""
+    means = {"planner": -130.0, "oracle": -120.0, "random": -1120.0, "hold": -1300.0, EVIL: -200.0}
+    wave = [[math.sin(frame), math.cos(frame)] for frame in range(7)]
+    run = {
+        "run_id": run_id or next((folder / BUNDLES).iterdir()).name,
+        **{"env": "Pendulum-v1", "seed": 0, "episodes": 3, "steps": 6},
+        "planner": {"samples": 64, "decide_ms": {"p50": 12.5, "p99": 31.0}},
+        "rows": {name: {"mean": mean, "low": mean - 20, "high": mean + 20} for name, mean in means.items()},
+        "trace": {
+            **{"seconds_per_frame": None, "feature_names": ["x", "y"], "features": wave},
+            **{"reward": [0.0, 1.0, 0.0, 2.0, -1.0, 0.5], "predicted_reward": [0.5, 1.0, 0.0, 1.0, -2.0, 0.5]},
+            **{"disagreement": [0.1, 0.5, 0.2, 0.2, 0.9, 0.3]},
+            "plans": [{"at": 2, "features": wave[1:4], "std": [[0.5, 0.25], [1.0, 0.5], [0.5, 0.5]]}],
+            **trace,
+        },
+    }
+    (folder / "runs/control").mkdir(parents=True, exist_ok=True)
+    (folder / "runs/control/Pendulum-v1.json").write_text(json.dumps(run), encoding="utf-8")
+
+
 def page() -> ElementTree.Element:
     return ElementTree.fromstring(build.page().removeprefix("<!DOCTYPE html>"))
 
@@ -110,6 +132,28 @@ def test_who_cannot_see_it_finds_their_way(project, here):
     assert all(each.get("role") == "img" and len(each.get("aria-label")) > 20 for each in tree.iter("svg"))
     assert all(each.find("caption").text for each in tree.iter("table"))
     assert all(row.find("th").get("scope") for row in tree.iter("tr"))
+
+
+def test_runs_in_a_simulator_are_shown_where_they_are_of_this_bundle(project, here):
+    write_run(lay_out(project, here), run_id="0" * 12)
+    assert "control" not in [each.get("id") for each in page().iter("section")]
+    write_run(here, seconds_per_frame=0.5)
+    tree = page()
+    text = text_of(tree, "control")
+    assert "Pendulum-v1 The planner chose every action in the real simulator: 3 episodes of at most 6 steps" in text
+    assert "It decided in 12.5 ms (median), 31.0 ms (99th percentile)." in text
+    assert "planner\u2212130\u2212150 to \u221211099.0 %" in text
+    assert "seconds" in text
+    assert " ".join(EVIL.split()) in text
+    assert not list(tree.iter("script"))
+    for change, complaint in (
+        ({"reward": [0.0]}, "1 rewards, 7 frames"),
+        ({"plans": [{"at": 0, "features": [[1.0]], "std": [[1.0]]}]}, "not all of 2 features"),
+        ({"disagreement": "none"}, "disagreement: expected a valid list, found 'none'"),
+    ):
+        write_run(here, **change)
+        with pytest.raises(ValueError, match=rf"runs/control/Pendulum-v1\.json: cannot be read: .*{complaint}"):
+            build.page()
 
 
 def test_names_from_logs_are_only_ever_text(project, here, monkeypatch):

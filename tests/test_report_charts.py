@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib import style
 
-from test_model_report import lay_out
-from worldmodel.report import charts
+from test_model_report import lay_out, write_run
+from worldmodel.report import charts, control_charts
 from worldmodel.report.canvas import STYLE
 from worldmodel.report.collect import collect
 from worldmodel.report.dreamed import Pair
@@ -138,6 +139,25 @@ def test_dreams_are_laid_beside_the_log(data):
     ):
         for color, column in zip(("real", "dream"), columns, strict=True):
             assert drawn(figure, color, range(6), column)
+
+
+def test_a_run_in_a_simulator_is_drawn_as_it_went_beside_what_was_predicted(data):
+    write_run(Path.cwd())
+    run = collect().controlled[0]
+    trace, along = run.trace, "".join(control_charts.return_along(run))
+    for color, values in (("real", trace.reward), ("model", trace.predicted_reward)):
+        assert drawn(along, color, range(6), values)
+        assert drawn(along, color, range(6), np.cumsum(values))
+    assert drawn(control_charts.disagreement_along(run), "model", range(6), trace.disagreement)
+    plan, came = trace.plans[0], np.array(trace.features)
+    for feature, figure in enumerate(control_charts.plan_and_came(run, plan, (0, 1))):
+        expected, std = (np.array(each)[:, feature] for each in (plan.features, plan.std))
+        assert drawn(figure, "model", range(3), expected)
+        assert drawn(figure, "model", [0, 1, 2, 2, 1, 0], [*(expected - std), *(expected + std)[::-1]])
+        assert drawn(figure, "real", range(1, 6), came[1:6, feature])
+    silent = replace(run, trace=replace(trace, disagreement=None, predicted_reward=None))
+    assert control_charts.disagreement_along(silent) is None
+    assert not paths("".join(control_charts.return_along(silent)), "model")
 
 
 def test_a_line_of_one_frame_is_a_dot(data):

@@ -14,7 +14,7 @@ from worldmodel.core.addresses import redacted
 from worldmodel.core.atomic import replacing
 from worldmodel.core.options import PATH
 from worldmodel.numerics.isolation import portable
-from worldmodel.report import charts, tables
+from worldmodel.report import charts, control_charts, tables
 from worldmodel.report.canvas import STYLE
 from worldmodel.report.collect import collect
 from worldmodel.report.wording import FILTERS
@@ -26,6 +26,7 @@ SECTIONS = {  # template -> title
     "agents": "By agent and episode",
     "features": "By feature",
     "worst": "Worst episodes, predicted against real",
+    "control": "In control",
     "latent": "Latent space",
     "dreams": "Dreams against real",
     "training": "Loss, and rho as drawn",
@@ -47,8 +48,9 @@ def page() -> str:
         with style.context(STYLE, after_reset=True):
             return templates.get_template("page.html").render(
                 data=data,
-                sections=SECTIONS,
+                sections={key: title for key, title in SECTIONS.items() if key != "control" or data.controlled},
                 charts=charts,
+                control_charts=control_charts,
                 tables=tables,
                 changes=tables.against_floors(data.tests),
             )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from worldmodel.core.regular import parsed
 from worldmodel.core.run_records import METADATA
 from worldmodel.core.tables import read_csv
 from worldmodel.core.yaml12 import read_yaml
-from worldmodel.report import dreamed, latents, scored
+from worldmodel.report import controlled, dreamed, latents, scored
+from worldmodel.report.controlled import Controlled
 from worldmodel.report.dreamed import Dreamed
 from worldmodel.report.latents import Latents
 from worldmodel.report.scored import Scored
@@ -52,6 +53,7 @@ class ReportData:
     scored: Scored | None
     latents: Latents | None
     dreamed: Dreamed | None
+    controlled: Sequence[Controlled] = ()  # closed loops with the model
 
     @property
     def run_id(self) -> str | None:
@@ -95,7 +97,7 @@ def collect() -> ReportData:
         data.require_scales(scaler, scales)
     packed, history = data.packed if data else None, manifest.get("shape", {}).get("history")
     record = RUNS / manifest.get("run_id", "")
-    return ReportData(
+    found = ReportData(
         metrics=now.metrics,
         params=now.params,
         stages=now.stages,
@@ -113,6 +115,7 @@ def collect() -> ReportData:
         latents=latents.project(scores) if scores else None,
         dreamed=dreamed.compare(packed, scaler.features, history) if packed and scaler and history else None,
     )
+    return replace(found, controlled=controlled.read_runs(found.run_id))
 
 
 def _require_measured(measured: float | None, error: float, bundle: Path) -> None:

@@ -14,11 +14,13 @@ from worldmodel.evaluation.latency import BATCH
 from worldmodel.evaluation.plots import names_of
 from worldmodel.model.baselines import FLOORS
 from worldmodel.report.collect import ReportData, Rows
+from worldmodel.report.controlled import Controlled
 from worldmodel.report.wording import count, interval, number, percent
 
 Row = Sequence[str]
 
 AGENTS, FEATURES = 40, 40  # in a table
+MOVING = 2  # features of a run, in charts
 WHOSE = {
     "linear": "ridge's",
     "persistence": "that of holding the last frame",
@@ -99,6 +101,21 @@ def errors_by_feature(data: ReportData) -> Iterator[Row]:
         held, skill, outside = (percent(float(row[key])) for key in ("held", "skill", "outside"))
         nats = number(float(row["likelihood"])) if row["likelihood"] else "-"
         yield row["feature"], number(float(row["model"])), share, *errors, skill, held, nats, outside
+
+
+def returns(run: Controlled) -> Iterator[Row]:
+    """As the page's header has them, in the order of the file."""
+    for name, row in run.rows.items():
+        way = run.way(name)
+        yield name, number(row.mean), interval(row.low, row.high), "-" if way is None else percent(way)
+
+
+def most_moving(data: ReportData, run: Controlled) -> list[int]:
+    """Numbers of the features that move most in the run, in standard deviations of the train frames."""
+    spread = np.asarray(data.scaler.features.spread if data.scaler else np.ones(len(run.trace.features[0])), np.float64)
+    if len(spread) != len(run.trace.features[0]):
+        raise ValueError(f"the run in {run.env} has {len(run.trace.features[0])} features, the scales {len(spread)}")
+    return run.trace.most_moving(spread, MOVING)
 
 
 def named_columns(scaler: Scaler | None) -> Iterator[tuple[str, str]]:
