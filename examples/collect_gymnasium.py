@@ -1,6 +1,7 @@
 """Record any Gymnasium environment as a frame log: eight agents of different habits, one JSON object a line.
 
     python examples/collect_gymnasium.py Walker2d-v5 --episodes 96 --out my-logs/walker.jsonl.gz
+    python examples/collect_gymnasium.py Walker2d-v5 --episodes 96 --agents anything --out my-logs/walker.jsonl.gz
 
 Frame t holds features[t], the action[t] applied there and the reward which that action earned; features[t+1] is what it
 led to. The observation after an episode's last action is not logged.
@@ -58,6 +59,17 @@ class Recording:
     seed: int
     decimals: int  # of features, actions and rewards
     env_kwargs: dict[str, Any]
+    agents: tuple[str, ...] = ()  # their names, in turn; none: the eight
+
+    def agent(self, episode: int) -> int:
+        """The episode's, by its place in KNOWN."""
+        names = self.agents or tuple(each.name for each in AGENTS)
+        return [each.name for each in KNOWN].index(names[episode % len(names)])
+
+    def name(self, episode: int) -> str:
+        """Of the episode, whose number is its agent's own."""
+        turns = len(self.agents or AGENTS)
+        return f"{KNOWN[self.agent(episode)].name}-{self.seed}-{episode // turns:04d}"
 
     def stream(self, purpose: int, index: int) -> Generator:
         return default_rng([self.seed, purpose, index])
@@ -68,6 +80,12 @@ def uniform(traits: Generator, chances: Generator, size: int) -> Iterator[Vector
     amplitude = chances.uniform(0.7, 1.0)
     while True:
         yield chances.uniform(-amplitude, amplitude, size)
+
+
+def anything(traits: Generator, chances: Generator, size: int) -> Iterator[Vector]:
+    """Noise without memory over all that can be done."""
+    while True:
+        yield chances.uniform(-1, 1, size)
 
 
 def smooth(traits: Generator, chances: Generator, size: int) -> Iterator[Vector]:
@@ -125,12 +143,13 @@ AGENTS = (
     Agent("fast-gait", gait(period=5, lag=-1 / 3)),
     Agent("reactive", gait(period=9, lag=1 / 3), feedback=0.7),
 )
+KNOWN = (*AGENTS, Agent("anything", anything))
 
 
 def behave(recording: Recording, episode: int, actions: int, features: int) -> Callable[[Vector], Vector]:
     """An episode's agent, as observation -> command: its habit plus proportional feedback."""
-    number = episode % len(AGENTS)
-    traits, agent = recording.stream(TRAITS, number), AGENTS[number]
+    number = recording.agent(episode)
+    traits, agent = recording.stream(TRAITS, number), KNOWN[number]
     gain = agent.feedback * traits.normal(size=(actions, features)) / np.sqrt(features)
     habit = agent.habit(traits, recording.stream(CHANCES, episode), actions)
     return lambda observation: next(habit) + gain @ np.tanh(observation)
@@ -175,9 +194,9 @@ def finite(values: Any, what: str) -> Vector:
 
 def play(env: Env, recording: Recording, episode: int, clock: Iterator[float]) -> Iterator[dict[str, Any]]:
     """One episode's frames."""
-    space, agent, decimals = env.action_space, AGENTS[episode % len(AGENTS)].name, recording.decimals
+    space, agent, decimals = env.action_space, KNOWN[recording.agent(episode)].name, recording.decimals
     assert isinstance(space, Box | Discrete)
-    meta = {"env": recording.env, "episode": f"{agent}-{recording.seed}-{episode // len(AGENTS):04d}"}
+    meta = {"env": recording.env, "episode": recording.name(episode)}
     seen, _ = env.reset(seed=int(recording.stream(RESET, episode).integers(2**31)))
     act = behave(recording, episode, int(space.n) if isinstance(space, Discrete) else len(space.low), len(seen))
     for step in range(1, recording.steps + 1):
@@ -225,6 +244,13 @@ def json_object(text: str) -> dict[str, Any]:
     raise argparse.ArgumentTypeError(f"expected a JSON object, found {text}")
 
 
+def names(text: str) -> tuple[str, ...]:
+    found, known = tuple(text.split(",")), [each.name for each in KNOWN]
+    if set(found) <= set(known) and len(set(found)) == len(found):
+        return found
+    raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)} with commas between them, found {text}")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Record any Gymnasium environment as a frame log.")
     parser.add_argument("env", metavar="ENV", help="id of the environment, e.g. HalfCheetah-v5")
@@ -234,6 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--decimals", type=int, default=4, choices=range(16), metavar="0..15", help="default: 4")
     parser.add_argument("--env-kwargs", type=json_object, default={}, metavar="JSON", help="passed to the environment")
+    parser.add_argument("--agents", type=names, default=(), metavar="NAME,...", help="default: eight of all habits")
     asked = vars(parser.parse_args(argv))
     for name, least in {"episodes": 1, "steps": 1, "seed": 0}.items():
         if asked[name] < least:

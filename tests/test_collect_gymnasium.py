@@ -142,6 +142,21 @@ def test_eight_agents_take_turns_and_no_two_episodes_are_alike(env, collect):
     assert len({json.dumps([frame["features"] for frame in episode]) for episode in found}) == 17
 
 
+def test_chosen_agents_take_turns_and_behave_as_beside_the_others(adder, collect):
+    env = adder(Box(-1, 1, (2,), np.float32))
+    every, weak, two = (
+        collect(env, *asked, "--steps", 40)
+        for asked in ((8,), (2, "--agents", "weak"), (4, "--agents", "held,anything"))
+    )
+    assert [episode[0]["meta"]["episode"] for episode in episodes_of(weak)] == ["weak-0-0000", "weak-0-0001"]
+    assert [episode[0]["agent_id"] for episode in episodes_of(two)] == ["held", "anything"] * 2
+    centre = [column(found, "action").mean() for found in (episodes_of(every)[3], weak)]
+    assert centre[0] == pytest.approx(centre[1], abs=0.1)
+    free = np.concatenate([column(episode, "action") for episode in episodes_of(two)[1::2]])
+    assert np.abs(free).max() > 0.97
+    assert free.std() == pytest.approx(1 / np.sqrt(3), abs=0.06)
+
+
 @pytest.mark.parametrize("space", [Box(-1, 1, (2,)), Discrete(2), Discrete(4)])
 def test_every_agent_of_a_kind_of_action_has_a_habit_of_its_own(space, adder, collect):
     frames = collect(adder(space), 8, "--steps", 300)
@@ -212,6 +227,10 @@ def test_a_request_that_cannot_be_met_is_refused_in_one_line_and_writes_nothing(
         ("CartPole-v1 --episodes 1 --seed -1", "--seed must be at least 0, found -1"),
         ("CartPole-v1 --episodes 1 --env-kwargs [1]", "argument --env-kwargs: expected a JSON object, found [1]"),
         ("CartPole-v1 --episodes 1 --env-kwargs {", "argument --env-kwargs: expected a JSON object, found {"),
+        (
+            "CartPole-v1 --episodes 1 --agents weak,lazy",
+            "argument --agents: expected some of uniform, smooth, held, weak",
+        ),
         ('CartPole-v1 --episodes 1 --env-kwargs {"wings":2}', "cannot make CartPole-v1: CartPoleEnv.__init__() got an"),
     ]:
         assert refusal(capsys, tmp_path, *asked.split()).startswith(message)
