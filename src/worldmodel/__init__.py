@@ -2,6 +2,7 @@
 
 WorldModel   a bundle: history of states -> z, z and planned actions -> states to come
 Future       what it predicts
+Planner      acts by it
 Trajectory   what a simulator of yours gives back for a Start
 Start        where a dream of it begins
 """
@@ -11,8 +12,14 @@ from importlib import import_module
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime's: its thread keeps forked processes from ending
-_HOMES = {"WorldModel": "client", "Future": "client", "Trajectory": "trajectory", "Start": "trajectory"}
-__all__ = ["Future", "Start", "Trajectory", "WorldModel"]
+_HOMES = {
+    "WorldModel": "client",
+    "Future": "client",
+    "Planner": "planner",
+    "Trajectory": "trajectory",
+    "Start": "trajectory",
+}
+__all__ = ["Future", "Planner", "Start", "Trajectory", "WorldModel"]
 
 
 def __getattr__(name: str) -> Any:

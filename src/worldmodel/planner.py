@@ -1,0 +1,269 @@
+"""Model-predictive control on a bundle: numpy and onnxruntime.
+
+planner = Planner(WorldModel.load("artifacts/worldmodel", threads=2))
+action = planner.act(observation)          # once a frame; planner.reset() before another episode
+
+The cross-entropy method as in iCEM (arXiv 2008.06389): plans are drawn around a mean with noise that is correlated over
+time, the best of them make the next mean, some of them are drawn from once more, and what was found for later frames
+starts the next decision. Dimension key: N plans, K frames of a plan, F features, A actions, C context, Z latent.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike, NDArray
+
+from worldmodel.client import Future
+from worldmodel.core.inputs import numbers
+from worldmodel.core.typing import Doubles, Floats, Reals
+
+Cost = Callable[[Reals, Floats], ArrayLike]  # features [N, K, F] and actions [N, K, A] in raw units -> [N, K]
+
+COLOUR = 0.6  # the noise has a spectrum of frequency^-COLOUR
+SPREAD, LEAST_SPREAD = 0.3, 0.05  # std of the noise at first and at last, where the bounds are -1 and 1
+ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; share of those that compete once more
+SHRINK = 1.25  # plans of a round, beside those of the next one
+MOMENTUM = 0.1  # share of the mean and std that a round leaves as they were
+WARM = 3  # decisions that measure how long one takes
+MARGIN = 1.3  # the next round may take so much longer than the slowest one so far
+
+
+class Dynamics(Protocol):
+    """What a planner plans in: a WorldModel, or a simulator that answers as one."""
+
+    history: int
+    horizon: int
+    feature_count: int
+    action_count: int
+    context_count: int
+    discrete: bool
+
+    @property
+    def action_range(self) -> tuple[Any, Any] | None: ...
+
+    def encode(
+        self, features: ArrayLike, actions: ArrayLike | None = None, context: ArrayLike | None = None
+    ) -> NDArray[Any]: ...
+
+    def predict(self, z: ArrayLike, actions: ArrayLike | None = None, context: ArrayLike | None = None) -> Future: ...
+
+
+class Plan(NamedTuple):
+    """What a planner has decided on."""
+
+    actions: Floats  # [K, A], one-hot where they are discrete
+    future: Future  # what it is expected to lead to
+    score: float  # rewards less costs, up to the predicted end
+    rounds: int
+
+
+class Planner:
+    """Decides each action anew, from what the model predicts for several hundred plans.
+
+    With the same seed the same observations lead to the same actions, unless a `budget_ms` is set.
+    """
+
+    def __init__(
+        self,
+        model: Dynamics,
+        *,
+        low: ArrayLike | None = None,
+        high: ArrayLike | None = None,
+        horizon: int | None = None,
+        samples: int = 256,
+        iterations: int = 4,
+        cost: Cost | None = None,
+        caution: float = 1.0,
+        seed: int = 0,
+        budget_ms: float | None = None,
+    ) -> None:
+        """low, high: bounds of the actions, one number or [A]; else those of the logs.
+        horizon: frames of a plan; else those that the model was trained to predict.
+        samples: plans of the first round; each of the `iterations` has fewer.
+        cost: of each frame, in place of the predicted reward.
+        caution: what a frame pays for each unit of disagreement, in units of the reward.
+        budget_ms: a decision ends before so many ms have passed, with as many plans as there was time for.
+
+        Raises ValueError for settings that cannot be, and where neither the model nor the caller names a reward.
+        """
+        for name, value in (("horizon", horizon), ("samples", samples), ("iterations", iterations)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}, expected 1 or more")
+        if not model.action_count:
+            raise ValueError("the model takes no actions: its logs held none, and there is nothing to plan")
+        if caution < 0 or (budget_ms is not None and budget_ms <= 0):
+            raise ValueError(f"caution={caution}, budget_ms={budget_ms}; expected 0 or more, and more than 0")
+        self.model, self.cost, self.caution, self.seed = model, cost, caution, seed
+        self.horizon = horizon or model.horizon
+        self.samples, self.iterations, self.budget_ms = samples, iterations, budget_ms
+        self.bounds = None if model.discrete else _bounds(model, low, high)
+        self._slowest = 0.0  # seconds a plan, as far as measured
+        self.plan: Plan | None = None
+        self.reset()
+        if budget_ms is not None:
+            self.rate()
+
+    def reset(self) -> None:
+        """Before another episode: forget what was seen. Randomness begins anew as well."""
+        history = self.model.history
+        self._rng = np.random.default_rng(self.seed)
+        self._frames: deque[Any] = deque(maxlen=history)
+        self._past: deque[Any] = deque(maxlen=max(0, history - 1))  # (action [A], context [C] or None)
+        self._mean = np.zeros((self.horizon, self.model.action_count))
+        self._kept = np.zeros((0, *self._mean.shape))
+        self.plan = None
+
+    def act(self, observation: ArrayLike, context: ArrayLike | None = None) -> Any:
+        """observation [F], raw units -> the action to apply now: float32 [A], or an int where actions are discrete.
+
+        context [C], if it stays as it is, or [K, C] for the frames to come; only where the logs have some.
+        Raises ValueError as `WorldModel.encode` does.
+        """
+        begun, ahead = perf_counter(), self._known_ahead(context)
+        self._frames.append(numbers(observation, "observation"))
+        try:
+            z = self.model.encode(np.stack(self._frames), *self._between(ahead))
+        except ValueError:
+            self._frames.pop()
+            raise
+        self.plan = self._search(z, ahead, begun)
+        action = self.plan.actions[0]
+        self._past.append((action, None if ahead is None else ahead[0]))
+        return int(action.argmax()) if self.model.discrete else action
+
+    def rate(self) -> float:
+        """Decisions a second, measured now; what was seen so far is forgotten."""
+        model, taken = self.model, []
+        still = np.zeros((1, model.feature_count), np.float32)
+        ahead = np.zeros((self.horizon, model.context_count), np.float32) if model.context_count else None
+        for _ in range(WARM):
+            begun = perf_counter()
+            z = model.encode(still, None, None if ahead is None else ahead[:1])
+            self._search(z, ahead, begun)
+            taken.append(perf_counter() - begun)
+        self.reset()
+        return 1 / float(np.median(taken))
+
+    def _known_ahead(self, context: ArrayLike | None) -> Floats | None:
+        """[K, C]"""
+        if context is None:
+            return None
+        given = numbers(context, "context").astype(np.float32)
+        if given.ndim == 1:
+            return np.broadcast_to(given, (self.horizon, len(given)))
+        if given.ndim != 2 or len(given) < self.horizon:
+            raise ValueError(f"context has shape {list(given.shape)}, expected [C], or [{self.horizon}, C] and longer")
+        return given[: self.horizon]
+
+    def _between(self, ahead: Floats | None) -> tuple[Any, Any]:
+        """Actions [T-1, A] and context between the frames of the history."""
+        past = list(self._past)[len(self._past) + 1 - len(self._frames) :]
+        actions = np.stack([each for each, _ in past]) if past else None
+        if ahead is None or self.model.history == 1:
+            return actions, None
+        return actions, np.stack([each for _, each in past]) if past else ahead[:1]
+
+    def _search(self, z: NDArray[Any], ahead: Floats | None, begun: float) -> Plan:
+        mean, std = self._mean, np.full(self._mean.shape, SPREAD)
+        kept, best, rounds = self._kept, None, 0
+        for number in self._rounds(begun):
+            drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR)
+            commands = np.concatenate([drawn, kept, mean[None]])
+            commands = commands if self.bounds is None else np.clip(commands, -1, 1)
+            future, actions, scores = self._tried(z, commands, ahead)
+            order = np.argsort(-scores, kind="stable")[: max(2, round(ELITES * len(scores)))]
+            elite, first = commands[order], order[0]
+            if best is None or scores[first] > best.score:
+                told = _one(future, int(first))
+                best = Plan(actions[first], told, float(scores[first]), 0)
+            mean = MOMENTUM * mean + (1 - MOMENTUM) * elite.mean(axis=0)
+            std = np.maximum(MOMENTUM * std + (1 - MOMENTUM) * elite.std(axis=0), LEAST_SPREAD)
+            kept, rounds = elite[: max(1, round(KEPT * len(elite)))], rounds + 1
+        assert best is not None
+        self._mean, self._kept = _next(mean), _next(kept.swapaxes(0, 1)).swapaxes(0, 1)
+        return best._replace(rounds=rounds)
+
+    def _rounds(self, begun: float) -> Any:
+        """Plans of each round, while there is time."""
+        for round_ in range(self.iterations):
+            number = max(8, int(self.samples / SHRINK**round_))
+            if self.budget_ms is not None:
+                left = begun + self.budget_ms / 1000 - perf_counter()
+                if round_ and self._slowest * MARGIN * number > left:
+                    return
+                number = min(number, max(8, int(left / (self._slowest * MARGIN)))) if self._slowest else number
+            started = perf_counter()
+            yield number
+            self._slowest = max(0.9 * self._slowest, (perf_counter() - started) / number)
+
+    def _tried(self, z: NDArray[Any], commands: Doubles, ahead: Floats | None) -> tuple[Future, Floats, Doubles]:
+        """Commands [N, K, A] of -1..1 -> what they lead to, as actions, and their scores [N]."""
+        number, _, width = commands.shape
+        if self.bounds is None:
+            actions: Floats = np.eye(width, dtype=np.float32)[commands.argmax(axis=-1)]
+        else:
+            low, high = self.bounds
+            actions = np.clip(low + (commands + 1) / 2 * (high - low), low, high).astype(np.float32)
+        met = None if ahead is None else np.broadcast_to(ahead, (number, *ahead.shape))
+        future = self.model.predict(np.broadcast_to(z, (number, *z.shape)), actions, met)
+        return future, actions, self._scores(future, actions)
+
+    def _scores(self, future: Future, actions: Floats) -> Doubles:
+        if self.cost is None:
+            if future.reward is None:
+                raise ValueError("the model predicts no reward, its logs held none: plan with a cost= of your own")
+            earned = future.reward.astype(np.float64)
+        else:
+            earned = -np.asarray(self.cost(future.features, actions), np.float64)
+            if earned.shape != actions.shape[:2]:
+                raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
+            earned = np.where(np.isnan(earned), -np.inf, earned)
+        if future.disagreement is not None:
+            earned = earned - self.caution * future.disagreement
+        scores: Doubles = (earned * future.alive).sum(axis=-1)
+        return scores
+
+
+def coloured(rng: Generator, shape: tuple[int, int, int], colour: float) -> Doubles:
+    """Noise [N, K, A] of unit variance, along K with a spectrum of frequency^-colour (of twice the length: else the
+    two ends of a plan would be alike).
+    """
+    number, length, width = shape
+    size = np.fft.rfftfreq(2 * length)
+    size[0] = size[1]
+    size = size ** (-colour / 2)
+    parts = rng.standard_normal((2, number, width, length + 1)) * size
+    waves = np.fft.irfft(parts[0] + 1j * parts[1], n=2 * length, axis=-1)[..., :length]
+    variance = (np.square(size) * np.r_[1, np.full(length - 1, 4), 1]).sum() / 4 / length**2
+    return np.moveaxis(waves / np.sqrt(variance), -1, 1)
+
+
+def _one(future: Future, number: int) -> Future:
+    """Of a batch, without its axis."""
+    told: dict[str, Any] = {name: each if each is None else each[number] for name, each in future._asdict().items()}
+    return Future(**told)
+
+
+def _next(plans: Doubles) -> Doubles:
+    """[K, ...] a frame later; the last one once more."""
+    return np.concatenate([plans[1:], plans[-1:]])
+
+
+def _bounds(model: Dynamics, low: ArrayLike | None, high: ArrayLike | None) -> tuple[Doubles, Doubles]:
+    """[A] each."""
+    logged: tuple[Any, Any] = model.action_range or (None, None)
+    found: list[Doubles] = []
+    for name, given, seen in (("low", low, logged[0]), ("high", high, logged[1])):
+        if given is None and seen is None:
+            raise ValueError(f"the bundle does not say what actions its logs hold: give {name}=, or export it again")
+        bound = numbers(given if given is not None else seen, name).astype(np.float64)
+        if bound.shape not in ((), (model.action_count,)) or not np.isfinite(bound).all():
+            raise ValueError(f"{name}={bound.tolist()}, expected a finite number, or {model.action_count} of them")
+        found.append(np.broadcast_to(bound, (model.action_count,)))
+    if not (found[0] < found[1]).any() or (found[0] > found[1]).any():
+        raise ValueError(f"low={found[0].tolist()} and high={found[1].tolist()}, expected low below high")
+    return found[0], found[1]
