@@ -19,8 +19,8 @@ SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(value PATH)
 
 .PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
-.PHONY: bench-memory rho-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report hooks proto pins
-.PHONY: remote merge-driver clean
+.PHONY: bench-memory rho-study control-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report
+.PHONY: hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "%-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,11 @@ rho-study: $(VENV)/pipeline  ## every rho at several sizes of the log with sever
 
 peers: $(VENV)/pipeline  ## ours beside five published models on each log file of LOGS=folder (hours; call it again to go on)
 	TQDM_DISABLE=1 python -m research.peers.table --logs "$$LOGS"
+
+control-study: $(VENV)/dev  ## the planner in simulators, beside whatever else could drive (days; call it again to go on)
+	"$$VENV"/$(PIP) --editable '.[research]' -c constraints.txt
+	"$$VENV"/$(PIP) --no-deps 'd3rlpy>=2.8,<3'
+	python -m research.control --jobs "$$JOBS"
 
 hooks: $(VENV)/dev  ## let git call `make check` before each commit
 	pre-commit install

@@ -50,6 +50,7 @@ class Trained:
     updates: int = 0
     seconds: float = 0.0  # of the processor, for updates and all that must come before them; selection excluded
     selected: float = 0.0  # share of the updates that the chosen weights have seen
+    peer: Peer | None = None  # with these weights, where it is one
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def train_peer(kind: type[Peer], packed: Packed, settings: Train, seconds: float
             if error < best:
                 best, best_at, weights = error, t, copy.deepcopy(peer.state_dict())
     peer.load_state_dict(weights)
-    return Trained(peer.predict, t, spent, best_at / t)
+    return Trained(peer.predict, t, spent, best_at / t, peer)
 
 
 def errors(predict: Predict, held_out: Windows) -> dict[str, float]:

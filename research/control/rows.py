@@ -1,0 +1,142 @@
+"""The rows of the table: who drives, what is decisive for what they earn, and what they earned."""
+
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from examples.collect_gymnasium import Env, make
+from research.control.cases import Case
+from research.control.offline import METHODS, learnt
+from research.control.play import Played, Policy, hold, logged, play, random
+from research.control.training import COLLECT, TRAIN, Shop, Study, code_of, logs_digest, told, versions
+from research.peers.training import PEERS
+from worldmodel.client import WorldModel
+from worldmodel.core.atomic import replacing
+from worldmodel.core.fingerprint import fingerprint
+from worldmodel.core.tables import rounded
+from worldmodel.planner import Planner
+
+OURS, LOGS, ORACLE, RANDOM, HOLD = "ours", "logs", "oracle", "random", "hold"
+LOGLESS = (ORACLE, RANDOM, HOLD)  # the same whatever was logged
+NAMES = (OURS, *PEERS, *METHODS, LOGS, HOLD, RANDOM, ORACLE)
+PLAYS, PLANS = "research/control/play.py", "src/worldmodel/planner.py"
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    model: str  # of NAMES
+    overrides: Mapping[str, str] = field(default_factory=dict)  # of params, for ours
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.model
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Files that decide, with all that they import, what the row earns."""
+        if self.model in PEERS:
+            return PLAYS, PLANS, TRAIN, "research/control/dynamics.py", f"research/peers/{self.model}.py"
+        own = {OURS: (PLANS, TRAIN), ORACLE: (PLANS, "src/worldmodel/control/oracle.py"), LOGS: (COLLECT,)}
+        return PLAYS, *own.get(self.model, ("research/control/offline.py",) if self.model in METHODS else ())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measures the rows of one case, once each: a file for each result, named after all that decides it."""
+
+    study: Study
+    case: Case
+
+    @cached_property
+    def shop(self) -> Shop:
+        return Shop(self.study, self.case)
+
+    def get(self, row: Row) -> Result | None:
+        path = self._path(row)
+        if path is None or not path.is_file():
+            return None
+        found: Result = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def measure(self, row: Row) -> Result | None:
+        """None where there is no such row for these actions. Raises ValueError where it cannot be measured."""
+        with closing(make(self.case.recording)) as env:
+            if row.model in METHODS and not METHODS[row.model][isinstance(env.action_space, Discrete)]:
+                return None
+            policy, spent = self._policy(row, env)
+            played = play(env, policy, self.case.starts(self.study.starts), self.case.length)
+        path, result = self._path(row), self._result(row, played, spent)
+        assert path is not None
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    def _policy(self, row: Row, env: Env) -> tuple[Policy, Mapping[str, Any]]:
+        """With what its training took."""
+        case, shop = self.case, self.shop
+        if row.model == OURS:
+            folder = shop.ours(row.overrides)
+            return planner(WorldModel.load(folder / "worldmodel"), case.seed), told(folder)
+        if row.model in PEERS:
+            dynamics, spent = shop.peer(row.model)
+            return planner(dynamics, case.seed), spent
+        if row.model in METHODS:
+            return learnt(row.model, shop.logs, shop.seconds(), case.seed)
+        if row.model == LOGS:
+            agent = best_agent(shop)
+            return logged(env, case.recording, agent), {"agent": agent}
+        if row.model == ORACLE:
+            return oracle(env, shop.settings.train.horizon, case.seed), {}
+        return hold(env) if row.model == HOLD else random(env, case.seed), {}
+
+    def _result(self, row: Row, played: Played, spent: Mapping[str, Any]) -> Result:
+        decide_ms = 1000 * played.seconds / played.frames
+        known = {"row": row.name, "env": self.case.env, "logs": self.case.name, "seed": self.case.seed}
+        found = {"steps": self.case.length, "frames": played.frames, "decide_ms": decide_ms, "training": dict(spent)}
+        result: Result = known | rounded(found) | {"returns": [float(f"{each:.8g}") for each in played.returns]}
+        return result
+
+    def _path(self, row: Row) -> Path | None:
+        """None for a row whose seconds are not known yet."""
+        decided: dict[str, Any] = {
+            "case": [self.case.env, self.case.length, self.case.starts(self.study.starts)],
+            "code": code_of(*row.code),
+            "versions": versions(),
+        }
+        folder = self.case.folder(self.study.root)
+        if row.model in LOGLESS:
+            folder = self.study.root / folder.relative_to(self.study.root).parts[0] / f"seed-{self.case.seed}"
+        else:
+            decided |= {"logs": logs_digest(self.case), "params": self.shop.values(row.overrides)}
+        if row.model in PEERS or row.model in METHODS:
+            decided["seconds"] = self.shop.known_seconds()
+            if decided["seconds"] is None:
+                return None
+        return folder / f"{row.name.replace(' ', '-')}-{fingerprint(decided)[:12]}.json"
+
+
+def best_agent(shop: Shop) -> str:
+    """Whose logged episodes earn the most on average."""
+    earned = dict[str, list[float]]()
+    for episode in shop.logs.episodes:
+        assert episode.rewards is not None
+        earned.setdefault(episode.agent_id, []).append(float(episode.rewards.sum()))
+    return max(earned, key=lambda agent: float(np.mean(earned[agent])))
+
+
+def planner(model: Any, seed: int) -> Planner:
+    """The same for all that can be planned in."""
+    return Planner(model, seed=seed)
+
+
+def oracle(env: Env, horizon: int, seed: int) -> Planner:
+    raise ValueError("not there yet")
