@@ -139,4 +139,4 @@ def planner(model: Any, seed: int) -> Planner:
 
 
 def oracle(env: Env, horizon: int, seed: int) -> Planner:
-    raise ValueError("not there yet")
+    raise ValueError("the oracle needs worldmodel.control: leave the row out with --rows")
