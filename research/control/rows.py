@@ -15,7 +15,7 @@ from examples.collect_gymnasium import Env, make
 from research.control.cases import Case
 from research.control.offline import METHODS, learnt
 from research.control.play import Played, Policy, hold, logged, play, random
-from research.control.training import COLLECT, TRAIN, Shop, Study, code_of, logs_digest, told, versions
+from research.control.training import COLLECT, TRAIN, Trainer, Study, code_of, logs_digest, told, versions
 from research.peers.training import PEERS
 from worldmodel.client import WorldModel
 from worldmodel.core.atomic import replacing
@@ -50,15 +50,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Contest:
     """Measures the rows of one case, once each: a file for each result, named after all that decides it."""
 
     study: Study
     case: Case
 
     @cached_property
-    def shop(self) -> Shop:
-        return Shop(self.study, self.case)
+    def trainer(self) -> Trainer:
+        return Trainer(self.study, self.case)
 
     def get(self, row: Row) -> Result | None:
         path = self._path(row)
@@ -82,20 +82,20 @@ class Bench:
 
     def _policy(self, row: Row, env: Env) -> tuple[Policy, Mapping[str, Any]]:
         """With what its training took."""
-        case, shop = self.case, self.shop
+        case, trainer = self.case, self.trainer
         if row.model == OURS:
-            folder = shop.ours(row.overrides)
+            folder = trainer.ours(row.overrides)
             return planner(WorldModel.load(folder / "worldmodel"), case.seed), told(folder)
         if row.model in PEERS:
-            dynamics, spent = shop.peer(row.model)
+            dynamics, spent = trainer.peer(row.model)
             return planner(dynamics, case.seed), spent
         if row.model in METHODS:
-            return learnt(row.model, shop.logs, shop.seconds(), case.seed)
+            return learnt(row.model, trainer.logs, trainer.seconds(), case.seed)
         if row.model == LOGS:
-            agent = best_agent(shop)
+            agent = best_agent(trainer)
             return logged(env, case.recording, agent), {"agent": agent}
         if row.model == ORACLE:
-            return oracle(env, shop.settings.train.horizon, case.seed), {}
+            return oracle(env, trainer.settings.train.horizon, case.seed), {}
         return hold(env) if row.model == HOLD else random(env, case.seed), {}
 
     def _result(self, row: Row, played: Played, spent: Mapping[str, Any]) -> Result:
@@ -116,18 +116,18 @@ class Bench:
         if row.model in LOGLESS:
             folder = self.study.root / folder.relative_to(self.study.root).parts[0] / f"seed-{self.case.seed}"
         else:
-            decided |= {"logs": logs_digest(self.case), "params": self.shop.values(row.overrides)}
+            decided |= {"logs": logs_digest(self.case), "params": self.trainer.values(row.overrides)}
         if row.model in PEERS or row.model in METHODS:
-            decided["seconds"] = self.shop.known_seconds()
+            decided["seconds"] = self.trainer.known_seconds()
             if decided["seconds"] is None:
                 return None
         return folder / f"{row.name.replace(' ', '-')}-{fingerprint(decided)[:12]}.json"
 
 
-def best_agent(shop: Shop) -> str:
+def best_agent(trainer: Trainer) -> str:
     """Whose logged episodes earn the most on average."""
     earned = dict[str, list[float]]()
-    for episode in shop.logs.episodes:
+    for episode in trainer.logs.episodes:
         assert episode.rewards is not None
         earned.setdefault(episode.agent_id, []).append(float(episode.rewards.sum()))
     return max(earned, key=lambda agent: float(np.mean(earned[agent])))

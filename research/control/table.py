@@ -11,7 +11,7 @@ import click
 
 from research.control.cases import ENVIRONMENTS, LOGS, Case, case_of
 from research.control.markdown import rho_table, tables, write_rows
-from research.control.rows import NAMES, OURS, Bench, Result, Row
+from research.control.rows import NAMES, OURS, Contest, Result, Row
 from research.control.training import Study
 from research.markers import write_between_markers
 from research.options import numbers
@@ -69,11 +69,11 @@ def command(
         raise click.UsageError(f"--rows: found {', '.join(unknown)}; expected {', '.join(NAMES)}.")
     study = Study(cache.absolute(), read_yaml(params_file), starts, seconds)
     params.check(dict(study.values), params_file)
-    contest = [arm(each) for each in rho] if rho else [Row(name) for name in NAMES if name in names]
+    arms = [arm(each) for each in rho] if rho else [Row(name) for name in NAMES if name in names]
     cases = [case for seed in seeds for case in _cases(envs, logs, seed, steps or 0, episodes if rho else [])]
-    failures = fill(study, cases, contest, jobs)
-    found = {case: {row.name: each for row in contest if (each := Bench(study, case).get(row))} for case in cases}
-    text = rho_table(found, contest) if rho else tables(found, names)
+    failures = fill(study, cases, arms, jobs)
+    found = {case: {row.name: each for row in arms if (each := Contest(study, case).get(row))} for case in cases}
+    text = rho_table(found, arms) if rho else tables(found, names)
     write_between_markers(out, text, "control-rho" if rho else "control")
     write_rows(cache / ("rho.csv" if rho else "table.csv"), found)
     print(f"tables in {out}")
@@ -104,11 +104,11 @@ def fill(study: Study, cases: Sequence[Case], rows: Sequence[Row], jobs: int) ->
 
 
 def fill_case(study: Study, rows: Sequence[Row], case: Case) -> list[str]:
-    bench, failures = Bench(study, case), list[str]()
-    setup.configure(bench.shop.settings.train, quiet=True)
+    contest, failures = Contest(study, case), list[str]()
+    setup.configure(contest.trainer.settings.train, quiet=True)
     for row in rows:
         try:
-            if bench.get(row) is None and (result := bench.measure(row)):
+            if contest.get(row) is None and (result := contest.measure(row)):
                 print(_said(result), flush=True)
         except (ValueError, OSError) as error:
             failures.append(f"{case.env}, {case.name}, seed {case.seed}, {row.name}: {error}")

@@ -51,7 +51,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Shop:
+class Trainer:
     """Trains for one case, once."""
 
     study: Study

@@ -16,7 +16,7 @@ from research.control.cases import Case, case_of
 from research.control.dynamics import PeerDynamics, fit_judge
 from research.control.markdown import tables
 from research.control.offline import dataset, scalers
-from research.control.training import DONE, Shop
+from research.control.training import DONE, Trainer
 from research.peers.admpo import Admpo
 from research.peers.peer import new_peer
 from research.peers.pets import Pets
@@ -49,17 +49,17 @@ def study(tmp_path, monkeypatch):
     """Runs the command on CartPole, where ours is Upright; gives what it measured."""
     measured = []
 
-    def trained(shop, overrides):
+    def trained(trainer, overrides):
         (tmp_path / DONE).write_text('{"seconds": 2.5}')
         return tmp_path
 
-    def watched(bench, row, measure=rows.Bench.measure):
-        measured.append((bench.case.seed, bench.case.train_episodes, row.name))
-        return measure(bench, row)
+    def watched(contest, row, measure=rows.Contest.measure):
+        measured.append((contest.case.seed, contest.case.train_episodes, row.name))
+        return measure(contest, row)
 
-    monkeypatch.setattr(Shop, "ours", trained)
+    monkeypatch.setattr(Trainer, "ours", trained)
     monkeypatch.setattr(rows, "WorldModel", SimpleNamespace(load=lambda folder: Upright()))
-    monkeypatch.setattr(rows.Bench, "measure", watched)
+    monkeypatch.setattr(rows.Contest, "measure", watched)
     monkeypatch.setenv(JOBS, "1")  # as the command does for good
     monkeypatch.setenv("TQDM_DISABLE", "1")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
