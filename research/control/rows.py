@@ -15,7 +15,7 @@ from examples.collect_gymnasium import Env, make
 from research.control.cases import Case
 from research.control.offline import METHODS, learnt
 from research.control.play import Played, Policy, hold, logged, play, random
-from research.control.training import COLLECT, TRAIN, Trainer, Study, code_of, logs_digest, told, versions
+from research.control.training import COLLECT, TRAIN, Study, Trainer, code_of, logs_digest, told, versions
 from research.peers.training import PEERS
 from worldmodel.client import WorldModel
 from worldmodel.core.atomic import replacing
