@@ -135,6 +135,7 @@ class Trainer:
             keep(folder, trained.peer)
             say(folder, seconds=trained.seconds, updates=trained.updates, selected=trained.selected)
         peer.load_state_dict(load_file(folder / WEIGHTS))
+        peer.rollouts = 1  # a plan, as those plan who planned in such models: several take a peer seconds an action
         ends = packed.ends(packed.where("train"))
         ours = self.model()
         dynamics = PeerDynamics(peer.eval(), self.judge(), self.logs.scaler, ours.discrete, ours.action_range, ends)

@@ -35,6 +35,7 @@ class Peer(nn.Module):
     clip_norm: ClassVar[float] = 1.0
     batch_size: ClassVar[int] = 64  # windows an update
     single_transitions: ClassVar[bool] = False  # trains on windows of two frames
+    rollouts: int = 1  # of each plan, whose mean is predicted
 
     change_mean: Tensor  # [F] of the change from a frame to the next
     change_std: Tensor  # [F]

@@ -26,6 +26,7 @@ class Rssm(Peer):
     lr: ClassVar[float] = 1e-3
     clip_norm: ClassVar[float] = 100.0
     batch_size: ClassVar[int] = 32  # 64 errs more after the same time
+    rollouts = IMAGINED
 
     def __init__(self, sizes: Sizes, change_mean: Tensor, change_std: Tensor) -> None:
         super().__init__(sizes, change_mean, change_std)
@@ -82,13 +83,13 @@ class Rssm(Peer):
         """The mean of rollouts by the prior, whose draws are the same at every call; the history is observed once."""
         draws = torch.Generator().manual_seed(0)
         memories, latents, _ = self.observe(batch.history, batch.past_actions, None)
-        memory, latent = (states[:, -1].repeat(IMAGINED, 1) for states in (memories, latents))
+        memory, latent = (states[:, -1].repeat(self.rollouts, 1) for states in (memories, latents))
         frames = []
         for action in batch.planned_actions.unbind(1):
-            memory = self.step(memory, latent, action.repeat(IMAGINED, 1))
+            memory = self.step(memory, latent, action.repeat(self.rollouts, 1))
             latent = one_hot(log_probabilities(self.prior(memory)), draws)
             decoded = self.decode(torch.cat([memory, latent], dim=-1))
-            frames.append(decoded.reshape(IMAGINED, *batch.history[:, -1].shape).mean(dim=0))
+            frames.append(decoded.reshape(self.rollouts, *batch.history[:, -1].shape).mean(dim=0))
         return torch.stack(frames, dim=1)
 
 
