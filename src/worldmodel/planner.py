@@ -28,7 +28,11 @@ SPREAD, LEAST_SPREAD = 0.3, 0.05  # std of the noise at first and at last, where
 ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; share of those that compete once more
 SHRINK = 1.25  # plans of a round, beside those of the next one
 MOMENTUM = 0.1  # share of the mean and std that a round leaves as they were
+FEWEST = 8  # plans of a round
 WARM = 3  # decisions that measure how long one takes
+BEYOND = (
+    50  # frames after the plan that count where it has not ended by then, each as what plans earn a frame on average
+)
 MARGIN = 1.3  # the next round may take so much longer than the slowest one so far
 
 
@@ -85,7 +89,7 @@ class Planner:
         horizon: frames of a plan; else those that the model was trained to predict.
         samples: plans of the first round; each of the `iterations` has fewer.
         cost: of each frame, in place of the predicted reward.
-        caution: what a frame pays for each unit of disagreement, in units of the reward.
+        caution: what a frame pays for each unit of disagreement, in standard deviations of what the plans earn a frame.
         budget_ms: a decision ends before so many ms have passed, with as many plans as there was time for.
 
         Raises ValueError for settings that cannot be, and where neither the model nor the caller names a reward.
@@ -169,12 +173,16 @@ class Planner:
 
     def _search(self, z: NDArray[Any], ahead: Floats | None, begun: float) -> Plan:
         mean, std = self._mean, np.full(self._mean.shape, SPREAD)
-        kept, best, rounds = self._kept, None, 0
+        kept, best, rounds, unit = self._kept, None, 0, None
         for number in self._rounds(begun):
             drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR)
             commands = np.concatenate([drawn, kept, mean[None]])
             commands = commands if self.bounds is None else np.clip(commands, -1, 1)
-            future, actions, scores = self._tried(z, commands, ahead)
+            future, actions, earned = self._tried(z, commands, ahead)
+            unit = (
+                (earned.std(), earned.mean()) if unit is None else unit
+            )  # of the first round, so that all rounds compare
+            scores = self._scores(earned, future, *unit)
             order = np.argsort(-scores, kind="stable")[: max(2, round(ELITES * len(scores)))]
             elite, first = commands[order], order[0]
             if best is None or scores[first] > best.score:
@@ -190,18 +198,19 @@ class Planner:
     def _rounds(self, begun: float) -> Any:
         """Plans of each round, while there is time."""
         for round_ in range(self.iterations):
-            number = max(8, int(self.samples / SHRINK**round_))
-            if self.budget_ms is not None:
+            number = max(FEWEST, int(self.samples / SHRINK**round_))
+            if self.budget_ms is not None and self._slowest:
                 left = begun + self.budget_ms / 1000 - perf_counter()
-                if round_ and self._slowest * MARGIN * number > left:
+                number = min(number, int(left / (self._slowest * MARGIN)))
+                if round_ and number < 2 * FEWEST:
                     return
-                number = min(number, max(8, int(left / (self._slowest * MARGIN)))) if self._slowest else number
+                number = max(FEWEST, number)
             started = perf_counter()
             yield number
             self._slowest = max(0.9 * self._slowest, (perf_counter() - started) / number)
 
     def _tried(self, z: NDArray[Any], commands: Doubles, ahead: Floats | None) -> tuple[Future, Floats, Doubles]:
-        """Commands [N, K, A] of -1..1 -> what they lead to, as actions, and their scores [N]."""
+        """Commands [N, K, A] of -1..1 -> what they lead to, as actions, and what each frame earns [N, K]."""
         number, _, width = commands.shape
         if self.bounds is None:
             actions: Floats = np.eye(width, dtype=np.float32)[commands.argmax(axis=-1)]
@@ -210,21 +219,27 @@ class Planner:
             actions = np.clip(low + (commands + 1) / 2 * (high - low), low, high).astype(np.float32)
         met = None if ahead is None else np.broadcast_to(ahead, (number, *ahead.shape))
         future = self.model.predict(np.broadcast_to(z, (number, *z.shape)), actions, met)
-        return future, actions, self._scores(future, actions)
+        return future, actions, self._earned(future, actions)
 
-    def _scores(self, future: Future, actions: Floats) -> Doubles:
+    def _earned(self, future: Future, actions: Floats) -> Doubles:
+        """Reward, or cost with its sign changed, of each frame, [N, K]."""
         if self.cost is None:
             if future.reward is None:
                 raise ValueError("the model predicts no reward, its logs held none: plan with a cost= of your own")
-            earned = future.reward.astype(np.float64)
-        else:
-            earned = -np.asarray(self.cost(future.features, actions), np.float64)
-            if earned.shape != actions.shape[:2]:
-                raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
-            earned = np.where(np.isnan(earned), -np.inf, earned)
+            return future.reward.astype(np.float64)
+        earned = -np.asarray(self.cost(future.features, actions), np.float64)
+        if earned.shape != actions.shape[:2]:
+            raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
+        return earned
+
+    def _scores(self, earned: Doubles, future: Future, unit: float, level: float) -> Doubles:
+        """Of plans, up to the predicted end of the task, [N]."""
+        alive = future.alive
         if future.disagreement is not None:
-            earned = earned - self.caution * future.disagreement
-        scores: Doubles = (earned * future.alive).sum(axis=-1)
+            earned = earned - self.caution * unit * future.disagreement
+        scores: Doubles = (earned * alive).sum(axis=-1)
+        if future.termination is not None:
+            scores = scores + BEYOND * level * alive[:, -1] * (1 - future.termination[:, -1])
         return scores
 
 
