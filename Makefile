@@ -19,8 +19,8 @@ SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(value PATH)
 
 .PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
-.PHONY: bench-memory rho-study control-study report export-mlflow export-tensorboard peers sweep fresh gate pr-report
-.PHONY: hooks proto pins remote merge-driver clean
+.PHONY: bench-memory rho-study control-study report explorer export-mlflow export-tensorboard peers sweep fresh gate
+.PHONY: pr-report hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "%-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ validate: files  ## the pipeline up to the metrics
 
 report: $(VENV)/pipeline  ## one HTML page about the trained model, runs/report.html (OUT=file), from what is here
 	worldmodel report $${OUT:+--out "$$OUT"}
+
+explorer: $(VENV)/pipeline  ## one HTML page that runs the model, runs/explorer.html (OUT=file): change plans, see futures
+	worldmodel report --explorer $${OUT:+--out "$$OUT"}
 
 runs: $(VENV)/pipeline  ## what ran, when, where, and how it ended
 	worldmodel runs

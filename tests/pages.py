@@ -31,6 +31,7 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "worldmodel convert": "needs logs of other formats: tests/test_convert.py writes some",
     "make bench": "minutes of timing",
     "make rho-study": "hours; its dry run is run here",
+    "make explorer": "npm gets a library for it: tests/test_explorer.py",
     "make peers": "hours: tests/research/test_peers_table.py",
     "worldmodel check-logs s3://": "needs an S3 server: tests/test_docs.py starts one",
 }

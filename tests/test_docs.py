@@ -38,7 +38,7 @@ MADE = {
     "dreams.jsonl",
     "rejects.csv",
 } | {
-    *("artifacts/normalizer.json", "data/worldmodel/prepared/rejects.csv", "runs/report.html"),
+    *("artifacts/normalizer.json", "data/worldmodel/prepared/rejects.csv", "runs/report.html", "runs/explorer.html"),
     *("table.md", "runs.csv", "errors.png"),
 }  # by the pipeline, by commands, or by whoever follows a page
 

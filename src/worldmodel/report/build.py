@@ -1,4 +1,5 @@
-"""One self-contained HTML page about the trained model, from what the pipeline left: no network, no script.
+"""One self-contained HTML page about the trained model, from what the pipeline left: no network, no script. Another one
+runs the model: explorer.py.
 
 Where a part is missing, as in a clone that has pulled nothing, its section names the command that makes it. The same
 files give the same bytes.
@@ -17,9 +18,10 @@ from worldmodel.numerics.isolation import portable
 from worldmodel.report import charts, control_charts, tables
 from worldmodel.report.canvas import STYLE
 from worldmodel.report.collect import collect
+from worldmodel.report.explorer import explorer_page
 from worldmodel.report.wording import FILTERS
 
-OUT = Path("runs/report.html")
+OUT, EXPLORER = Path("runs/report.html"), Path("runs/explorer.html")
 SECTIONS = {  # template -> title
     "data": "What was trained on what",
     "horizon": "Along the horizon",
@@ -37,8 +39,11 @@ SECTIONS = {  # template -> title
 
 
 @portable
-def page() -> str:
-    """Of the folder that this runs in. Raises ValueError where a part is damaged, or parts do not belong together."""
+def page(explorer: str | None = None) -> str:
+    """Of the folder that this runs in; `explorer` is the address of that page.
+
+    Raises ValueError where a part is damaged, or parts do not belong together.
+    """
     templates = Environment(
         loader=PackageLoader("worldmodel.report"), autoescape=True, undefined=ChainableUndefined, trim_blocks=True
     )
@@ -52,6 +57,7 @@ def page() -> str:
                 charts=charts,
                 control_charts=control_charts,
                 tables=tables,
+                explorer=explorer,
                 changes=tables.against_floors(data.tests),
             )
     except (KeyError, UndefinedError) as error:
@@ -61,10 +67,17 @@ def page() -> str:
 
 
 @click.command()
-@click.option("--out", type=PATH, default=OUT, show_default=True, help="File for the page.")
-def command(out: Path) -> None:
+@click.option("--out", type=PATH, help=f"File for the page.  [default: {OUT}, or {EXPLORER} of the explorer]")
+@click.option("--explorer", is_flag=True, help="Make the page that runs the model; npm gets a library for it.")
+def command(out: Path | None, explorer: bool) -> None:
     """Make one self-contained HTML page about the trained model, from what the pipeline left."""
-    text = page()
+    out = out or (EXPLORER if explorer else OUT)
+    text = explorer_page(_beside(out, OUT.name)) if explorer else page(_beside(out, EXPLORER.name))
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
+
+
+def _beside(out: Path, name: str) -> str | None:
+    """Address of another page, where it lies in the folder of this one."""
+    return name if out.name != name and out.with_name(name).is_file() else None
