@@ -29,6 +29,7 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "dvc queue": "the same: tests/test_everywhere.py",
     "python examples/collect_gymnasium.py": "minutes in a simulator: tests/test_collect_gymnasium.py",
     "worldmodel convert": "needs logs of other formats: tests/test_convert.py writes some",
+    "worldmodel control": "needs a bundle of the simulator: tests/test_control.py makes one",
     "make bench": "minutes of timing",
     "make rho-study": "hours; its dry run is run here",
     "make explorer": "npm gets a library for it: tests/test_explorer.py",

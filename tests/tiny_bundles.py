@@ -1,5 +1,6 @@
 """Bundles of a few operators each, whose answers tell what their graphs were given."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ def graph(name: str, text: str = "", **said: str | None) -> onnx.ModelProto:
     return model
 
 
-def write_bundle(folder: Path, change: Any = None, **said: str | None) -> Path:
+def write_bundle(folder: Path, change: Any = None, texts: Mapping[str, str] = GRAPHS, **said: str | None) -> Path:
     """`change` gets the graphs by name, before they are written."""
-    graphs = {name: graph(name, **said) for name in GRAPHS}
+    graphs = {name: graph(name, text, **said) for name, text in texts.items()}
     if change:
         change(graphs)
     folder.mkdir(exist_ok=True)

@@ -1,0 +1,1 @@
+"""Closed loop in a simulator: a bundle's planner beside whatever one would use without it."""

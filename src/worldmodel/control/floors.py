@@ -1,0 +1,45 @@
+"""What one would use without a planner, frame by frame: anything, nothing, or what the agents of the logs would do."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from worldmodel.bundle import Range
+from worldmodel.control.simulator import Actions, width
+from worldmodel.core.typing import Doubles
+
+
+class Policy(Protocol):
+    def act(self, observation: Doubles) -> Any:
+        """The action, as it is logged, at a frame [F]."""
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform over the actions that the environment takes; where it sets no bounds, over those of the logs."""
+
+    space: Actions
+    logged: Range | None
+    rng: np.random.Generator
+
+    def act(self, observation: Doubles) -> Any:
+        if isinstance(self.space, Discrete):
+            return int(self.rng.integers(self.space.n))
+        low, high = self.logged or (-np.ones(width(self.space)), np.ones(width(self.space)))
+        bounds = [
+            np.where(np.isfinite(own), own, of_logs)
+            for own, of_logs in ((self.space.low, low), (self.space.high, high))
+        ]
+        return self.rng.uniform(*bounds).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """An action of zeros; the first one where actions are discrete."""
+
+    space: Actions
+
+    def act(self, observation: Doubles) -> Any:
+        return 0 if isinstance(self.space, Discrete) else np.zeros(width(self.space), np.float32)
