@@ -23,7 +23,7 @@ from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.tables import rounded
 from worldmodel.planner import Planner
 
-OURS, LOGS, ORACLE, RANDOM, HOLD = "ours", "logs", "oracle", "random", "hold"
+OURS, CLONED, LOGS, ORACLE, RANDOM, HOLD = "ours", "bc", "logs", "oracle", "random", "hold"
 LOGLESS = (ORACLE, RANDOM, HOLD)  # the same whatever was logged
 NAMES = (OURS, *PEERS, *METHODS, LOGS, HOLD, RANDOM, ORACLE)
 PLAYS, PLANS = "research/control/play.py", "src/worldmodel/planner.py"

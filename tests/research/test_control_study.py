@@ -182,7 +182,7 @@ def test_the_table_says_who_is_first_and_how_far_the_oracle_is():
         return {name: {"returns": [mean, mean + 1], "training": {}, "decide_ms": 1.0} for name, mean in means.items()}
 
     cases = [Case(env, "mixed", 64, seed) for env in ("A-v0", "B-v0") for seed in (0, 1)]
-    first, second = results(ours=80, bc=40, random=0, oracle=100), results(ours=1, bc=4, random=0)
+    first, second = results(ours=80, bc=40, random=0, hold=9, oracle=100), results(ours=1, bc=4, random=0)
     text = tables({case: first if case.env == "A-v0" else second for case in cases}, ["ours", "bc", "random", "oracle"])
     assert "| **ours** | **80.5 (80.0 to 81.0)** | 1.5 (1.0 to 2.0) |" in text
     assert (
@@ -190,4 +190,5 @@ def test_the_table_says_who_is_first_and_how_far_the_oracle_is():
         in text
     )
     assert "| way | 0.80 (0.80 to 0.80) | - |" in text
+    assert "| solved | 0 of 4 | - |" in text
     assert "Ours is first in 1 of 2 columns" in text
