@@ -7,18 +7,18 @@ from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
-from gymnasium.spaces import Box
 
-from examples.collect_gymnasium import AGENTS, KNOWN, Actions, Env, Recording, applied, behave, choose
-from research.plans import width
-from worldmodel.core.typing import Reals
+from examples.collect_gymnasium import AGENTS, KNOWN, Env, Recording, behave, choose
+from worldmodel.control.floors import Hold, Random
+from worldmodel.control.simulator import reset, space_of, step, width
+from worldmodel.core.typing import Doubles
 
 DRAWN = 8  # what a random stream is for, beside those of the recording and of the starts
 
 
 class Policy(Protocol):
     def reset(self) -> None: ...
-    def act(self, observation: Reals) -> Any: ...
+    def act(self, observation: Doubles) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ def play(env: Env, policy: Policy, starts: Sequence[int], steps: int) -> Played:
     """From each start, up to so many steps."""
     returns, frames, seconds = list[float](), 0, 0.0
     for start in starts:
-        seen, _ = env.reset(seed=start)
+        seen = reset(env, start)
         policy.reset()
         total = 0.0
         for _ in range(steps):
             begin = time.process_time()
             action = policy.act(seen)
             seconds += time.process_time() - begin
-            seen, reward, terminated, truncated, _ = env.step(applied(_space(env), action))
-            total, frames = total + float(reward), frames + 1
-            if terminated or truncated:
+            frame = step(env, action)
+            seen, total, frames = frame.features, total + frame.reward, frames + 1
+            if frame.stopped:
                 break
         returns.append(total)
     return Played(returns, frames, seconds)
@@ -51,7 +51,7 @@ def play(env: Env, policy: Policy, starts: Sequence[int], steps: int) -> Played:
 class Reactive:
     """`draw` makes what it does in an episode, from the episode's number."""
 
-    draw: Callable[[int], Callable[[Reals], Any]]
+    draw: Callable[[int], Callable[[Doubles], Any]]
     episode: int = -1
 
     def reset(self) -> None:
@@ -60,41 +60,22 @@ class Reactive:
 
 
 def hold(env: Env) -> Reactive:
-    """The middle of what can be done, or action 0, all the time."""
-    space = _space(env)
-    middle: Any = 0
-    if isinstance(space, Box):
-        middle = (space.low.astype(np.float64) + space.high) / 2
-    return Reactive(lambda episode: lambda seen: middle)
+    return Reactive(lambda episode: Hold(space_of(env)).act)
 
 
 def random(env: Env, seed: int) -> Reactive:
-    """Uniform over all that can be done."""
-    space = _space(env)
-
-    def draw(episode: int) -> Callable[[Reals], Any]:
-        rng = np.random.default_rng([seed, DRAWN, episode])
-        if isinstance(space, Box):
-            return lambda seen: rng.uniform(space.low, space.high)
-        return lambda seen: int(rng.integers(space.n))
-
-    return Reactive(draw)
+    return Reactive(lambda episode: Random(space_of(env), None, np.random.default_rng([seed, DRAWN, episode])).act)
 
 
 def logged(env: Env, recording: Recording, agent: str) -> Reactive:
     """An agent of the recording, in the episodes that would have come next."""
     turns = len(recording.agents or AGENTS)
     first = next(each for each in count(recording.episodes) if KNOWN[recording.agent(each)].name == agent)
-    space, shape = _space(env), env.observation_space.shape
+    space, shape = space_of(env), env.observation_space.shape
     assert shape is not None
 
-    def drawn(episode: int) -> Callable[[Reals], Any]:
+    def drawn(episode: int) -> Callable[[Doubles], Any]:
         act = behave(recording, first + turns * episode, width(space), shape[0])
-        return lambda observation: choose(space, act(observation.astype(np.float64)), recording.decimals)
+        return lambda observation: choose(space, act(observation), recording.decimals)
 
     return Reactive(drawn)
-
-
-def _space(env: Env) -> Actions:
-    space: Actions = env.action_space  # type: ignore[assignment]
-    return space

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from examples.collect_gymnasium import Env, make
 from research.control.cases import Case
@@ -18,6 +18,8 @@ from research.control.play import Played, Policy, hold, logged, play, random
 from research.control.training import COLLECT, TRAIN, Study, Trainer, code_of, logs_digest, told, versions
 from research.peers.training import PEERS
 from worldmodel.client import WorldModel
+from worldmodel.control.oracle import Oracle
+from worldmodel.control.simulator import space_of, width
 from worldmodel.core.atomic import replacing
 from worldmodel.core.fingerprint import fingerprint
 from worldmodel.core.tables import rounded
@@ -139,4 +141,8 @@ def planner(model: Any, seed: int) -> Planner:
 
 
 def oracle(env: Env, horizon: int, seed: int) -> Planner:
-    raise ValueError("the oracle needs worldmodel.control: leave the row out with --rows")
+    """In the simulator itself, over all that can be done."""
+    space, shape = space_of(env), env.observation_space.shape
+    assert shape is not None
+    bounds = (space.low.astype(np.float64), space.high.astype(np.float64)) if isinstance(space, Box) else None
+    return planner(Oracle(env, horizon, shape[0], width(space), bounds is None, bounds), seed)
