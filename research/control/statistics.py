@@ -40,15 +40,16 @@ def difference(one: Doubles, other: Doubles) -> Estimate:
     return mean(one - other)
 
 
-def share(own: Doubles, worst: Doubles, best: Doubles) -> Estimate:
-    """Of the way from the worst to the best."""
-    drawn_own, drawn_worst, drawn_best = means(own), means(worst), means(best)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = (drawn_own - drawn_worst) / (drawn_best - drawn_worst)
-        value = (own.mean() - worst.mean()) / (best.mean() - worst.mean())
-    return _estimate(float(value), shares)
+def share(own: Doubles, worst: Doubles, best: Doubles) -> Estimate | None:
+    """Of the way from the worst to the best; None where the best is not better."""
+    whole, wholes = best.mean() - worst.mean(), means(best) - means(worst)
+    if whole <= 0:
+        return None
+    sure = wholes > 0
+    shares = (means(own) - means(worst))[sure] / wholes[sure]
+    return _estimate(float((own.mean() - worst.mean()) / whole), shares)
 
 
 def _estimate(value: float, draws: Doubles) -> Estimate:
-    low, high = np.nanquantile(draws, [0.025, 0.975])
+    low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

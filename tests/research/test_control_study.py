@@ -25,6 +25,7 @@ from worldmodel.arrays.windows import windows
 from worldmodel.client import Future
 from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.model.tensors import to_device
+from worldmodel.planner import Planner
 
 CPU = torch.device("cpu")
 
@@ -60,6 +61,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "ours", trained)
     monkeypatch.setattr(rows, "WorldModel", SimpleNamespace(load=lambda folder: Upright()))
     monkeypatch.setattr(rows.Contest, "measure", watched)
+    monkeypatch.setattr(rows, "planner", lambda model, seed: Planner(model, samples=32, iterations=1, seed=seed))
     monkeypatch.setenv(JOBS, "1")  # as the command does for good
     monkeypatch.setenv("TQDM_DISABLE", "1")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tiny_params()), encoding="utf-8")
@@ -79,10 +81,11 @@ def test_a_call_goes_on_where_it_was_and_another_question_is_measured_anew(study
     measured, text = study("--rows", "ours,hold")
     assert measured == [(0, 0, "ours"), (0, 0, "hold"), (1, 0, "ours"), (1, 0, "hold")]
     assert "| **ours** | **60.0 (60.0 to 60.0)** |" in text
-    measured, text = study("--rows", "ours,hold,logs,random")
-    assert measured == [(seed, 0, name) for seed in (0, 1) for name in ("logs", "random")]
+    measured, text = study("--rows", "ours,hold,logs,random,oracle")
+    assert measured == [(seed, 0, name) for seed in (0, 1) for name in ("logs", "random", "oracle")]
     assert "Ours is first in 1 of 1 columns, in 1 of them beyond chance." in text
-    assert study("--rows", "ours,hold,logs,random") == ([], text)
+    assert "| way | - |" in text  # with plans of 4 frames the oracle is no better than chance
+    assert study("--rows", "ours,hold,logs,random,oracle") == ([], text)
     assert len(study("--rows", "ours,hold", "--starts", "2")[0]) == 4
     assert [name for *_, name in study("--rows", "ours,hold", "--logs", "weak-16")[0]] == ["ours"] * 2
 
@@ -171,6 +174,7 @@ def test_differences_are_paired_and_as_sure_as_seeds_and_starts_let_them_be():
     shifted = statistics.difference(base + 5, base)
     assert (shifted.value, shifted.low, shifted.high) == pytest.approx((5, 5, 5))
     assert statistics.share(base + 5, base, base + 20).value == pytest.approx(0.25)
+    assert statistics.share(base, base, base) is None
     one = np.repeat(rng.normal(0, 1, (10, 1)), 3, axis=1)  # starts of a seed say nothing new
     found = statistics.mean(one)
     assert found.high - found.low == pytest.approx(2 * 1.96 * one[:, 0].std() / np.sqrt(10), rel=0.1)
