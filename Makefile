@@ -94,7 +94,7 @@ export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO
 export-tensorboard: $(TRACKERS)/ready  ## runs and results into runs/tensorboard, or TO=another folder
 	$(TRACKERS)/bin/worldmodel track tensorboard $${TO:+--to "$$TO"}
 
-bench: files  ## how fast training and planning are, beside a bare loop, a plain network and matrix products
+bench: files $(VENV)/dev  ## how fast training and planning are, beside a bare loop, a plain network and matrix products
 	dvc repro normalize
 	python -m research.bench
 

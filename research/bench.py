@@ -83,7 +83,7 @@ def contestants(
         "product": (lambda _: torch.mm(one, other, out=out), PRODUCTS),
     }
     for name, call in planning.contestants(model.shape, folder, settings.threads).items():
-        repeated[name] = _alike(call), CALLS if name == "call" else 1
+        repeated[name] = _alike(call), CALLS if name in ("call", "environments") else 1
     return {name: timed(step, repeats, device, clock) for name, (step, repeats) in repeated.items()} | {
         "steps": pipeline(data, settings, steps, device, clock),
         "checkpoint": timed(_saving(copy.deepcopy(model), resident, folder, device), 1, device, "wall"),  # of the disk
@@ -223,6 +223,12 @@ def ratios(seconds: dict[str, Doubles], counted: dict[int, int], settings: param
             for frames in planning.FRAMES
         ),
         Ratio("call", "milliseconds of encode and predict, one window", "<= 0.35", 1e3 * seconds["call"]),
+        Ratio(
+            "environments",
+            f"thousand frames a second of {planning.ENVIRONMENTS} environments in the model",
+            ">= 20",
+            planning.ENVIRONMENTS / 1e3 / seconds["environments"],
+        ),
     ]
 
 

@@ -14,18 +14,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from worldmodel.arrays.affine import identity
 from worldmodel.arrays.scaler import Scaler
-from worldmodel.client import ENCODER, PREDICTOR, WorldModel
+from worldmodel.client import ENCODER, PREDICTOR, STEP, WorldModel
 from worldmodel.core.typing import Floats
-from worldmodel.export.graph import encoder_graph, predictor_graph
+from worldmodel.env import WorldModelVectorEnv
+from worldmodel.export.graph import encoder_graph, predictor_graph, step_graph
 from worldmodel.model import world_model as torch_model
 from worldmodel.model.shape import MEMORY, Shape
 
 PLANS, FRAMES = 512, (16, 3)  # plans at once, of so many frames
+ENVIRONMENTS = 64  # at once
 OPSET = 20
 
 
 def contestants(shape: Shape, folder: Path, threads: int) -> dict[str, Callable[[], object]]:
-    """Name -> a call: plans and their products by frames, and encode and predict as `control` calls them."""
+    """Name -> a call: plans and their products by frames, encode and predict as `control` calls them, and a step of
+    environments."""
     shape = replace(shape, actions=max(1, shape.actions))
     client, found = _client(shape, folder, threads), dict[str, Callable[[], object]]()
     z, plans = _random(PLANS, shape.z_dim), _random(PLANS, max(FRAMES), shape.actions)
@@ -35,6 +38,11 @@ def contestants(shape: Shape, folder: Path, threads: int) -> dict[str, Callable[
         found[f"products/{frames}"] = _products(shape, frames, threads)
     history, past = _random(shape.history, shape.features), _random(shape.history - 1, shape.actions)
     found["call"] = lambda: client.predict(client.encode(history, past), plans[0])
+    logs = [{"features": _random(64, shape.features), "actions": _random(64, shape.actions)}]
+    nothing = None if shape.rewards else lambda features, actions: np.zeros(len(features))
+    envs = WorldModelVectorEnv(client, logs, ENVIRONMENTS, reward=nothing)
+    envs.reset(seed=0)
+    found["environments"] = partial(envs.step, _random(ENVIRONMENTS, shape.actions))
     return found
 
 
@@ -44,7 +52,7 @@ def _client(shape: Shape, folder: Path, threads: int) -> WorldModel:
     model = torch_model.WorldModel(shape).eval()
     model.damping.fill_(1.0)
     said = {"run_id": "0" * 12, "action_kind": "continuous", "format": "2", "horizon": f"{shape.horizon}"}
-    for name, make in ((ENCODER, encoder_graph), (PREDICTOR, predictor_graph)):
+    for name, make in ((ENCODER, encoder_graph), (PREDICTOR, predictor_graph), (STEP, step_graph)):
         (folder / name).write_bytes(make(model, scaler, said, OPSET))
     return WorldModel.load(folder, threads)
 
