@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.bundle import SCALARS, STEP, Range, find_bundle
+from worldmodel.bundle import ENCODER, PREDICTOR, SCALARS, Range, find_bundle
 from worldmodel.client import WorldModel
 from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.env.rollouts import Flags, Outcome, Reward, Rollouts, Rules, Settings
@@ -171,16 +171,16 @@ def _made(
     reward: Reward | None = None,
     begin: Begin = "anywhere",
     caution: float = 0.0,
-    max_disagreement: float = 1.0,
+    max_disagreement: float | None = None,
     noise: bool = False,
     low: ArrayLike | None = None,
     high: ArrayLike | None = None,
 ) -> tuple[Rollouts, Box, Box | Discrete]:
     """Episodes in a model, and the spaces of their observations and actions."""
-    if steps < 1 or not caution >= 0 or not max_disagreement > 0 or begin not in ("anywhere", "beginning"):
+    if steps < 1 or not caution >= 0 or not (max_disagreement or 0.0) >= 0 or begin not in ("anywhere", "beginning"):
         raise ValueError(
-            f"steps {steps}, caution {caution}, max_disagreement {max_disagreement}, begin {begin!r}: expected 1 or "
-            "more, 0 or more, more than 0, and 'anywhere' or 'beginning'"
+            f"steps={steps}, caution={caution}, max_disagreement={max_disagreement}, begin={begin!r}; expected 1 or "
+            "more, 0 or more, 0 or more, and 'anywhere' or 'beginning'"
         )
     params = None
     if not isinstance(model, WorldModel):
@@ -189,14 +189,16 @@ def _made(
     if not model.action_count:
         raise ValueError(f"bundle {model.run_id} takes no actions: its logs held none, so there is nothing to choose")
     starts = Starts(model, logged(logs, model, params if params and params.is_file() else None), steps, begin)
-    if reward is None and "reward" not in model.graphs[STEP].outputs:
+    if reward is None and "reward" not in model.graphs[PREDICTOR].outputs:
         raise ValueError(
             f"bundle {model.run_id} predicts no reward, its logs held none; give reward=, a function of yours"
         )
     seen, taken = starts.ranges()
     bounds = _bounds(model, seen)
     actions = Discrete(model.action_count) if model.discrete else _actions(model.action_range or taken, low, high)
-    rules = Rules(steps, reward, caution, max_disagreement, noise)
+    # At 1 the model is as unsure as somebody who only knows how far frames of the logs lie apart.
+    doubt = max(1.0, starts.usual_disagreement()) if max_disagreement is None else max_disagreement
+    rules = Rules(steps, reward, caution, doubt, noise)
     return Rollouts(model, starts, rules, bounds, count), Box(*bounds, dtype=bounds[0].dtype.type), actions
 
 
@@ -206,7 +208,7 @@ def _bounds(model: WorldModel, seen: Range) -> tuple[Reals, Reals]:
     if model.feature_range is not None:
         low, high = np.minimum(low, model.feature_range[0]), np.maximum(high, model.feature_range[1])
     margin = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
-    scalar = SCALARS[model.graphs[STEP].types["features"]]
+    scalar = SCALARS[model.graphs[ENCODER].types["features"]]
     return (low - margin).astype(scalar), (high + margin).astype(scalar)
 
 

@@ -26,7 +26,7 @@ class Settings(TypedDict, total=False):
     reward: Reward | None  # (features [B, F], actions [B, A]) -> [B], in place of the predicted one
     begin: Begin  # "anywhere" in a logged episode, or at its "beginning" [anywhere]
     caution: float  # what a frame pays for each unit of disagreement, in units of the reward [0]
-    max_disagreement: float  # of the model, beyond which an episode is truncated [1]
+    max_disagreement: float | None  # where an episode is truncated [1, or what is usual in the logs if that is more]
     noise: bool  # observations drawn from what is predicted, instead of its mean [False]
     low: ArrayLike | None  # of the actions, [A] or one number [the logs' range]
     high: ArrayLike | None

@@ -18,6 +18,7 @@ from worldmodel.core.typing import Doubles, Floats, Reals
 
 Logs = Path | str | Sequence[Mapping[str, Any]]
 Begin = Literal["anywhere", "beginning"]
+SAMPLED = 500  # logged plans tell what is usual
 
 
 class Logged(NamedTuple):
@@ -86,6 +87,22 @@ class Starts:
         known = self.episodes[episode].context
         return None if known is None else known[frame : frame + steps]
 
+    def usual_disagreement(self) -> float:
+        """Of the last frame of logged plans, as long as the model's horizon where there are such: nine of ten stay
+        below. 0 where there is none.
+        """
+        left = [(*start, len(self.episodes[start[0]].actions) - start[1]) for start in map(tuple, self.frames.tolist())]
+        length = min(self.model.horizon, max(rest for _, _, rest in left))
+        fit = [(episode, frame) for episode, frame, rest in left if rest >= length > 0]
+        some = fit[:: max(1, len(fit) // SAMPLED)]
+        if not some:
+            return 0.0
+        z, _ = self.encode(some)
+        plans = np.stack([self.episodes[episode].actions[frame : frame + length] for episode, frame in some])
+        known = [each for start in some if (each := self.context(start, length)) is not None]
+        found = self.model.predict(z, plans, np.stack(known) if known else None).disagreement
+        return 0.0 if found is None else float(np.quantile(found[:, -1], 0.9))
+
     def ranges(self) -> tuple[tuple[Doubles, Doubles], tuple[Doubles, Doubles]]:
         """Lowest and highest of each feature and of each action."""
         return _range([each.features for each in self.episodes]), _range([each.actions for each in self.episodes])
@@ -123,7 +140,7 @@ def _fitting(episode: Mapping[str, Any], model: WorldModel) -> Logged:
             raise ValueError("it has no context, and the model takes some")
         known = batched(context, 3, "context")[0][0]
         require("context", known[None], (length, model.context_count), 1)
-    return Logged(features, taken, known, bool(episode.get("terminal", False)))
+    return Logged(features, taken[:length], known, bool(episode.get("terminal", False)))
 
 
 def _vectors(actions: ArrayLike, model: WorldModel) -> Floats:
