@@ -29,7 +29,7 @@ def learner(envs: WorldModelVecEnv, seed: int) -> BaseAlgorithm:
     """SAC for continuous actions, PPO for discrete ones."""
     common: dict[str, Any] = {"seed": seed, "learning_rate": 1e-3, "batch_size": BATCH, "device": "cpu"}
     if isinstance(envs.action_space, gymnasium.spaces.Discrete):
-        return PPO("MlpPolicy", envs, n_steps=32, **common)
+        return PPO("MlpPolicy", envs, n_steps=max(1, 8 * BATCH // envs.num_envs), **common)
     return SAC("MlpPolicy", envs, gradient_steps=UPDATES, learning_starts=10 * BATCH, **common)
 
 
