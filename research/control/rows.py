@@ -46,8 +46,8 @@ class Row:
     def code(self) -> tuple[str, ...]:
         """Files that decide, with all that they import, what the row earns."""
         if self.model in PEERS:
-            return PLAYS, PLANS, TRAIN, "research/control/dynamics.py", f"research/peers/{self.model}.py"
-        own = {OURS: (PLANS, TRAIN), ORACLE: (PLANS, "src/worldmodel/control/oracle.py"), LOGS: (COLLECT,)}
+            return PLAYS, PLANS, *TRAIN, "research/control/dynamics.py", f"research/peers/{self.model}.py"
+        own = {OURS: (PLANS, *TRAIN), ORACLE: (PLANS, "src/worldmodel/control/oracle.py"), LOGS: (COLLECT,)}
         return PLAYS, *own.get(self.model, ("research/control/offline.py",) if self.model in METHODS else ())
 
 

@@ -33,7 +33,9 @@ from worldmodel.core.versions import installed
 from worldmodel.sweeps.grid import with_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN, COLLECT = "src/worldmodel/cli/train.py", "examples/collect_gymnasium.py"
+COLLECT = "examples/collect_gymnasium.py"
+STAGES = ("dreams", "prepare", "normalize", "train", "export")  # that decide what a bundle is
+TRAIN = tuple(f"src/worldmodel/stages/{stage}.py" for stage in STAGES)
 LIBRARIES = ("numpy", "torch", "gymnasium", "mujoco")
 KEPT = ("worldmodel", "metrics.json")  # of a run of ours
 WEIGHTS = "weights.safetensors"
@@ -153,7 +155,7 @@ class Trainer:
         return judge.eval()
 
     def _ours(self, values: Mapping[str, Any]) -> Path:
-        return self._folder("ours", values, TRAIN)
+        return self._folder("ours", values, *TRAIN)
 
     def _folder(self, name: str, decided_by: Mapping[str, Any], *code: str) -> Path:
         decided = {"by": decided_by, "logs": logs_digest(self.case), "code": code_of(*code), "versions": versions()}
