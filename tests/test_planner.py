@@ -150,7 +150,7 @@ def test_a_deadline_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     free = Planner(Slow())
     free.act(np.zeros(2))
     assert free.plan is not None
-    assert free.plan.rounds == 4
+    assert free.plan.rounds == 5
     took = []
     for _ in range(5):
         before = now[0]

@@ -23,8 +23,9 @@ from worldmodel.core.typing import Doubles, Floats, Reals
 
 Cost = Callable[[Reals, Floats], ArrayLike]  # features [N, K, F] and actions [N, K, A] in raw units -> [N, K]
 
-COLOUR = 0.6  # the noise has a spectrum of frequency^-COLOUR
-SPREAD, LEAST_SPREAD = 0.3, 0.05  # std of the noise at first and at last, where the bounds are -1 and 1
+COLOUR, COLOUR_DISCRETE = 0.6, 2.0  # the noise has a spectrum of frequency^-COLOUR
+SPREAD, SPREAD_DISCRETE = 0.3, 1.0  # std of the noise at first, where the bounds are -1 and 1
+LEAST_SPREAD = 0.05  # at last
 ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; share of those that compete once more
 SHRINK = 1.25  # plans of a round, beside those of the next one
 MOMENTUM = 0.1  # share of the mean and std that a round leaves as they were
@@ -78,8 +79,8 @@ class Planner:
         low: ArrayLike | None = None,
         high: ArrayLike | None = None,
         horizon: int | None = None,
-        samples: int = 256,
-        iterations: int = 4,
+        samples: int = 128,
+        iterations: int = 5,
         cost: Cost | None = None,
         caution: float = 1.0,
         seed: int = 0,
@@ -172,10 +173,10 @@ class Planner:
         return actions, np.stack([each for _, each in past]) if past else ahead[:1]
 
     def _search(self, z: NDArray[Any], ahead: Floats | None, begun: float) -> Plan:
-        mean, std = self._mean, np.full(self._mean.shape, SPREAD)
+        mean, std = self._mean, np.full(self._mean.shape, SPREAD if self.bounds else SPREAD_DISCRETE)
         kept, best, rounds, unit = self._kept, None, 0, None
         for number in self._rounds(begun):
-            drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR)
+            drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR if self.bounds else COLOUR_DISCRETE)
             commands = np.concatenate([drawn, kept, mean[None]])
             commands = commands if self.bounds is None else np.clip(commands, -1, 1)
             future, actions, earned = self._tried(z, commands, ahead)
