@@ -85,6 +85,14 @@ def test_a_cost_takes_the_place_of_the_reward() -> None:
         Planner(Cart(), cost=lambda features, actions: [1, 2]).act(np.zeros(2))
 
 
+def test_an_obstacle_is_a_cost_without_end() -> None:
+    """1 is worth most, and places beyond 0.7 are forbidden; where everything is, it still acts."""
+    beyond = lambda features, actions: np.where(features[..., 0] > 0.7, np.inf, -features[..., 0])  # noqa: E731
+    assert 0.5 < max(driven(Planner(Cart(), cost=beyond), frames)[0][0] for frames in range(1, 15)) <= 0.7
+    never = Planner(Cart(), cost=lambda features, actions: np.full(features.shape[:2], np.nan))
+    assert abs(never.act(np.zeros(2))[0]) <= 1
+
+
 def test_actions_stay_within_the_logs_unless_bounds_are_given() -> None:
     logged = [abs(each[0]) for each in driven(Planner(Cart(action_range=([-0.3], [0.3]))))[1]]
     assert 0.2 < max(logged) <= np.float32(0.3)

@@ -30,6 +30,7 @@ ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; sha
 SHRINK = 1.25  # plans of a round, beside those of the next one
 MOMENTUM = 0.1  # share of the mean and std that a round leaves as they were
 FEWEST = 8  # plans of a round
+FORBIDDEN = 1e12  # what a cost that is infinite, or no number, counts
 WARM = 3  # decisions that measure how long one takes
 BEYOND = (
     50  # frames after the plan that count where it has not ended by then, each as what plans earn a frame on average
@@ -89,7 +90,7 @@ class Planner:
         """low, high: bounds of the actions, one number or [A]; else those of the logs.
         horizon: frames of a plan; else those that the model was trained to predict.
         samples: plans of the first round; each of the `iterations` has fewer.
-        cost: of each frame, in place of the predicted reward.
+        cost: of each frame, in place of the predicted reward; infinite where something must not be.
         caution: what a frame pays for each unit of disagreement, in standard deviations of what the plans earn a frame.
         budget_ms: a decision ends before so many ms have passed, with as many plans as there was time for.
 
@@ -180,9 +181,9 @@ class Planner:
             commands = np.concatenate([drawn, kept, mean[None]])
             commands = commands if self.bounds is None else np.clip(commands, -1, 1)
             future, actions, earned = self._tried(z, commands, ahead)
-            unit = (
-                (earned.std(), earned.mean()) if unit is None else unit
-            )  # of the first round, so that all rounds compare
+            if unit is None:  # of the first round, so that all of them compare
+                known = earned[np.abs(earned) < FORBIDDEN]
+                unit = (known.std(), known.mean()) if len(known) else (0.0, 0.0)
             scores = self._scores(earned, future, *unit)
             order = np.argsort(-scores, kind="stable")[: max(2, round(ELITES * len(scores)))]
             elite, first = commands[order], order[0]
@@ -231,7 +232,7 @@ class Planner:
         earned = -np.asarray(self.cost(future.features, actions), np.float64)
         if earned.shape != actions.shape[:2]:
             raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
-        return earned
+        return np.nan_to_num(earned, nan=-FORBIDDEN, neginf=-FORBIDDEN, posinf=FORBIDDEN)
 
     def _scores(self, earned: Doubles, future: Future, unit: float, level: float) -> Doubles:
         """Of plans, up to the predicted end of the task, [N]."""
