@@ -223,6 +223,7 @@ def ratios(seconds: dict[str, Doubles], counted: dict[int, int], settings: param
             for frames in planning.FRAMES
         ),
         Ratio("call", "milliseconds of encode and predict, one window", "<= 0.35", 1e3 * seconds["call"]),
+        Ratio("decision", "milliseconds of a planner's decision", "<= 25", 1e3 * seconds["decision"]),
         Ratio(
             "environments",
             f"thousand frames a second of {planning.ENVIRONMENTS} environments in the model",

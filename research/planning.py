@@ -20,6 +20,7 @@ from worldmodel.env import WorldModelVectorEnv
 from worldmodel.export.graph import encoder_graph, predictor_graph, step_graph
 from worldmodel.model import world_model as torch_model
 from worldmodel.model.shape import MEMORY, Shape
+from worldmodel.planner import Planner
 
 PLANS, FRAMES = 512, (16, 3)  # plans at once, of so many frames
 ENVIRONMENTS = 64  # at once
@@ -27,8 +28,8 @@ OPSET = 20
 
 
 def contestants(shape: Shape, folder: Path, threads: int) -> dict[str, Callable[[], object]]:
-    """Name -> a call: plans and their products by frames, encode and predict as `control` calls them, and a step of
-    environments."""
+    """Name -> a call: plans and their products by frames, encode and predict as `control` calls them, a
+    planner's decision, and a step of environments."""
     shape = replace(shape, actions=max(1, shape.actions))
     client, found = _client(shape, folder, threads), dict[str, Callable[[], object]]()
     z, plans = _random(PLANS, shape.z_dim), _random(PLANS, max(FRAMES), shape.actions)
@@ -39,7 +40,9 @@ def contestants(shape: Shape, folder: Path, threads: int) -> dict[str, Callable[
     history, past = _random(shape.history, shape.features), _random(shape.history - 1, shape.actions)
     found["call"] = lambda: client.predict(client.encode(history, past), plans[0])
     logs = [{"features": _random(64, shape.features), "actions": _random(64, shape.actions)}]
-    nothing = None if shape.rewards else lambda features, actions: np.zeros(len(features))
+    nothing = None if shape.rewards else lambda features, actions: np.zeros(actions.shape[:-1])
+    planner = Planner(client, low=-1, high=1, cost=nothing)
+    found["decision"] = partial(planner.act, history[0])
     envs = WorldModelVectorEnv(client, logs, ENVIRONMENTS, reward=nothing)
     envs.reset(seed=0)
     found["environments"] = partial(envs.step, _random(ENVIRONMENTS, shape.actions))

@@ -69,7 +69,7 @@ def test_all_ratios_are_measured_printed_and_written(tmp_path, project, request,
     written, printed = json.loads((tmp_path / "bench.json").read_text()), capsys.readouterr().out
     usual = values["train"]["batch_size"]
     names = ["whole/bare", "steps/bare", "whole/unfused", f"flops/{usual}", "flops/256", "checkpoints", "portable/fast"]
-    names += ["plans/16", "plans/3", "call", "environments"]
+    names += ["plans/16", "plans/3", "call", "decision", "environments"]
     assert list(written["ratios"]) == names
     for name, rounds in written["ratios"].items():
         assert f"\n{name} " in printed
