@@ -41,13 +41,18 @@ MARGIN = 1.3  # the next round may take so much longer than the slowest one so f
 class Dynamics(Protocol):
     """What a planner plans in: a WorldModel, or a simulator that answers as one."""
 
-    history: int
-    horizon: int
-    feature_count: int
-    action_count: int
-    context_count: int
-    discrete: bool
-
+    @property
+    def history(self) -> int: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def feature_count(self) -> int: ...
+    @property
+    def action_count(self) -> int: ...
+    @property
+    def context_count(self) -> int: ...
+    @property
+    def discrete(self) -> bool: ...
     @property
     def action_range(self) -> tuple[Any, Any] | None: ...
 
