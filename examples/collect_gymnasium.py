@@ -26,16 +26,17 @@ from worldmodel.core.atomic import replacing
 
 try:
     import gymnasium
-    from gymnasium.spaces import Box, Discrete
+
+    from worldmodel.control import simulator
+    from worldmodel.control.simulator import Actions, applied, width
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing.name} is not installed: pip install -r requirements-dev.txt") from missing
 
 EPOCH = 1_700_000_000.0  # first timestamp of every recording, s
 TRAITS, CHANCES, RESET = 0, 1, 2  # what a random stream is for: an agent's traits, an episode's chances and start
 
-Env = gymnasium.Env[Any, Any]
+Env = simulator.Env
 Vector = NDArray[np.float64]
-Actions = Box | Discrete  # the action spaces that a log can hold
 Action = int | list[float]  # as logged
 Habit = Callable[[Generator, Generator, int], Iterator[Vector]]  # traits, chances, size -> commands [size], about -1..1
 
@@ -157,7 +158,7 @@ def behave(recording: Recording, episode: int, actions: int, features: int) -> C
 
 def choose(space: Actions, command: Vector, decimals: int) -> Action:
     """The action to log. Box: -1..1 spans the bounds (2 where one is infinite). Discrete: the largest entry, from 0."""
-    if isinstance(space, Discrete):
+    if isinstance(space, gymnasium.spaces.Discrete):
         return int(np.argmax(command))
     low = np.where(np.isfinite(space.low), space.low, np.where(np.isfinite(space.high), space.high - 2.0, -1.0))
     high = np.where(np.isfinite(space.high), space.high, low + 2.0)
@@ -165,24 +166,11 @@ def choose(space: Actions, command: Vector, decimals: int) -> Action:
     return [float(value) + 0.0 for value in np.clip(action.round(decimals), low, high)]  # + 0.0 turns -0.0 into 0.0
 
 
-def applied(space: Actions, action: Any) -> Any:
-    """The logged action as the environment takes it, so that what is logged is what acted."""
-    return np.asarray(action, space.dtype) if isinstance(space, Box) else space.start + action
-
-
 def make(recording: Recording) -> Env:
-    name = recording.env
     try:
-        env = gymnasium.make(name, disable_env_checker=True, **recording.env_kwargs)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise CannotRecord(f"cannot make {name}: {' '.join(str(error).split())}") from error
-    seen, action = env.observation_space, env.action_space
-    if not (isinstance(seen, Box) and len(seen.shape) == 1):
-        raise CannotRecord(f"{name}: expected observations in a Box of one dimension, found {seen}")
-    vector = isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.low.dtype, np.floating)
-    if not (vector or isinstance(action, Discrete)):
-        raise CannotRecord(f"{name}: expected Discrete actions or a float Box of one dimension, found {action}")
-    return env
+        return simulator.make(recording.env, **recording.env_kwargs)
+    except ValueError as error:
+        raise CannotRecord(str(error)) from error
 
 
 def finite(values: Any, what: str) -> Vector:
@@ -194,11 +182,10 @@ def finite(values: Any, what: str) -> Vector:
 
 def play(env: Env, recording: Recording, episode: int, clock: Iterator[float]) -> Iterator[dict[str, Any]]:
     """One episode's frames."""
-    space, agent, decimals = env.action_space, KNOWN[recording.agent(episode)].name, recording.decimals
-    assert isinstance(space, Box | Discrete)
+    space, agent, decimals = simulator.space_of(env), KNOWN[recording.agent(episode)].name, recording.decimals
     meta = {"env": recording.env, "episode": recording.name(episode)}
     seen, _ = env.reset(seed=int(recording.stream(RESET, episode).integers(2**31)))
-    act = behave(recording, episode, int(space.n) if isinstance(space, Discrete) else len(space.low), len(seen))
+    act = behave(recording, episode, width(space), len(seen))
     for step in range(1, recording.steps + 1):
         features = finite(seen, f"features in {meta['episode']}")
         action = choose(space, act(features), decimals)

@@ -12,8 +12,9 @@ from gymnasium.spaces import Box
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from examples.collect_gymnasium import AGENTS, RESET, Action, Actions, Env, Recording, applied, behave, choose
+from examples.collect_gymnasium import AGENTS, RESET, Action, Recording, behave, choose
 from worldmodel.client import Future, WorldModel
+from worldmodel.control.simulator import Actions, Env, applied, space_of, width
 from worldmodel.core.typing import Doubles, Floats, Ints
 
 START, PLAN = 3, 4  # what a random stream is for, beside those of the recording
@@ -68,8 +69,7 @@ class Simulator:
 
     @property
     def space(self) -> Actions:
-        space: Actions = self.env.action_space  # type: ignore[assignment]
-        return space
+        return space_of(self.env)
 
     def starts(self, number: int, history: int, horizon: int) -> list[Start]:
         """The agents in turn, at random frames with a whole history before them and `horizon` actions after.
@@ -124,10 +124,6 @@ class Simulator:
             frames.append(frame)
             ended.append(over)
         return Executed(np.stack(frames).astype(np.float64), np.array(ended[1:]))
-
-
-def width(space: Actions) -> int:
-    return space.shape[0] if isinstance(space, Box) else int(space.n)
 
 
 def vector(space: Actions, action: Action) -> Floats:
