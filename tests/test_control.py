@@ -13,10 +13,13 @@ from gymnasium.spaces import Box
 from commands import call
 from factories import make_episodes, write_logs
 from tiny_bundles import write_bundle
+from worldmodel.client import WorldModel
 from worldmodel.control import cloning, comparison
+from worldmodel.control.episodes import Case
 from worldmodel.control.logged import Logged
 from worldmodel.control.oracle import Oracle
-from worldmodel.control.simulator import Env, make, reset, space_of, step, width
+from worldmodel.control.run import Run
+from worldmodel.control.simulator import Env, make, reset, space_of, start_seeds, step, width
 from worldmodel.control.state import why_not
 from worldmodel.core.checked import checked
 from worldmodel.report.controlled import Controlled
@@ -102,7 +105,8 @@ def test_a_run_is_the_same_again_however_many_work_and_the_report_reads_it(tmp_p
     write_logs(logs, [replace(each, split=split) for each, split in zip(episodes, splits, strict=True)])
     found = []
     for jobs in (1, 2):
-        assert control(tmp_path, bundle(tmp_path / f"{jobs}"), "Pendulum-v1", "--logs", logs, "--jobs", jobs) == 0
+        options = "--logs", logs, "--jobs", jobs, "--video", tmp_path / "run.png"
+        assert control(tmp_path, bundle(tmp_path / f"{jobs}"), "Pendulum-v1", *options) == 0
         found.append(json.loads((tmp_path / "run.json").read_text()))
         times = found[-1]["planner"].pop("decide_ms")
         assert 0 < times["p50"] <= times["p99"]
@@ -114,6 +118,21 @@ def test_a_run_is_the_same_again_however_many_work_and_the_report_reads_it(tmp_p
     run = checked(Controlled, found[0])
     assert run.trace.plans[0].features == [found[0]["trace"]["features"][0]] * 4
     assert "behaviour cloning" in capsys.readouterr().out
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_starts_that_are_solved_or_logged_are_not_played(tmp_path, monkeypatch):
+    """The third start is one of the logs', and from the first one doing nothing gets what the oracle gets."""
+    seeds = start_seeds(0, 9).tolist()
+    with closing(make("Pendulum-v1")) as env:
+        known = reset(env, seeds[2])
+    episode = replace(make_episodes(1, 3, features=3, actions=1)[0], features=np.stack([known, -known, 3 * known]))
+    case = Case(WorldModel.load(bundle(tmp_path / "model")), "Pendulum-v1", {}, 2, {"samples": 8, "iterations": 1}, 0)
+    run = Run(case, 3, True, Logged([episode], [], []))
+    answers = iter([np.array([True, False, False]), np.array([False])])
+    monkeypatch.setattr(comparison, "solved", lambda *_: next(answers))
+    assert run.play() == [seeds[1], seeds[3], seeds[4]]
+    assert any(note.startswith("from 1 of 4 starts") for note in run.notes)
 
 
 @pytest.mark.parametrize(

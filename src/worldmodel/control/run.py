@@ -78,16 +78,17 @@ class Run:
         return float(own or logged or 0) or None
 
     def _apart_from_logs(self, env: Env) -> list[int]:
-        """Seeds of starts, PATIENCE for each episode; those that the logs do not hold come first."""
+        """Seeds of starts, PATIENCE for each episode; none that the logs hold, unless there are too few."""
         seeds: list[int] = start_seeds(self.case.seed, PATIENCE * self.episodes).tolist()
         if self.logged is None:
             return seeds
         known = self.logged.near(np.stack([reset(env, seed) for seed in seeds]))
         found = [seed for seed, logged in zip(seeds, known, strict=True) if not logged]
-        if len(found) < self.episodes:
-            self.notes.append(
-                f"only {len(found)} of {len(seeds)} starts are none of the logs' frames: others are played too"
-            )
+        if len(found) >= self.episodes:
+            return found
+        self.notes.append(
+            f"only {len(found)} of {len(seeds)} starts are none of the logs' frames: others are played too"
+        )
         return found + [seed for seed in seeds if seed not in found]
 
     def _unsolved(self, candidates: Sequence[int], rows: Sequence[str], bar: Any) -> list[int]:
