@@ -30,7 +30,7 @@ from worldmodel.stages.dreams import dreams
 from worldmodel.stages.train import train
 
 ALWAYS = Interval(steps=1, seconds=0)
-STEPS, KILLS = 40, 4
+STEPS, KILLS = 40, 3
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -115,7 +115,7 @@ def killed_while_writing(project: Project, folder: Path) -> list[int]:
         os.fsync = torn  # type: ignore[assignment]
         training(project, folder / "out", folder / "kept")
 
-    codes = [code_of(forked(work)) for _ in range(4)]
+    codes = [code_of(forked(work)) for _ in range(3)]
     return [*codes, code_of(forked(lambda: training(project, folder / "out", folder / "kept")))]
 
 

@@ -39,14 +39,6 @@ def test_logs_become_a_bundle_and_metrics_with_dreams_on_the_way(run):
     assert (out / "dreams" / "dreams.jsonl").stat().st_size > 0
 
 
-def test_epochs_become_as_many_steps_as_draw_every_observed_window_so_often(run):
-    out = run("--rho", 0, "--epochs", 2.5, "--batch-size", 16)
-    manifest = read_trained(out / "train").manifest
-    steps, windows = manifest["arguments"]["steps"], manifest["windows"]["observed"]
-    assert (steps - 1) * 16 < 2.5 * windows <= steps * 16
-    assert not (out / "dreams").exists()
-
-
 def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):
     with pytest.raises(ValueError, match="--epochs 1 with 0% observed windows a batch; give --steps instead"):
         run("--rho", 1, "--epochs", 1)
@@ -56,7 +48,7 @@ def test_epochs_of_dreams_alone_and_options_out_of_range_are_refused(run):
         run("--rho", 0, "--max-length-s", 0.5)
 
 
-def test_what_runs_is_what_is_checked_and_not_what_the_options_replace(run, tmp_path):
+def test_what_runs_is_what_is_checked_and_epochs_draw_every_observed_window_so_often(run, tmp_path):
     values = tiny_params()
     values["dreams"]["episodes"], values["validate"]["horizon"] = 0, values["train"]["horizon"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -65,8 +57,16 @@ def test_what_runs_is_what_is_checked_and_not_what_the_options_replace(run, tmp_
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match=r"with these options: train\.contrastive_weight is 0\.1"):
         run("--rho", 0, "--contrastive-weight", 0.1, "--batch-size", 1)
-    assert run("--rho", 0, "--horizon", 2) / "worldmodel"
-    (tmp_path / "mine").mkdir()
+    out = run("--rho", 0, "--horizon", 2, "--epochs", 2.5, "--batch-size", 16)
+    manifest = read_trained(out / "train").manifest
+    steps, windows = manifest["arguments"]["steps"], manifest["windows"]["observed"]
+    assert (steps - 1) * 16 < 2.5 * windows <= steps * 16
+    assert not (out / "dreams").exists()
+
+
+def test_dreams_of_ones_own_take_the_place_of_a_teachers(run, tmp_path):
     episodes = make_episodes(8, 12, agents=3)
+    (tmp_path / "mine").mkdir()
     write_logs(tmp_path / "mine", [replace(each, source="dream", name=f"dream-{each.name}") for each in episodes])
-    assert json.loads((run("--dreams", tmp_path / "mine", "--rho", 0.5) / "metrics.json").read_text())
+    out = run("--dreams", tmp_path / "mine", "--rho", 0.5)
+    assert json.loads((out / "metrics.json").read_text())["dreams"]["share"] == 0.5

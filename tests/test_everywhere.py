@@ -39,43 +39,37 @@ def attempts(project):
     return Counter(record["stage"] for record in records for _ in record["attempts"])
 
 
-def experiments(project):
-    """The lock of each experiment."""
-    commits = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/").split()
-    return [project.run("git", "show", f"{commit}:dvc.lock") for commit in dict.fromkeys(commits)]
-
-
 @pytest.fixture(scope="module")
 def stranger(template, tmp_path_factory):
-    """A clone of somebody else's, run from nothing: other folder, home, user and host."""
+    """A clone of somebody else's, run from nothing by DVC's queue: other folder, home, user and host."""
     home = tmp_path_factory.mktemp(f"home-of-{PERSON}")
     (home / "sitecustomize.py").write_text(ELSEWHERE.format(host=HOST))
     about = {"HOME": str(home), "USER": PERSON, "LOGNAME": PERSON, "HOSTNAME": HOST, "PYTHONPATH": str(home)}
     about |= {f"GIT_{who}_{what}": f"{PERSON}@{HOST}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     member = Member.cloned(template, home / "a-clone", **about)
-    for path in (path for stage in outs(member.read("dvc.lock")).values() for path in stage):
-        (member.folder / path).unlink(missing_ok=True)  # metrics and plots, which git has brought
-    assert member.repro() == (set(STAGES), set())
+    member.run("dvc", "exp", "run", "--queue", "-S", "validate.latency_calls=4")
+    assert attempts(member) == Counter()
+    member.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    assert attempts(member) == Counter(list(STAGES))
+    (experiment,) = member.run("git", "for-each-ref", "--format=%(refname:lstrip=-1)", "refs/exps/*/*/*").split()
+    member.run("dvc", "exp", "apply", experiment)
     return member
 
 
 def test_another_folder_of_another_user_on_another_host_gives_the_same_bits(template, stranger):
     hosts = {json.loads(path.read_text())["attempts"][0]["host"] for path in stranger.folder.glob("runs/*/*.json")}
     assert hosts == {HOST}
-    assert stranger.read("dvc.lock") == template.read("dvc.lock")
+    assert outs(stranger.read("dvc.lock")) == outs(template.read("dvc.lock"))
 
 
-@pytest.mark.parametrize("how", [("--temp",), ("--queue",)], ids=["temp", "queue"])
-def test_an_experiment_elsewhere_gives_the_bits_of_the_workspace(copy, template, how):
-    project = copy
-    before, known = attempts(project), experiments(project)
-    project.run("dvc", "exp", "run", *how, "--force", "-S", "validate.latency_calls=4")
-    if how == ("--queue",):
-        assert attempts(project) == before
-        project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
-    assert attempts(project) - before == Counter(list(STAGES))
-    (lock,) = [each for each in experiments(project) if each not in known]
-    assert outs(lock) == outs(template.read("dvc.lock"))
+def test_an_experiment_changes_what_it_is_told_to_and_gives_the_bits_of_the_workspace(copy, template):
+    before = attempts(copy)
+    copy.run("dvc", "exp", "run", "--temp", "-S", "validate.latency_calls=4")
+    assert attempts(copy) - before == Counter(["validate"])
+    (experiment,) = json.loads(copy.run("dvc", "exp", "show", "--json"))[1]["experiments"]
+    (run,) = experiment["revs"]
+    assert run["data"]["params"]["params.yaml"]["data"]["validate"]["latency_calls"] == 4
+    assert outs(copy.run("git", "show", f"{run['rev']}:dvc.lock")) == outs(template.read("dvc.lock"))
 
 
 def revealing(names):

@@ -41,7 +41,7 @@ def test_a_killed_training_reaches_the_same_bits(seen):
 
 def test_it_was_killed_often_and_at_last_left_alone(seen):
     assert all(codes[-1] == 0 for codes in seen["codes"].values())
-    assert sum(code != 0 for codes in seen["codes"].values() for code in codes) >= 20
+    assert sum(code != 0 for codes in seen["codes"].values() for code in codes) >= 15
     assert (
         set(seen["codes"]["SIGKILL"])
         == set(seen["codes"]["writing"])

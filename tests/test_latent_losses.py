@@ -190,15 +190,8 @@ def test_training_with_them_is_repeatable_and_shown(tmp_path, data, fields):
     assert one.read_trained().manifest["arguments"][name] == value
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("encoder", "kl_weight", "contrastive_weight"),
-    [("mlp", 0.01, 0.0), ("gru", 0.0, 0.1), ("transformer", 0.01, 0.1)],
-)
-def test_a_model_with_either_or_both_exports_to_onnx_and_answers_as_torch_does(
-    tmp_path, encoder, kl_weight, contrastive_weight
-):
-    project = make_project(tmp_path, encoder=encoder, kl_weight=kl_weight, contrastive_weight=contrastive_weight)
+def test_a_model_with_both_exports_to_onnx_and_answers_as_torch_does(tmp_path):
+    project = make_project(tmp_path, encoder="transformer", kl_weight=0.01, contrastive_weight=0.1)
     project.train()
     project.export()
     assert project.validate()["onnx"]["equivalent"]

@@ -34,7 +34,7 @@ def test_a_new_machine_goes_on_where_the_old_one_died_to_the_same_bits(template,
     place = client | {mirror.VARIABLE: "s3://team/worldmodel"}
     one, other = template.again(tmp_path / "one"), template.again(tmp_path / "other")
     for each in (one, other):
-        each.set_train(steps=3000)
+        each.set_train(steps=1500)
     process = begin(one, tmp_path / "dead", place)
     until = time.monotonic() + 500
     while not server.objects():

@@ -46,7 +46,7 @@ def test_an_orphan_with_other_params_leaves_nothing(copy, stage, shell):
     """Killed at random moments; then the earlier params come from the cache, or are computed anew."""
     rng = random.Random(f"{stage} {shell}")
     outs, params, lock = outs_of(copy), copy.read("params.yaml"), copy.read("dvc.lock")
-    for again in ([], ["--force"], []):
+    for again in ([], ["--force"]):
         set_param(copy, *OTHER[stage])
         command = ["dvc", "repro", "--single-item", "--force", stage]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -39,18 +39,6 @@ def test_another_rho_reruns_three_stages_and_going_back_none(copy):
     assert copy.read("dvc.lock") == lock
 
 
-def test_an_experiment_changes_what_it_is_told_to(copy):
-    ran = copy.run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.00001")
-    assert {line.split("'")[1] for line in ran.splitlines() if line.startswith("Running stage")} == {
-        "train",
-        "export",
-        "validate",
-    }
-    shown = json.loads(copy.run("dvc", "exp", "show", "--json"))
-    experiment = shown[1]["experiments"][0]["revs"][0]
-    assert float(experiment["data"]["params"]["params.yaml"]["data"]["train"]["lr"]) == 1e-05
-
-
 def test_dvc_sees_what_an_edit_makes_stale_and_a_stage_names_a_param_that_is_wrong(copy):
     def stale(name, before, after):
         text = copy.read(name)

@@ -19,14 +19,10 @@ PLAIN = Column("speed", "m/s")
 
 # features of each kind, actions (None, integers or vectors), context columns, and what else is special
 CASES = {
-    "masked": ((PLAIN, PLAIN, PLAIN), "continuous", (), {"masked": True}),
-    "context": ((PLAIN, PLAIN), "continuous", (CLOCK, ANGLE), {}),
-    "context alone": ((PLAIN, PLAIN), None, (CLOCK,), {}),
-    "integers and context": ((PLAIN, PLAIN), "discrete", (CLOCK,), {}),
-    "angle": ((PLAIN, ANGLE), "continuous", (), {}),
-    "category": ((GEAR, PLAIN), "continuous", (), {}),
+    "category, context alone": ((GEAR, PLAIN), None, (CLOCK,), {}),
+    "masked integers and context": ((PLAIN, PLAIN), "discrete", (CLOCK, ANGLE), {"masked": True}),
+    "angle, one frame": ((PLAIN, ANGLE), "continuous", (CLOCK,), {"masked": True, "history": 1}),
     "wide": ((PLAIN, ANGLE, GEAR), "continuous", (), {"wide": True}),
-    "one frame": ((PLAIN, ANGLE), "continuous", (CLOCK,), {"masked": True, "history": 1}),
     "all": ((PLAIN, ANGLE, GEAR), "discrete", (CLOCK,), {"masked": True, "wide": True}),
 }
 

@@ -1,4 +1,4 @@
-"""The rho study: its runs, its teachers, and a small one under DVC in a copy of the project."""
+"""The rho study: its runs, its teachers, and one under DVC whose runs have the template's results, scaled by rho."""
 
 import json
 import os
@@ -7,11 +7,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from studies import runs_of
 
 from copies import ENVIRONMENT, ROOT, Copy, tiny_params
 from factories import make_episodes, write_logs
 from research import rho, teachers
+
+STAGE = """
+import csv, json, pathlib, yaml
+rho = yaml.safe_load(pathlib.Path("params.yaml").read_text())["train"]["rho"]
+metrics = json.loads(pathlib.Path("real/metrics.json").read_text())
+metrics["mse"]["mean"] *= 1 + rho
+pathlib.Path("artifacts/metrics.json").write_text(json.dumps(metrics))
+with open("real/episodes.csv", newline="") as real, open("artifacts/plots/episodes.csv", "w", newline="") as out:
+    rows = list(csv.DictReader(real))
+    writer = csv.DictWriter(out, rows[0])
+    writer.writeheader()
+    writer.writerows(row | {"model": float(row["model"]) * (1 + rho)} for row in rows)
+"""
 
 
 def test_arms_of_a_seed_and_a_size_share_their_dreams_and_the_control_has_others():
@@ -55,9 +69,24 @@ def test_the_teachers_error_is_fitted_once_and_then_read(tmp_path, monkeypatch):
     assert all(float(row["model"]) > 0 for row in rows)
 
 
+@pytest.fixture
+def quick(template: Copy, tmp_path: Path) -> Copy:
+    """A project of one stage, which takes no time."""
+    made = Copy.made(tmp_path / "project")
+    for name in ("metrics.json", "plots/episodes.csv"):
+        made.write(f"real/{Path(name).name}", template.read(f"artifacts/{name}"))
+    made.write("src/stage.py", STAGE)
+    stage = {"cmd": "mkdir -p artifacts/plots && python src/stage.py", "deps": ["src/stage.py", "real"]}
+    stage |= {"params": ["train.rho", "dreams.source"], "metrics": [{"artifacts/metrics.json": {"cache": False}}]}
+    stage["plots"] = [{"artifacts/plots/episodes.csv": {"cache": False}}]
+    made.write("dvc.yaml", yaml.safe_dump({"stages": {"validate": stage}}))
+    made.commit()
+    return made
+
+
 @pytest.mark.slow
-def test_a_study_writes_table_figure_and_numbers_and_runs_once(tmp_path: Path):
-    project = Copy.made(tmp_path / "project")
+def test_a_study_writes_table_figure_and_numbers_and_runs_once(quick: Copy):
+    project = quick
     done = study(project)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 runs finished" in done.stdout
@@ -66,8 +95,9 @@ def test_a_study_writes_table_figure_and_numbers_and_runs_once(tmp_path: Path):
     assert "3 runs, 3 of them finished" in study(project, "--dry-run").stdout
     (without,) = [commit for ref, commit in commits.items() if "/rho-0-of-all" in ref]
     error = json.loads(project.run("git", "show", f"{without}:artifacts/metrics.json"))["mse"]["mean"]
-    (row,) = [line for line in project.read("found.csv").splitlines() if line.startswith("all,rho 0,")]
-    assert float(row.split(",")[5]) == pytest.approx(error, rel=1e-4)
+    rows = {line.split(",")[1]: line.split(",") for line in project.read("found.csv").splitlines()}
+    assert float(rows["rho 0"][5]) == pytest.approx(error, rel=1e-4)
+    assert float(rows["rho 0.5"][5]) == pytest.approx(1.5 * error, rel=1e-4)
     assert "| all | teacher | 1 |" in project.read("found.md")
     assert (project.folder / "found.png").stat().st_size > 10_000
     project.write("params.yaml", project.read("params.yaml") + "# edited\n")
