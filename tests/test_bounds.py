@@ -44,10 +44,9 @@ def test_a_line_that_is_too_much_is_one_reject_and_the_rest_is_read(tmp_path, li
     assert [each.length for each in logs.episodes] == [3, 3]
 
 
-def test_big_lines_within_the_limits_are_good_and_their_summary_is_short(tmp_path):
+def test_a_big_line_within_the_limits_is_good_and_its_summary_is_short(tmp_path):
     features = b"1," * 999_999 + b"1"
-    lines = [b'{"agent_id": "a", "timestamp": %d, "features": [%b]}\n' % (t, features) for t in range(2)]
-    (tmp_path / "log.jsonl").write_bytes(b"".join(lines))
+    (tmp_path / "log.jsonl").write_bytes(b'{"agent_id": "a", "timestamp": 0, "features": [%b]}\n' % features)
     logs = read(tmp_path)
     assert not logs.rejects
     shown = summarized(logs.episodes)

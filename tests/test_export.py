@@ -34,14 +34,6 @@ def test_a_bundle_holds_all_that_users_take_away(variant):
     assert read_trained(variant.bundle).model.shape == variant.read_trained().model.shape
 
 
-def test_the_same_training_gives_the_same_bundle_in_another_folder(project, tmp_path):
-    copy = Project(tmp_path / "else" / "where", project.settings)
-    shutil.copytree(project.trained, copy.trained)
-    shutil.copy(project.normalizer, copy.normalizer)
-    assert contents(copy.export()) == contents(project.bundle)
-    assert copy.bundle.name == project.bundle.name
-
-
 def test_the_run_id_is_the_fingerprint_of_what_the_manifest_says(variant):
     manifest = yaml.safe_load((variant.bundle / "manifest.yaml").read_text())
     run_id = manifest.pop("run_id")

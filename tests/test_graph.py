@@ -50,8 +50,7 @@ def test_inputs_and_outputs_are_as_promised(variant):
 KINDS = [
     {"rewards": False, "terminals": True},
     {"actions": 0},
-    {"z_dim": 5},
-    {"history": 1},
+    {"z_dim": 5, "history": 1},
     {"horizon": 1, "features": 1, "actions": 1},
 ]
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from copies import tiny_params
-from projects import Project, make_project, observed_and_dreams
+from projects import Project, observed_and_dreams
+from test_validate import beside
 from worldmodel.core import run_records
 from worldmodel.evaluation import metrics
 from worldmodel.numerics.pinning import AVX2
@@ -238,12 +239,13 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(project, here):
     assert re.search(r"the model's error is [\d.]+ % (less|more) than ridge's \(", text_of(tree))
 
 
-def test_without_dreams_it_says_how_to_get_some(here, tmp_path_factory):
-    project = make_project(tmp_path_factory.mktemp("real"), observed_and_dreams(dreams=0), rho=0.0)
-    project.train()
-    project.export()
-    project.validate()
-    lay_out(project, here)
+def test_without_dreams_it_says_how_to_get_some(project, here, tmp_path_factory):
+    found = beside(project, tmp_path_factory.mktemp("real"), observed_and_dreams(dreams=0))
+    shutil.copytree(project.trained, found.trained)
+    shutil.copytree(project.plots, found.plots)
+    shutil.copy(project.clock, found.clock)
+    found.validate()
+    lay_out(found, here)
     tree = page()
     assert "there are no dreams" in text_of(tree, "dreams")
     assert "Dreams: not here. It comes with dvc exp run -S dreams.episodes=3000." in text_of(tree, "latent")

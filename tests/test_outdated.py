@@ -19,7 +19,7 @@ def there(copy):
     ("old", "new", "stage"),
     [
         ("constant", "constnat", ""),
-        ("rejected_share: 0.0", "rejected_share: 0.5", "normalize"),
+        ("format: npz", "format: lmdb", "normalize"),
         ("rho: 0.5", "rho: 0.4", "train"),
     ],
 )
