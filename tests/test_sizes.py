@@ -150,19 +150,24 @@ CASES = {
         lambda: marked(make_episodes(10, 2, 2, 2, kind="discrete")),
         {"history": 1, "horizon": 1, "encoder": "gru"},
     ),
-    "sixty actions to choose from, one agent each, features of very different scales": (
-        lambda: with_features(make_episodes(10, 60, 5, 60, kind="discrete", agents=10), uneven),
+    "sixty actions to choose from, one agent each": (
+        lambda: marked(make_episodes(10, 60, 2, 60, kind="discrete", agents=10)),
         {"steps": 2},
+    ),
+    "five episodes of exactly one window, a long history": (
+        lambda: marked(make_episodes(5, 18, 4, 1)),
+        {"history": 16, "z_dim": 64, "encoder": "transformer"},
     ),
     "a humanoid whose state does not fit into z": (humanoid, {"z_dim": 32}),
     "nothing ever changes": (lambda: constant(make_episodes(10, 8)), {}),
-    "five episodes of exactly one window, a long history, all features but one and rewards are constant": (
+    "all features but one are constant, and so are rewards": (
         lambda: [
             replace(each, rewards=np.full_like(each.rewards, -1e6))
-            for each in with_features(make_episodes(5, 18, 2, 1), lambda x: x * [1, 0] + [0, 5])
+            for each in with_features(make_episodes(10, 8), lambda x: x * [1, 0] + [0, 5])
         ],
-        {"history": 16, "z_dim": 128, "encoder": "transformer"},
+        {"z_dim": 128},
     ),
+    "features of very different scales": (lambda: with_features(make_episodes(20, 10, 5), uneven), {}),
 }
 
 
