@@ -372,6 +372,18 @@ def test_the_interval_that_was_learned_is_told_where_it_is_known(project, tmp_pa
     assert read(found.metrics) == read(project.metrics) | {"interval_s": 0.25}
 
 
+def test_a_model_without_noise_in_its_data_is_measured_too(tmp_path):
+    """Nothing ever changes: every floor is perfect, and every metric still a number."""
+    still = [replace(e, features=np.full_like(e.features, 3)) for e in observed_and_dreams()]
+    project = make_project(tmp_path, still, steps=2)
+    project.train()
+    project.export()
+    project.validate()
+    found = read(project.metrics)
+    assert found["mse.mean"] == found["baseline.persistence.mse"] == 0
+    assert found["skill.vs_persistence"] == 0
+
+
 def test_the_stage_reads_params_and_arguments(project, tmp_path, capsys):
     paths = {"bundles": project.bundles, "normalized": project.normalized, "plots": tmp_path / "plots"}
     paths |= {"out": tmp_path / "metrics.json", "timing": tmp_path / "timing.json"}
