@@ -142,8 +142,8 @@ def test_targets_subcommands_and_modules_that_the_pages_name_are_there():
         text = (ROOT / page).read_text(encoding="utf-8")
         assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)) <= set(targets), page
         assert set(re.findall(r"(?:^|`)worldmodel ([a-z-]+)", text, re.M)) <= set(COMMANDS), page
-        modules = [ROOT / name.replace(".", "/") for name in re.findall(r"python -m (research[.\w]+)", text)]
-        assert [m for m in modules if not any(p.exists() for p in (m.with_suffix(".py"), m / "__main__.py"))] == [], page
+        found = [ROOT / name.replace(".", "/") for name in re.findall(r"python -m (research[.\w]+)", text)]
+        assert [m for m in found if not any(p.exists() for p in (m.with_suffix(".py"), m / "__main__.py"))] == [], page
 
 
 def test_files_that_the_pages_name_are_there():
