@@ -175,6 +175,7 @@ def test_a_lead_is_sure_where_every_set_of_starts_says_so():
     share = comparison.score(own)
     assert share["low"] < share["mean"] == 0.625 < share["high"]
     assert comparison.score({name: own[name] for name in ("planner", "random")}) is None
+    assert comparison.score(own | {"oracle": np.array([3.0, 2, -2, 3, 1, -1])}) is None
 
 
 def test_a_start_is_solved_where_doing_nothing_gets_what_the_oracle_gets():

@@ -100,7 +100,9 @@ def command(
         {"cost": named(cost)} if cost else {}
     )
     case = Case(model, name, env_kwargs, steps or usual_steps(name), planner, seed)
-    played = run.Run(case, episodes, not no_oracle, read_logged(logs, find_bundle(bundle)) if logs else None)
+    played = run.Run(
+        case, episodes, not no_oracle, read_logged(logs, find_bundle(bundle), model.feature_count) if logs else None
+    )
     seeds = played.play()
     found = record.record(played, seeds)
     print("\n".join(map(escaped, record.lines(found))))

@@ -51,9 +51,13 @@ def leads(returns: Mapping[str, Doubles], logged: Mapping[str, Mapping[str, Any]
 
 
 def score(returns: Mapping[str, Doubles]) -> dict[str, float] | None:
-    """Share of the way from random to the oracle; None without an oracle, or where it is not above random."""
+    """Share of the way from random to the oracle; None without an oracle, or where it is not surely above random."""
     way = returns[ORACLE] - returns[RANDOM] if ORACLE in returns else np.zeros(1)
-    return _interval(returns[PLANNER] - returns[RANDOM], way) if way.mean() > 0 else None
+    if _interval(way)["low"] <= 0:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):  # a draw of starts may hold no way at all
+        found = _interval(returns[PLANNER] - returns[RANDOM], way)
+    return found if np.isfinite(list(found.values())).all() else None
 
 
 def solved(hold: Doubles, random: Doubles, best: Doubles) -> NDArray[np.bool_]:

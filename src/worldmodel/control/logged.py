@@ -41,10 +41,12 @@ class Logged:
         return [bool((np.abs(logged - frame) <= apart).all(axis=1).any()) for frame in frames]
 
 
-def read_logged(logs: Location, bundle: Path) -> Logged:
-    """Raises ValueError where the logs are bad."""
+def read_logged(logs: Location, bundle: Path, features: int) -> Logged:
+    """Raises ValueError where the logs are bad, or not of so many features."""
     intake = _intake(bundle / "params.yaml")
     found = ingest([logs], intake, lambda episode: episode)
+    if found.feature_count != features:
+        raise ValueError(f"{logs}: found {found.feature_count} features, expected {features}, those of the bundle")
     whole: Sequence[Episode] = found.episodes
     if intake.resample_s or intake.max_length_s or intake.split_by == "time":
         whole = read_logs([logs], intake.max_gap_s, intake.missing).episodes
