@@ -1,6 +1,7 @@
 """worldmodel report --explorer: the page in a browser without network, beside the Python client."""
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -8,11 +9,13 @@ import re
 import tarfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from browser import CHROMIUM, Page
+from projects import Project
 from test_model_report import EVIL, edit_json, lay_out
 from worldmodel.report import build, explorer, runtime
 from worldmodel.report.collect import NORMALIZED
@@ -20,7 +23,7 @@ from worldmodel.report.collect import NORMALIZED
 EMPTY = runtime.Runtime(b"", b"")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web():
     """The library that the page runs with."""
     if CHROMIUM is None:
@@ -31,16 +34,34 @@ def web():
         pytest.skip(f"onnxruntime-web cannot be had: {error}")
 
 
+@pytest.fixture(scope="module")
+def page_of(web, tmp_path_factory):
+    """Project -> file of its page, made once."""
+
+    made: dict[Path, Path] = {}
+
+    def page_of(project: Project) -> Path:
+        if project.folder not in made:
+            path = lay_out(project, tmp_path_factory.mktemp("project")) / "explorer.html"
+            with contextlib.chdir(path.parent), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(explorer, "runtime", lambda: web)
+                path.write_text(explorer.explorer_page(None), encoding="utf-8")
+            made[project.folder] = path
+        return made[project.folder]
+
+    return page_of
+
+
+@pytest.fixture
+def browser(tmp_path):
+    with Page(tmp_path / "profile") as page:
+        yield page
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def written(here) -> str:
-    """Address of the page."""
-    build.command.main(["--explorer"], standalone_mode=False)
-    return (here / build.EXPLORER).as_uri()
 
 
 def settled(page: Page) -> str:
@@ -74,77 +95,67 @@ def slide(page: Page, title: str, value: float) -> None:
     )
 
 
-def test_the_page_computes_what_the_client_does_at_any_frame_for_any_plan(variant, here, web, tmp_path_factory):
-    lay_out(variant, here)
+def test_the_page_computes_what_the_client_does_at_any_frame_for_any_plan(variant, page_of, browser):
     model, plans = variant.client(), "a0=ramp:-0.25:0.5&a1=hold:0.125&plan=each:1.0.2"
-    with Page(tmp_path_factory.mktemp("profile")) as page:
-        page.open(f"{written(here)}#episode=1&frame=0&ahead=3&{plans}")
-        for frame in (0, model.history + 2):
-            assert settled(page) == ""
-            view, told = page.run("explorer.state()"), page.run("explorer.futures()")
-            plan = np.array(told["plan"], np.float32) if model.action_count else None
-            assert (view["episode"], view["frame"], len(told["plan"])) == (1, frame, view["ahead"])
-            if model.discrete:
-                assert plan.tolist() == np.eye(model.action_count)[[1, 0, 2]].tolist()
-            elif model.action_count:
-                assert plan[:, :2] == pytest.approx(np.array([[-0.25, 0.125], [0.125, 0.125], [0.5, 0.125]]))
-            future = expected(variant, view, plan)
-            for part in ("features", "std", "reward", "disagreement", "termination"):
-                if getattr(future, part) is not None:
-                    np.testing.assert_allclose(told["own"][part], getattr(future, part)[:3], rtol=1e-4, atol=1e-5)
-            assert (model.feature_count, "reward" in told["own"]) == (
-                len(told["own"]["std"][0]),
-                future.reward is not None,
-            )
-            slide(page, "now, at frame", model.history + 2)
-        assert not page.console
+    browser.open(f"{page_of(variant).as_uri()}#episode=1&frame=0&ahead=3&{plans}")
+    for frame in (0, model.history + 2):
+        assert settled(browser) == ""
+        view, told = browser.run("explorer.state()"), browser.run("explorer.futures()")
+        plan = np.array(told["plan"], np.float32) if model.action_count else None
+        assert (view["episode"], view["frame"], len(told["plan"])) == (1, frame, 3)
+        if model.discrete:
+            assert plan.tolist() == np.eye(model.action_count)[[1, 0, 2]].tolist()
+        elif model.action_count:
+            assert plan[:, :2] == pytest.approx(np.array([[-0.25, 0.125], [0.125, 0.125], [0.5, 0.125]]))
+        future = expected(variant, view, plan)
+        parts = [part for part, values in future._asdict().items() if values is not None]
+        assert set(parts) <= told["own"].keys()
+        for part in parts:
+            np.testing.assert_allclose(told["own"][part], getattr(future, part)[:3], rtol=1e-4, atol=1e-5)
+        slide(browser, "now, at frame", model.history + 2)
+    assert not browser.console
 
 
-def test_it_follows_sliders_keys_and_addresses_and_nothing_jumps(project, here, web, tmp_path_factory):
-    lay_out(project, here)
+def test_it_follows_sliders_keys_and_addresses_and_nothing_jumps(project, page_of, browser):
     places = "[...document.querySelectorAll('figure, input, select')].map((each) => each.getBoundingClientRect().top)"
     first = "document.querySelector('#features path.model').getAttribute('d')"
-    with Page(tmp_path_factory.mktemp("profile"), size=(420, 900)) as page:
-        page.open(f"{written(here)}#a0=hold:0.5&frame=4")
-        assert settled(page) == ""
-        assert page.run("document.documentElement.scrollWidth <= innerWidth")
-        before, path = page.run(places), page.run(first)
-        for value in (0.25, -0.5, 1e9):
-            slide(page, "value", value)
-        assert settled(page) == ""
-        assert page.run(places) == before
-        assert page.run(first) != path
-        high = page.run("explorer.state().plan[0].from")
-        page.press("ArrowLeft")
-        assert settled(page) == ""
-        assert page.run("explorer.state().plan[0].from") < high
-        time.sleep(0.4)
-        address = page.run("location.hash")
-        assert re.search(r"frame=4&.*a0=hold:", address)
-        page.run("location.hash = '#episode=99&frame=-3&ahead=x&features=1,1,77&a0=wave:1:2&a1=nonsense&plan=each:9'")
-        assert settled(page) == ""
-        view = page.run("explorer.state()")
-        assert (view["episode"], view["frame"], view["features"]) == (1, 0, [1])
-        assert [each["shape"] for each in view["plan"]] == ["wave", "log", "log"]
-        page.run(f"location.hash = {address!r}")
-        assert settled(page) == ""
-        assert page.run("explorer.state().frame") == 4
-        assert not page.console
+    browser.resize(420, 900)
+    browser.open(f"{page_of(project).as_uri()}#a0=hold:0.5&frame=4")
+    assert settled(browser) == ""
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    before, path = browser.run(places), browser.run(first)
+    for value in (0.25, -0.5, 1e9):
+        slide(browser, "value", value)
+    assert settled(browser) == ""
+    assert browser.run(places) == before
+    assert browser.run(first) != path
+    high = browser.run("explorer.state().plan[0].from")
+    browser.press("ArrowLeft")
+    assert settled(browser) == ""
+    assert browser.run("explorer.state().plan[0].from") < high
+    browser.run("new Promise((done) => setTimeout(done, 400))")
+    address = browser.run("location.hash")
+    assert re.search(r"frame=4&.*a0=hold:", address)
+    browser.run("location.hash = '#episode=99&frame=-3&ahead=x&features=1,1,77&a0=wave:1:2&a1=nonsense&plan=each:9'")
+    assert settled(browser) == ""
+    view = browser.run("explorer.state()")
+    assert (view["episode"], view["frame"], view["features"]) == (1, 0, [1])
+    assert [each["shape"] for each in view["plan"]] == ["wave", "log", "log"]
+    browser.run(f"location.hash = {address!r}")
+    assert settled(browser) == ""
+    assert browser.run("explorer.state().frame") == 4
+    assert not browser.console
 
 
-def test_what_keeps_the_model_from_running_is_said_in_the_page(project, here, web, tmp_path_factory):
-    lay_out(project, here)
-    address = written(here)
-    with Page(tmp_path_factory.mktemp("profile")) as page:
-        page.open(address, before="delete globalThis.WebAssembly")
-        assert settled(page) == ("The model cannot run here: this browser has no WebAssembly, or it is switched off.")
+def test_what_keeps_the_model_from_running_is_said_in_the_page(project, page_of, browser, tmp_path):
     junk = base64.b64encode(gzip.compress(b"junk")).decode()
-    path = here / build.EXPLORER
-    whole = path.read_text(encoding="utf-8")
-    path.write_text(re.sub('(?<=id="predictor">)[^<]*', junk, whole), encoding="utf-8")
-    with Page(tmp_path_factory.mktemp("profile")) as page:
-        page.open(address)
-        assert settled(page).startswith("The model cannot run here: predictor.onnx cannot be loaded: ")
+    broken = tmp_path / "broken.html"
+    whole = page_of(project).read_text(encoding="utf-8")
+    broken.write_text(re.sub('(?<=id="predictor">)[^<]*', junk, whole), encoding="utf-8")
+    browser.open(broken.as_uri())
+    assert settled(browser).startswith("The model cannot run here: predictor.onnx cannot be loaded: ")
+    browser.open(page_of(project).as_uri(), before="delete globalThis.WebAssembly")
+    assert settled(browser) == "The model cannot run here: this browser has no WebAssembly, or it is switched off."
 
 
 def test_names_from_logs_are_text_and_nothing_is_asked_of_a_network(project, here, monkeypatch):
@@ -157,7 +168,8 @@ def test_names_from_logs_are_text_and_nothing_is_asked_of_a_network(project, her
     edit_json(
         here / NORMALIZED / "manifest.json", lambda body: [each.update(agent_id=EVIL) for each in body["episodes"]]
     )
-    page = explorer.explorer_page("report.html")
+    build.command.main(["--explorer"], standalone_mode=False)
+    page = build.EXPLORER.read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert page.count("<script") == page.count("</script>") == 8
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|src=|@import|url\(", page)

@@ -69,6 +69,8 @@ def write_run(folder: Path, run_id: str = "", **trace) -> None:
         **{"env": "Pendulum-v1", "seed": 0, "episodes": 3, "steps": 6},
         "planner": {"samples": 64, "decide_ms": {"p50": 12.5, "p99": 31.0}},
         "rows": {name: {"mean": mean, "low": mean - 20, "high": mean + 20} for name, mean in means.items()},
+        "leads": {"hold": {"mean": 1170.0, "low": 1150.0, "high": 1190.0, "sure": True}},
+        "notes": ["The logs are few."],
         "trace": {
             **{"seconds_per_frame": None, "feature_names": ["x", "y"], "features": wave},
             **{"reward": [0.0, 1.0, 0.0, 2.0, -1.0, 0.5], "predicted_reward": [0.5, 1.0, 0.0, 1.0, -2.0, 0.5]},
@@ -143,7 +145,9 @@ def test_runs_in_a_simulator_are_shown_where_they_are_of_this_bundle(project, he
     text = text_of(tree, "control")
     assert "Pendulum-v1 The planner chose every action in the real simulator: 3 episodes of at most 6 steps" in text
     assert "It decided in 12.5 ms (median), 31.0 ms (99th percentile)." in text
-    assert "planner\u2212130\u2212150 to \u221211099.0 %" in text
+    assert "planner\u2212130\u2212150 to \u2212110--99.0 %" in text
+    assert "hold\u22121,300\u22121,320 to \u22121,2801,1701,150 to 1,190\u221218.0 %" in text
+    assert "The logs are few." in text
     assert "seconds" in text
     assert " ".join(EVIL.split()) in text
     assert not list(tree.iter("script"))

@@ -76,6 +76,8 @@ class Controlled:
     rows: dict[Text, Row]
     trace: Trace
     planner: dict[Text, Any] = field(default_factory=dict)  # its settings, and how fast it decided
+    leads: dict[Text, Row] = field(default_factory=dict)  # how much more the planner gets than a row, start by start
+    notes: list[Text] = field(default_factory=list)
 
     def way(self, name: str) -> float | None:
         """Of the way from random actions to the oracle, the share that a row has gone; None without these two."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 
@@ -106,8 +106,9 @@ def errors_by_feature(data: ReportData) -> Iterator[Row]:
 def returns(run: Controlled) -> Iterator[Row]:
     """As the page's header has them, in the order of the file."""
     for name, row in run.rows.items():
-        way = run.way(name)
-        yield name, number(row.mean), interval(row.low, row.high), "-" if way is None else percent(way)
+        way, lead = run.way(name), run.leads.get(name)
+        of_two = [(number(each.mean), interval(each.low, each.high)) if each else ("-", "-") for each in (row, lead)]
+        yield name, *chain.from_iterable(of_two), "-" if way is None else percent(way)
 
 
 def most_moving(data: ReportData, run: Controlled) -> list[int]:

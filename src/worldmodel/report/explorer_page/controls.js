@@ -16,7 +16,7 @@ function buildControls() {
   }
   situation.append(slider("read off at", () => [1, state.ahead, 1], () => Math.min(state.at, state.ahead), (at) => (state.at = at), when));
   if (facts.most > facts.horizon) {
-    const beyond = element("p", { class: "note" }, `It was trained to look ${facts.horizon} frames ahead; errors grow beyond.`);
+    const beyond = element("p", { class: "note" }, `Trained for ${facts.horizon} frames: errors grow beyond.`);
     syncs.push(() => beyond.classList.toggle("absent", state.ahead <= facts.horizon));
     situation.append(beyond);
   }

@@ -138,7 +138,7 @@ function drawAlong(chart, { base, values }, past, cursor) {
   const real = values === "reward" && facts.rewards ? logged(past, (row) => (row ? episode.reward(row - 1) : NaN), episode.frames) : [];
   const [model, other] = [points(own), points(usual)];
   chart.range = kept(chart, base, [...real, ...model, ...other].map(([, value]) => value), -Infinity, Infinity);
-  const said = `${number(own[values][cursor - 1])}, as logged ${number(usual[values][cursor - 1])}`;
+  const said = `${number(own[values][cursor - 1])}, logged actions: ${number(usual[values][cursor - 1])}`;
   chart.draw({ from: -past, to: ahead, ...chart.range, data: { real, model, other }, cursor, said });
 }
 
@@ -170,10 +170,10 @@ function summarize() {
     const got = rewards(episode).slice(frame, frame + ahead);
     const sum = facts.rewards && got.length === ahead ? got.reduce((total, each) => total + each, 0) : NaN;
     const title = `reward of ${ahead} ${ahead === 1 ? "frame" : "frames"}`;
-    told.push([title, number(own.return), `as logged: ${number(usual.return)}`, `logged: ${number(sum)}`]);
+    told.push([title, number(own.return), `logged actions: ${number(usual.return)}`, `in the log: ${number(sum)}`]);
   }
-  if (own.disagreement) told.push(["disagreement, mean", number(own.doubt), `as logged: ${number(usual.doubt)}`]);
-  if (own.termination) told.push(["task has ended by then", percent(own.ended), `as logged: ${percent(usual.ended)}`]);
+  if (own.disagreement) told.push(["disagreement, mean", number(own.doubt), `logged actions: ${number(usual.doubt)}`]);
+  if (own.termination) told.push(["task has ended by then", percent(own.ended), `logged actions: ${percent(usual.ended)}`]);
   told.forEach((texts, at) => {
     const box = place("summary").children[at] ?? place("summary").appendChild(fact());
     box.querySelectorAll("dt, b, small").forEach((line, part) => (line.textContent = texts[part] ?? ""));
