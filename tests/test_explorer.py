@@ -66,7 +66,7 @@ def here(tmp_path, monkeypatch):
 
 def settled(page: Page) -> str:
     """Waits until all is drawn, or the page says why it cannot be: this text."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         if page.run("document.getElementById('loading')?.className === 'warning'"):
             return page.run("document.getElementById('loading').textContent")
