@@ -23,6 +23,8 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "make check": "CI runs it beside the tests (.ci/run)",
     "make pins": NETWORK,
     "make export-": f"{NETWORK}; tests/test_export_runs.py calls what it calls",
+    "pip install -c": NETWORK,
+    "source .venv": "the environment that make makes",
     "make reproduce": "a whole run: tests/test_reproduce.py",
     "make sweep": "several trainings: tests/test_sweep.py",
     "dvc exp run": "a training: tests/test_everywhere.py",
