@@ -26,7 +26,7 @@ def test_the_tables_of_metrics_are_those_of_the_committed_run():
 
 def test_the_output_of_the_quickstart_is_that_of_the_committed_run():
     run_id = json.loads((ROOT / "artifacts" / "timing.json").read_text(encoding="utf-8"))["inference"]["of"]
-    (shown,) = blocks("README.md", "text")
+    shown, _ = blocks("README.md", "text")
     verdict, *_ = read_csv((ROOT / "artifacts/plots/verdict.csv").read_text(encoding="utf-8"))
     told = [f"verdict: {verdict['text']}", summary(METRICS, Path("artifacts/worldmodel") / run_id)]
     assert shown.text.rstrip() == "\n".join(told)

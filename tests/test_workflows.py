@@ -133,7 +133,7 @@ def test_a_sweep_has_its_combinations_one_by_one_and_keys_are_kept_where_that_is
 
 def test_every_target_that_is_called_is_in_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    landing = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    landing = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("make --jobs=2 --output-sync", "make")
     called = [
         target
         for text in (*TEXTS.values(), landing)
