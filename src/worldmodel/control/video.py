@@ -13,7 +13,7 @@ from PIL import Image
 
 from worldmodel.control.episodes import PLANNER
 from worldmodel.control.run import Run
-from worldmodel.control.simulator import reset, step
+from worldmodel.control.simulator import Env, reset, step
 from worldmodel.core.atomic import replacing
 
 CHART, FILMS = ".png", (".gif", ".webp")
@@ -43,6 +43,7 @@ def _frames(run: Run, seed: int) -> list[Image.Image]:
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("MUJOCO_GL", "egl")  # it draws without a screen
     with closing(run.case.made(render_mode="rgb_array")) as env:
+        _follow(env)
         reset(env, seed)
         pictures = [env.render()]
         for action in run.rows[PLANNER][seed].actions:
@@ -52,6 +53,13 @@ def _frames(run: Run, seed: int) -> list[Image.Image]:
     for each in images:
         each.thumbnail((SIZE, SIZE))
     return images
+
+
+def _follow(env: Env) -> None:
+    """With the camera of MuJoCo's model that is made for it: Gymnasium's own stays, and what runs leaves it."""
+    renderer, mujoco = getattr(env.unwrapped, "mujoco_renderer", None), sys.modules.get("mujoco")
+    if renderer is not None and mujoco and renderer.camera_id == -1:
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
 def _chart(trace: Mapping[str, Any]) -> Figure:
