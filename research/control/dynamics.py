@@ -48,16 +48,13 @@ class Judge(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Of windows of two frames."""
-        reward, odds = self(*(torch.from_numpy(each[:, 0]) for each in (batch.history, *_moved(batch))))
+        parts = batch.history, batch.planned_actions, batch.features
+        reward, odds = self(*(torch.from_numpy(each[:, 0]) for each in parts))
         assert batch.rewards is not None
         loss = F.mse_loss(reward, torch.from_numpy(batch.rewards[:, 0]))
         if batch.ended is not None:
             loss = loss + F.binary_cross_entropy_with_logits(odds, torch.from_numpy(batch.ended[:, 0]))
         return loss
-
-
-def _moved(batch: Batch) -> tuple[Floats, Floats]:
-    return batch.planned_actions, batch.features
 
 
 def new_judge(packed: Packed, seed: int) -> Judge:

@@ -10,6 +10,7 @@ from research.control import statistics
 from research.control.cases import Case
 from research.control.rows import CLONED, HOLD, NAMES, ORACLE, OURS, RANDOM, Result, Row
 from research.control.statistics import Estimate
+from worldmodel.control.comparison import SETS, SOLVED
 from worldmodel.core.tables import write_csv
 from worldmodel.core.text import markdown_cell
 from worldmodel.core.typing import Doubles
@@ -29,7 +30,6 @@ NOTES = (
     "*first*, *BEHIND*: of the interval, and of each of three disjoint sets of starts. *way*: how far ours comes from "
     "random actions to the oracle. *solved*: starts from which doing nothing comes 95 % of it.",
 )
-SETS, SOLVED = 3, 0.95
 
 
 def groups(found: Results) -> Mapping[Case, Group]:

@@ -135,14 +135,11 @@ class Planner:
         Raises ValueError as `WorldModel.encode` does.
         """
         begun, ahead = perf_counter(), self._known_ahead(context)
-        self._frames.append(numbers(observation, "observation"))
-        try:
-            z = self.model.encode(np.stack(self._frames), *self._between(ahead))
-        except ValueError:
-            self._frames.pop()
-            raise
+        seen = [*self._frames, numbers(observation, "observation")][-self.model.history :]
+        z = self.model.encode(np.stack(seen), *self._between(len(seen), ahead))
         self.plan = self._search(z, ahead, begun)
         action = self.plan.actions[0]
+        self._frames.append(seen[-1])
         self._past.append((action, None if ahead is None else ahead[0]))
         return int(action.argmax()) if self.model.discrete else action
 
@@ -170,9 +167,9 @@ class Planner:
             raise ValueError(f"context has shape {list(given.shape)}, expected [C], or [{self.horizon}, C] and longer")
         return given[: self.horizon]
 
-    def _between(self, ahead: Floats | None) -> tuple[Any, Any]:
-        """Actions [T-1, A] and context between the frames of the history."""
-        past = list(self._past)[len(self._past) + 1 - len(self._frames) :]
+    def _between(self, frames: int, ahead: Floats | None) -> tuple[Any, Any]:
+        """Actions [T-1, A] and context between the T frames of the history."""
+        past = list(self._past)[len(self._past) + 1 - frames :]
         actions = np.stack([each for each, _ in past]) if past else None
         if ahead is None or self.model.history == 1:
             return actions, None
@@ -199,7 +196,7 @@ class Planner:
             std = np.maximum(MOMENTUM * std + (1 - MOMENTUM) * elite.std(axis=0), LEAST_SPREAD)
             kept, rounds = elite[: max(1, round(KEPT * len(elite)))], rounds + 1
         assert best is not None
-        self._mean, self._kept = _next(mean), _next(kept.swapaxes(0, 1)).swapaxes(0, 1)
+        self._mean, self._kept = _next(mean), _next(kept)
         return best._replace(rounds=rounds)
 
     def _rounds(self, begun: float) -> Any:
@@ -271,8 +268,8 @@ def _one(future: Future, number: int) -> Future:
 
 
 def _next(plans: Doubles) -> Doubles:
-    """[K, ...] a frame later; the last one once more."""
-    return np.concatenate([plans[1:], plans[-1:]])
+    """[..., K, A] a frame later; the last one once more."""
+    return np.concatenate([plans[..., 1:, :], plans[..., -1:, :]], axis=-2)
 
 
 def _bounds(model: Dynamics, low: ArrayLike | None, high: ArrayLike | None) -> tuple[Doubles, Doubles]:
