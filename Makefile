@@ -19,7 +19,7 @@ SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(value PATH)
 
 .PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
-.PHONY: bench-memory rho-study control-study report explorer export-mlflow export-tensorboard peers sweep fresh gate
+.PHONY: bench-memory bench-serve rho-study control-study report explorer export-mlflow export-tensorboard peers sweep fresh gate
 .PHONY: pr-report hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
@@ -104,6 +104,9 @@ bench-logs: $(VENV)/dev  ## how fast logs are read, beside json.loads and bare p
 bench-memory: $(VENV)/pipeline  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
 	python -m research.bench_memory --megabytes "$${SIZE:-50}"
 
+bench-serve: $(VENV)/dev  ## how fast `worldmodel serve` answers, beside one's own process and a bare FastAPI handler
+	python -m research.bench_serve
+
 rho-study: $(VENV)/pipeline  ## every rho at several sizes of the log with several seeds (hours; call it again to go on)
 	python -m research.rho
 
@@ -118,7 +121,7 @@ control-study: $(VENV)/dev  ## the planner in simulators, beside whatever else c
 hooks: $(VENV)/dev  ## let git call `make check` before each commit
 	pre-commit install
 
-proto: $(VENV)/dev  ## make the Python code of proto/worldmodel.proto anew
+proto: $(VENV)/dev  ## make the Python code of proto/*.proto anew
 	scripts/generate_proto.sh
 
 pins:  ## after requirements*.txt were changed: install them, write constraints.txt and versions.yaml anew

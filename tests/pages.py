@@ -64,4 +64,6 @@ def elsewhere(page: str, command: str) -> str | None:
     """Why the tests of pages do not run it; None: they do."""
     if page == "docs/s3.md":
         return SERVER
+    if page == "docs/serve.md":
+        return "asks a server: tests/test_serve.py starts one"
     return next((reason for start, reason in ELSEWHERE.items() if command.startswith(start)), None)

@@ -29,7 +29,7 @@ RERUNS = {
     "export": ALL[4:],
     "validate": ALL[5:],
 }
-REACHED_BY_NONE = ("report", "control", "cli", "ci", "sweeps", "tracking", "wire.py", "latent.py")
+REACHED_BY_NONE = ("report", "control", "serve", "cli", "ci", "sweeps", "tracking", "wire.py", "latent.py")
 
 
 def modules(path):

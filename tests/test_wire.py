@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from worldmodel import latent, wire
-from worldmodel.worldmodel_pb2 import InputState, LatentZ
+from worldmodel.worldmodel_pb2 import InputState, LatentZ, Plan, Prediction
 
 floats = st.floats(width=32)
 latents = arrays(np.float32, st.integers(1, 80), elements=floats)
@@ -124,3 +124,24 @@ def test_actions_are_one_fewer_than_frames():
 
 def test_the_old_name_still_works():
     assert latent.to_bytes is wire.to_bytes
+
+
+def test_plans_and_predictions_keep_every_bit_on_the_wire_and_wrong_sizes_are_refused():
+    z, actions, context = (np.random.default_rng(0).normal(size=n).astype(np.float32) for n in (5, (4, 2), (4, 1)))
+    for known in ((actions, context), (actions, None), (None, context)):
+        plan = Plan.FromString(wire.to_plan(z, *known, run_id="abc").SerializeToString())
+        assert plan.z.run_id == "abc"
+        for found, sent in zip(wire.from_plan(plan), (z, *known), strict=True):
+            assert found is sent is None or np.array_equal(found, sent)
+    for kind in (np.float32, np.float64):
+        future = {"features": actions.astype(kind) + 1e-9, "std": actions, "reward": z[:4]}
+        message = Prediction.FromString(wire.to_prediction(future, "abc").SerializeToString())
+        found = wire.from_prediction(message)
+        assert (found.keys(), message.run_id, found["features"].dtype) == (future.keys(), "abc", kind)
+        assert all(np.array_equal(found[name], future[name]) for name in future)
+    message.reward = message.reward[4:]
+    with pytest.raises(ValueError, match=r"Prediction\.reward holds 12 bytes, expected float32 \[4, 1\]"):
+        wire.from_prediction(message)
+    plan.context = b""
+    with pytest.raises(ValueError, match=r"Plan\.context holds 0 bytes, expected float32 \[4, 1\]"):
+        wire.from_plan(plan)

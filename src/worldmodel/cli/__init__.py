@@ -19,6 +19,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "prepare": ("worldmodel.cli.prepare", "Mix logs and dreams into one data set, without DVC."),
     "train": ("worldmodel.cli.train", "Train on logs of yours, from logs to bundle, without DVC."),
     "control": ("worldmodel.cli.control", "Drive a simulator with a bundle's planner, and compare."),
+    "serve": ("worldmodel.cli.serve", "Serve a bundle over HTTP and gRPC, to any client."),
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),
     "runs": ("worldmodel.cli.runs", "List what ran, when and where, and how it ended."),
     "sweep": ("worldmodel.sweeps.sweep", "Run every combination of some params, best first."),
