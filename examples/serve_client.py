@@ -1,6 +1,6 @@
 """A client of `worldmodel serve` in Python: pip install tritonclient geventhttpclient, nothing of this project.
 
-    python examples/serve_client.py 127.0.0.1:8000
+python examples/serve_client.py 127.0.0.1:8000
 """
 
 import os

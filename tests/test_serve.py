@@ -7,9 +7,11 @@ import shlex
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -263,7 +265,7 @@ def test_whatever_bytes_come_nobody_else_notices(served):
 
 def test_clients_that_are_slow_many_or_greedy_leave_the_others_served(bundle):
     post = b"POST /v2/models/encoder/infer HTTP/1.1\r\nHost: a\r\n"
-    with serving(bundle, "--timeout", 0.5, "--max-body", 100_000, "--max-connections", 600) as served:
+    with serving(bundle, "--timeout", 0.5, "--max-body", 200_000, "--max-connections", 600) as served:
         process = psutil.Process(served.process.pid)
         before = process.memory_info().rss
         idle = [served.connected() for _ in range(500)]
@@ -271,6 +273,8 @@ def test_clients_that_are_slow_many_or_greedy_leave_the_others_served(bundle):
         slow = served.connected(post + b"Content-Length: 50\r\n\r\nhalf")
         endless = served.connected(b"GET / HTTP/1.1\r\n" + b"X: aaaaaaaa\r\n" * 6000)
         assert endless.recv(12) == b"HTTP/1.1 400"
+        half = post + b"Content-Length: 200000\r\n\r\n" + bytes(199_000)
+        hoarders = [served.connected(half) for _ in range(18)]
         huge = served.connected(post + b"Content-Length: 200000000\r\n\r\n")
         with pytest.raises((ConnectionError, TimeoutError)):  # noqa: PT012
             for _ in range(3000):
@@ -286,12 +290,13 @@ def test_clients_that_are_slow_many_or_greedy_leave_the_others_served(bundle):
             for _ in range(1000):
                 deaf.sendall(packed)
         assert served.infer("encoder", **HISTORY)[0] == 200
-        status, answer = served.ask("POST", "/v2/models/encoder/infer", bytes(100_001))
+        status, answer = served.ask("POST", "/v2/models/encoder/infer", bytes(200_001))
         assert (status, answer["error"]) == (
             413,
-            "the request has more than 100000 bytes, which is the limit (--max-body)",
+            "the request has more than 200000 bytes, which is the limit (--max-body)",
         )
         assert slow.recv(12) == b"HTTP/1.1 408"
+        assert {each.recv(12)[-3:] for each in hoarders} == {b"408", b"503"}
         for connection in (*silent, *idle, huge, deaf):
             _until_closed(connection)
         assert process.memory_info().rss - before < 60e6
@@ -450,3 +455,34 @@ def test_every_command_of_the_page_works(tmp_path):
             assert done.stdout or "-o" in line or "health" in line
     rest = [line for line in shown if line.split()[0] not in tools]
     assert [line for line in rest if not line.startswith(("worldmodel serve", "pip install"))] == []
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make certificates with")
+def test_only_clients_whose_certificate_is_signed_may_connect(bundle, tmp_path):
+    for name in ("server", "client"):
+        subprocess.run(
+            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name} "
+            f"-addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.pem",
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+        )
+    certificates = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
+    with serving(bundle, *certificates, "--tls-client-ca", tmp_path / "client.pem") as served:
+        context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+        url = f"https://127.0.0.1:{served.port}/v2/models/encoder"
+        with pytest.raises(OSError, match=r"certificate required|reset|closed|EOF"):
+            urllib.request.urlopen(url, context=context, timeout=30)
+        context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+        with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+            assert json.load(answer)["name"] == "encoder"
+        pems = [(tmp_path / name).read_bytes() for name in ("server.pem", "client.key", "client.pem")]
+        for given in (pems[:1], pems):
+            with grpc.secure_channel(f"127.0.0.1:{served.grpc_port}", grpc.ssl_channel_credentials(*given)) as channel:
+                ask = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+                if given == pems:
+                    assert ask(b"", timeout=30) == b"\x08\x01"
+                else:
+                    with pytest.raises(grpc.RpcError):
+                        ask(b"", timeout=3)

@@ -17,9 +17,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Of HTTP; 0: a free one.")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), default=8001, show_default=True, help="Of gRPC.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="That run graphs, one core each.")
-@click.option(
-    "--max-body", type=click.IntRange(1024), default=16_777_216, show_default=True, help="Bytes of a request."
-)
+@click.option("--max-body", type=click.IntRange(1024), default=8_388_608, show_default=True, help="Bytes of a request.")
 @click.option("--max-connections", type=click.IntRange(1), default=1024, show_default=True, help="At once.")
 @click.option("--max-frames", type=click.IntRange(1), default=16_384, show_default=True, help="Rows times frames.")
 @click.option("--max-sessions", type=click.IntRange(1), default=256, show_default=True, help="Of planners.")

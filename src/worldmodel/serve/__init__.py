@@ -10,3 +10,7 @@ connections  clients that send or read too slowly
 telemetry    logs and metrics
 server       one event loop for all of it, from the first request to the last
 """
+
+import os
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it writes on stderr by itself is no JSON

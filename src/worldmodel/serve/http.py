@@ -21,6 +21,7 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 LARGE = 100_000  # bytes that take a while to decode
+BODIES = 16  # of the largest size may be in memory at once; small ones always
 HEADER_LENGTH = b"inference-header-content-length"
 JSON = b"application/json"
 Wanted = tuple[str, set[str] | None]  # the id of a request, and the outputs that it wants as bytes; None: all
@@ -66,13 +67,14 @@ class App:
 
     def __init__(self, engine: Engine, access: Access) -> None:
         self.engine, self.access, self.limits = engine, access, engine.limits
+        self.held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun, path = perf_counter(), scope["path"].strip("/").split("/")
+        begun, path, held = perf_counter(), scope["path"].strip("/").split("/"), [0]
         model = path[2] if path[:2] == ["v2", "models"] and len(path) > 2 else ""
         try:
             async with asyncio.timeout(self.limits.seconds):
-                reply = await self._reply(scope, path, receive)
+                reply = await self._reply(scope, path, receive, held)
         except Gone:
             return
         except (ValueError, TimeoutError) as error:
@@ -82,17 +84,19 @@ class App:
         except Exception as error:
             reply = Reply(b'{"error":"internal error; the log of the server says more"}', 500)
             say("failed", logging.ERROR, error, protocol="http", path=scope["path"][:200])
+        finally:
+            self.held -= held[0]
         self.engine.count("http", model, reply.status, begun)
         headers = [(b"content-type", reply.kind), (b"content-length", str(len(reply.body)).encode())]
         if reply.json_length is not None:
             headers.append((HEADER_LENGTH, str(reply.json_length).encode()))
-        if reply.status in (408, 413):  # more of the request may come
+        if reply.status in (408, 413, 503):  # more of the request may come
             headers.append((b"connection", b"close"))
-        with suppress(RuntimeError):  # the same
+        with suppress(RuntimeError):  # as the loop says that a connection was closed
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             await send({"type": "http.response.body", "body": reply.body})
 
-    async def _reply(self, scope: Scope, path: list[str], receive: Receive) -> Reply:
+    async def _reply(self, scope: Scope, path: list[str], receive: Receive, held: list[int]) -> Reply:
         headers = dict(scope["headers"])
         if path[:2] != ["v2", "health"]:
             self.access.require(headers.get(b"authorization", b"").decode("latin-1"))
@@ -108,7 +112,7 @@ class App:
         if scope["method"] != "POST":
             raise Refused(f"{scope['method']} is not understood here, expected POST", 405)
         self.engine.model(model, version)
-        content = unpacked(await self._body(receive), headers, self.limits.body)
+        content = unpacked(await self._body(receive, held), headers, self.limits.body)
         return await self._infer(model, version, headers, content)
 
     async def _infer(self, model: str, version: str, headers: Mapping[bytes, bytes], content: bytes) -> Reply:
@@ -146,22 +150,29 @@ class App:
                 return Reply(_encode({"name": name, "versions": [engine.run_id], "platform": PLATFORM, **about}))
         raise Refused(f"{'/'.join(path)[:80]!r} is not served; docs/serve.md lists what is", 404)
 
-    async def _body(self, receive: Receive) -> bytes:
-        """Of the request, up to the limit; what is beyond it is read and forgotten, so that the client may hear why."""
+    async def _body(self, receive: Receive, held: list[int]) -> bytes:
+        """Of the request, up to the limit; what is beyond it is read and forgotten, so that the client may hear why.
+
+        `held`: how many bytes of it are in memory.
+        """
         parts, size, more = list[bytes](), 0, True
         while more:
             try:
                 message = await receive()
-            except RuntimeError:  # as the loop says that a connection was closed
+            except RuntimeError:  # the same as below
                 raise Gone from None
             if message["type"] == "http.disconnect":
                 raise Gone
-            more, size = message["more_body"], size + len(message["body"])
-            if size <= self.limits.body:
-                parts.append(message["body"])
-            else:
+            more, length = message["more_body"], len(message["body"])
+            size += length
+            if size > self.limits.body:
                 parts.clear()
                 more = more and size < 4 * self.limits.body
+                continue
+            if size > LARGE and self.held + length > BODIES * self.limits.body:
+                raise Refused("other requests have all the memory that there is for them; try again", 503)
+            parts.append(message["body"])
+            self.held, held[0] = self.held + length, held[0] + length
         if size > self.limits.body:
             raise Refused(f"the request has more than {self.limits.body} bytes, which is the limit (--max-body)", 413)
         return parts[0] if len(parts) == 1 else b"".join(parts)

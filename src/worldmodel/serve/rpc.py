@@ -144,14 +144,16 @@ def _answering(servicer: Servicer, name: str, kind: type[Message]) -> Callable[[
     engine, open_to_all = servicer.engine, name in ("ServerLive", "ServerReady")
 
     async def call(data: bytes, context: Context) -> Message:
-        begun, model, code = perf_counter(), "", grpc.StatusCode.OK
+        begun, model, code = perf_counter(), "", grpc.StatusCode.CANCELLED
         try:
             if not open_to_all:
                 servicer.access.require(dict(context.invocation_metadata() or ()).get("authorization", ""))
             async with asyncio.timeout(engine.limits.seconds):
                 request = kind.FromString(data) if len(data) < LARGE else await asyncio.to_thread(kind.FromString, data)
                 model = getattr(request, "model_name", "")
-                return await answer(request)
+                told = await answer(request)
+            code = grpc.StatusCode.OK
+            return told
         except DecodeError:
             code, said = CODES[400], f"no {kind.DESCRIPTOR.full_name} in these {len(data)} bytes"
         except (ValueError, TimeoutError) as error:

@@ -44,7 +44,7 @@ def run(engine: Engine, access: Access, host: str, ports: tuple[int, int], grace
 async def _serve(engine: Engine, access: Access, host: str, ports: tuple[int, int], grace_s: float) -> None:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     opened, rpc = _listening(host, ports[0]), Rpc(engine, access)
-    server = _Http(_config(engine, access))
+    server = _Http(_config(engine, access, grace_s))
     grpc_port = await rpc.start(host, ports[1])
     serving = asyncio.create_task(server.serve([opened]))
     swaps = set[asyncio.Task[None]]()
@@ -70,7 +70,7 @@ async def _serve(engine: Engine, access: Access, host: str, ports: tuple[int, in
     say("stopped")
 
 
-def _config(engine: Engine, access: Access) -> uvicorn.Config:
+def _config(engine: Engine, access: Access, grace_s: float) -> uvicorn.Config:
     connection = type("Connection", (Connection,), {"seconds": engine.limits.seconds})
     return uvicorn.Config(
         App(engine, access),
@@ -85,7 +85,7 @@ def _config(engine: Engine, access: Access) -> uvicorn.Config:
         limit_concurrency=engine.limits.connections,
         backlog=BACKLOG,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=None,
+        timeout_graceful_shutdown=round(grace_s),
         ssl_certfile=access.certificate,
         ssl_keyfile=access.key,
         ssl_ca_certs=str(access.clients) if access.clients else None,
