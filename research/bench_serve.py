@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -14,13 +14,18 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import click
+import grpc
 import numpy as np
 import uvloop
+from numpy.typing import NDArray
 
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core.errors import run
 from worldmodel.core.options import PATH
 from worldmodel.core.tables import aligned
+from worldmodel.open_inference_pb2 import ModelInferRequest
+
+ENCODER_PATH = "/v2/models/encoder/infer"
 
 BARE = """
 import sys
@@ -50,6 +55,7 @@ class Case(NamedTuple):
     name: str
     port: int
     request: bytes
+    rpc: bool = False
 
 
 class Client(asyncio.Protocol):
@@ -83,8 +89,10 @@ class Client(asyncio.Protocol):
 async def load(case: Case, clients: int, seconds: float) -> list[float]:
     """Seconds of each request of so many clients at once."""
     loop = asyncio.get_running_loop()
+    if case.rpc:
+        return await load_rpc(case, clients, seconds)
     found = [await loop.create_connection(lambda: Client(case.request), "127.0.0.1", case.port) for _ in range(clients)]
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(seconds / 10)
     for _, client in found:
         client.seconds.clear()
     await asyncio.sleep(seconds)
@@ -95,29 +103,44 @@ async def load(case: Case, clients: int, seconds: float) -> list[float]:
     return taken
 
 
+async def load_rpc(case: Case, clients: int, seconds: float) -> list[float]:
+    taken, begin = list[float](), perf_counter() + seconds / 10
+
+    async def client() -> None:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{case.port}") as channel:
+            ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            while (begun := perf_counter()) < begin + seconds:
+                await ask(case.request)
+                if begun > begin:
+                    taken.append(perf_counter() - begun)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return taken
+
+
 def post(path: str, body: bytes, *headers: str) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
-def requests_of(features: np.ndarray[Any, Any], actions: np.ndarray[Any, Any]) -> dict[str, bytes]:
-    """By the name of the case."""
-    arrays = {"features": features, "actions": actions}
+def cases(arrays: Mapping[str, NDArray[Any]], ports: Sequence[int]) -> list[Case]:
+    """ports: HTTP and gRPC of serve, and FastAPI's."""
     told = [{"name": name, "datatype": "FP32", "shape": each.shape} for name, each in arrays.items()]
-    sized = [
-        each | {"parameters": {"binary_data_size": array.nbytes}}
-        for each, array in zip(told, arrays.values(), strict=True)
-    ]
+    raw = [each.tobytes() for each in arrays.values()]
+    sized = [each | {"parameters": {"binary_data_size": len(data)}} for each, data in zip(told, raw, strict=True)]
     head = json.dumps({"inputs": sized, "parameters": {"binary_data_output": True}}).encode()
-    raw = head + b"".join(each.tobytes() for each in arrays.values())
+    binary = post(ENCODER_PATH, head + b"".join(raw), f"Inference-Header-Content-Length: {len(head)}")
     flat = [each | {"data": array.ravel().tolist()} for each, array in zip(told, arrays.values(), strict=True)]
-    nested = {name: each.tolist() for name, each in arrays.items()}
-    path = "/v2/models/encoder/infer"
-    return {
-        "serve, binary": post(path, raw, f"Inference-Header-Content-Length: {len(head)}"),
-        "serve, JSON": post(path, json.dumps({"inputs": flat}).encode()),
-        "bare FastAPI, JSON": post("/encode", json.dumps(nested).encode(), "Content-Type: application/json"),
-    }
+    nested = json.dumps({name: each.tolist() for name, each in arrays.items()}).encode()
+    message = ModelInferRequest(model_name="encoder", raw_input_contents=raw)
+    for each in told:
+        message.inputs.add(**each)
+    return [
+        Case("serve, binary", ports[0], binary),
+        Case("serve, JSON", ports[0], post(ENCODER_PATH, json.dumps({"inputs": flat}).encode())),
+        Case("serve, gRPC", ports[1], message.SerializeToString(), rpc=True),
+        Case("bare FastAPI, JSON", ports[2], post("/encode", nested, "Content-Type: application/json")),
+    ]
 
 
 @contextmanager
@@ -154,28 +177,14 @@ def timed(call: Callable[[], object], calls: int = 500) -> float:
     return median(taken[calls // 10 :])
 
 
-def row(case: Case, own: float, seconds: float, rounds: int) -> list[str]:
-    """Medians over rounds."""
-    found = []
-    for _ in range(rounds):
-        alone, eight, many = (uvloop.run(load(case, clients, seconds)) for clients in (1, 8, 64))
-        low, high = np.percentile(eight, [50, 99])
-        found.append(
-            [
-                median(alone) * 1e3,
-                (median(alone) - own) * 1e3,
-                low * 1e3,
-                high / low,
-                len(alone) / seconds,
-                len(many) / seconds,
-                len(many) / len(alone),
-            ]
-        )
-    middle = np.median(found, axis=0)
-    forms = ("{:.2f}", "{:.2f}", "{:.2f}", "{:.1f}", "{:.0f}", "{:.0f}", "{:.1f}")
-    return [case.name, *(form.format(number) for form, number in zip(forms, middle, strict=True))]
+def measured(case: Case, own: float, seconds: float) -> list[float]:
+    alone, eight, many = (uvloop.run(load(case, clients, seconds)) for clients in (1, 8, 64))
+    low, high = np.percentile(eight, [50, 99])
+    rates = [len(alone) / seconds, len(many) / seconds, len(many) / len(alone)]
+    return [median(alone) * 1e3, (median(alone) - own) * 1e3, low * 1e3, high / low, *rates]
 
 
+FORMS = ("{:.2f}", "{:.2f}", "{:.2f}", "{:.1f}", "{:.0f}", "{:.0f}", "{:.1f}")
 COLUMNS = ["", "P50 ms", "over own process", "8 clients: P50", "P99/P50", "requests/s", "64 at once", "times"]
 
 
@@ -192,11 +201,14 @@ def command(bundle: Path, seconds: float, rounds: int) -> None:
     own = timed(lambda: model.encode(features, actions))
     ports = [free_port() for _ in range(3)]
     serve = ["-m", "worldmodel", "serve", str(folder), "--port", str(ports[0]), "--grpc-port", str(ports[1])]
-    with started(serve, ports[0]), started(["-c", BARE, str(folder / "encoder.onnx"), str(ports[2])], ports[2]):
-        rows = [
-            row(Case(name, ports[2 if "FastAPI" in name else 0], request), own, seconds, rounds)
-            for name, request in requests_of(features, actions).items()
-        ]
+    bare = ["-c", BARE, str(folder / "encoder.onnx"), str(ports[2])]
+    with started(serve, ports[0]), started(bare, ports[2]):
+        compared = cases({"features": features, "actions": actions}, ports)
+        found = [[measured(case, own, seconds) for case in compared] for _ in range(rounds)]
+    rows = [
+        [case.name, *(form.format(number) for form, number in zip(FORMS, middle, strict=True))]
+        for case, middle in zip(compared, np.median(found, axis=0), strict=True)
+    ]
     print(f"encoder of {model.run_id}, in one's own process: {own * 1e3:.3f} ms")
     print(aligned(COLUMNS, rows))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -38,6 +39,7 @@ def run(engine: Engine, access: Access, host: str, ports: tuple[int, int], grace
         limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
     sys.setswitchinterval(SWITCH_S)
+    gc.freeze()  # what is there by now stays: no request waits while it is looked through for garbage
     uvloop.run(_serve(engine, access, host, ports, grace_s))
 
 
