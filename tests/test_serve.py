@@ -21,8 +21,10 @@ import psutil
 import pytest
 import tritonclient.grpc
 import tritonclient.http
+from google.protobuf import text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from commands import call
 from copies import ENVIRONMENT, ROOT
@@ -423,14 +425,24 @@ def test_every_command_of_the_page_works(tmp_path):
     shown = commands("docs/serve.md")
     starts = [shlex.split(line)[3:] for line in shown if line.startswith("worldmodel serve artifacts/worldmodel")]
     plain = write_bundle(tmp_path / "a", texts=PLAIN, context_min=None, context_max=None, **BOUNDS)
-    tools = {"curl": True, "python": True, "node": shutil.which("node"), "g++": CURL, "./serve_client": CURL}
+    tools = {
+        "worldmodel": True,
+        "curl": True,
+        "python": True,
+        "node": shutil.which("node"),
+        "g++": CURL,
+        "./serve_client": CURL,
+    }
     with serving(plain, *(option for options in starts for option in options)) as served:
         for line in shown:
-            if not tools.get(line.split()[0]):
+            if not tools.get(line.split()[0]) or line.startswith("worldmodel serve artifacts"):
                 continue
             for old, new in {
                 "127.0.0.1:8000": f"127.0.0.1:{served.port}",
                 "python ": f"{sys.executable} ",
+                "artifacts/worldmodel": str(plain),
+                "worldmodel ": f"{sys.executable} -m worldmodel ",
+                "my-models": f"{tmp_path}/models",
                 "./serve_client": "./it",
                 "-o serve_client": f"-o {tmp_path}/it",
                 "./it": f"{tmp_path}/it",
@@ -440,8 +452,29 @@ def test_every_command_of_the_page_works(tmp_path):
             done = subprocess.run(["bash", "-ec", line], cwd=ROOT, capture_output=True, text=True, timeout=120)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
             assert done.stdout or "-o" in line or "health" in line
-    rest = [line for line in shown if line.split()[0] not in tools]
-    assert [line for line in rest if not line.startswith(("worldmodel serve", "pip install"))] == []
+    assert [line for line in shown if line.split()[0] not in tools and not line.startswith("pip install")] == []
+
+
+def test_the_repository_for_triton_is_what_its_schema_takes_and_names_the_tensors_of_the_graphs(
+    bundle, model, tmp_path, capsys
+):
+    (tmp_path / "models/other").mkdir(parents=True)
+    for _ in range(2):
+        assert call("export-triton", bundle, "--out", tmp_path / "models") == 0
+    assert f"wrote {tmp_path / 'models'}: encoder, predictor, step of bundle 000000000000" in capsys.readouterr().out
+    assert (tmp_path / "models/other").is_dir()
+    told = {}
+    for name in ("encoder", "predictor", "step"):
+        folder, graph = tmp_path / "models" / name, model.graphs[f"{name}.onnx"]
+        assert (folder / "1/model.onnx").read_bytes() == graph.content
+        config = text_format.Parse((folder / "config.pbtxt").read_text(), ModelConfig())
+        assert (config.name, config.platform, config.max_batch_size) == (name, "onnxruntime_onnx", 1024)
+        assert [each.name for each in (*config.input, *config.output)] == [*graph.inputs, *graph.outputs]
+        told |= {(name, each.name): list(each.dims) for each in (*config.input, *config.output)}
+        assert all(each.HasField("reshape") == (each.dims == [1]) for each in config.output)
+    assert told["encoder", "features"] == [3, 2]
+    assert told["predictor", "actions"] == [-1, 3]
+    assert told["step", "reward"] == [1]
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make certificates with")

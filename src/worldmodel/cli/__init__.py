@@ -20,6 +20,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "train": ("worldmodel.cli.train", "Train on logs of yours, from logs to bundle, without DVC."),
     "control": ("worldmodel.cli.control", "Drive a simulator with a bundle's planner, and compare."),
     "serve": ("worldmodel.cli.serve", "Serve a bundle over HTTP and gRPC, to any client."),
+    "export-triton": ("worldmodel.cli.export_triton", "Write a bundle as a model repository of Triton's."),
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),
     "runs": ("worldmodel.cli.runs", "List what ran, when and where, and how it ended."),
     "sweep": ("worldmodel.sweeps.sweep", "Run every combination of some params, best first."),
