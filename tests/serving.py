@@ -2,19 +2,18 @@
 
 import http.client
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from copies import ROOT
+from copies import ENVIRONMENT
 from tiny_bundles import GRAPHS
 
 
@@ -82,10 +81,16 @@ class Serving:
 
 
 @contextmanager
-def serving(bundle: Path, *options: object, **variables: str) -> Iterator[Serving]:
-    command = [sys.executable, "-m", "worldmodel", "serve", str(bundle), "--port", "0", "--grpc-port", "0"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | variables
-    process = subprocess.Popen([*command, *map(str, options)], env=environment, stderr=subprocess.PIPE, text=True)
+def serving(
+    bundle: Path,
+    *options: object,
+    python: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] = ENVIRONMENT,
+    cwd: str | None = None,
+    **variables: str,
+) -> Iterator[Serving]:
+    command = [*python, "-m", "worldmodel", "serve", str(bundle), "--port", "0", "--grpc-port", "0", *map(str, options)]
+    process = subprocess.Popen(command, env={**environment, **variables}, stderr=subprocess.PIPE, text=True, cwd=cwd)
     found = None
     try:
         yield (found := Serving(process))
