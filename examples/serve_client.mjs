@@ -1,4 +1,4 @@
-// A client of `worldmodel serve` in JavaScript, for Node.js 18 and newer or a browser.
+// A client of `worldmodel serve` in JavaScript, for Node.js 18 and newer.
 //     node examples/serve_client.mjs http://127.0.0.1:8000
 
 const base = process.argv[2];

@@ -213,6 +213,8 @@ REFUSED = [  # body, what the answer names
     ({"inputs": [tensor(data=[[1, 2], [3]])]}, "features is no array of numbers"),
     ({"inputs": [tensor(data=[None] * 6)]}, "features holds NaN or infinity"),
     ({"inputs": [tensor(data=[1e39] * 6)]}, "features holds NaN or infinity"),
+    ({"inputs": [tensor(shape=(20_000, 3, 2), data=[0] * 120_000)]}, "more than 100000 numbers; send bytes"),
+    (b" " * 2_000_001, "2000001 bytes of JSON, expected 2000000 at most"),
     ({"inputs": [tensor(shape=(20_000, 1, 0), data=[])]}, "20000 frames, expected 16384 at most"),
     ({"inputs": [tensor(parameters={"binary_data_size": 24})]}, "binary_data_size is 24, 0 bytes are left"),
     ({"inputs": [tensor()], "outputs": [{"name": "y"}]}, "encoder has no output 'y', only z"),

@@ -15,7 +15,7 @@ from worldmodel.serve.access import Access
 from worldmodel.serve.engine import EXTENSIONS, NAME, PLATFORM, VERSION, Engine, Request
 from worldmodel.serve.models import Arrays
 from worldmodel.serve.telemetry import say
-from worldmodel.serve.tensors import Array, Refused, datatype_of, from_raw, from_values
+from worldmodel.serve.tensors import MOST_NUMBERS, Array, Refused, datatype_of, from_raw, from_values, to_values
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -203,6 +203,8 @@ def unpacked(content: bytes, headers: Mapping[bytes, bytes], limit: int) -> byte
 def parsed(model: str, version: str, headers: Mapping[bytes, bytes], content: bytes) -> tuple[Request, Wanted]:
     """Raises Refused."""
     length = _length(headers, len(content))
+    if length > 20 * MOST_NUMBERS:
+        raise Refused(f"{length} bytes of JSON, expected {20 * MOST_NUMBERS} at most; send tensors as bytes", 413)
     try:
         body = _decoder.decode(memoryview(content)[:length])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -249,7 +251,7 @@ def written(answer: Arrays, model: str, run_id: str, wanted: Wanted) -> Reply:
             parts.append(array.tobytes())
             told["parameters"] = {"binary_data_size": array.nbytes}
         else:
-            told["data"] = array.ravel().tolist()
+            told["data"] = to_values(name, array)
         outputs.append(told)
     head = {"model_name": model, "model_version": run_id, "parameters": {"run_id": run_id}, "outputs": outputs}
     text = _encode(head | {"id": request_id} if request_id else head)

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any
 
 import grpc
-import numpy as np
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -22,7 +21,7 @@ from worldmodel.serve.engine import EXTENSIONS, NAME, PLATFORM, VERSION, Engine,
 from worldmodel.serve.http import LARGE, refusal
 from worldmodel.serve.models import Arrays
 from worldmodel.serve.telemetry import say
-from worldmodel.serve.tensors import Array, Refused, datatype_of, from_raw, from_values
+from worldmodel.serve.tensors import MOST_NUMBERS, Array, Refused, datatype_of, from_raw, from_values, to_values
 
 Context = Any  # grpc.aio.ServicerContext
 Answerer = Callable[[Any], Awaitable[Message]]
@@ -86,7 +85,7 @@ class Servicer:
             if request.raw_input_contents:
                 told.raw_output_contents.append(array.tobytes())
             else:
-                getattr(tensor.contents, f"{CONTENTS[tensor.datatype]}_contents").extend(array.ravel().tolist())
+                getattr(tensor.contents, f"{CONTENTS[tensor.datatype]}_contents").extend(to_values(name, array))
         return told
 
     async def Encode(self, request: own.InputState) -> Message:
@@ -122,7 +121,7 @@ def tensors(request: oip.ModelInferRequest) -> dict[str, Array]:
             found[each.name] = from_raw(each.name, each.datatype, each.shape, raw[number])
         else:
             field = f"{CONTENTS.get(each.datatype, 'fp32')}_contents"
-            values = np.array(getattr(each.contents, field))
+            values = getattr(each.contents, field)[: MOST_NUMBERS + 1]
             found[each.name] = from_values(each.name, each.datatype, each.shape, values)
     return found
 

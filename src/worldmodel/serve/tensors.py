@@ -12,6 +12,7 @@ DATATYPES = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 DATATYPES |= {f"{'U' * (kind == 'u')}INT{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 _NAMES = {np.dtype(scalar): name for name, scalar in DATATYPES.items()}
 MOST_AXES = 4
+MOST_NUMBERS = 100_000  # that are no bytes: Python makes an object of each, and serves nobody else meanwhile
 
 
 class Refused(ValueError):
@@ -53,6 +54,8 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: ArrayLik
         raise Refused(f"{name} is no array of numbers, expected {datatype} {list(shape)}") from None
     if found.dtype.kind not in "biuf":
         raise Refused(f"{name} holds what is no number, expected {datatype} {list(shape)}")
+    if found.size > MOST_NUMBERS:
+        raise Refused(f"{name} has more than {MOST_NUMBERS} numbers; send bytes, or fewer rows at once", 413)
     if found.size != count:
         raise Refused(f"{name} has {found.size} values, expected {count} for {datatype} {list(shape)}")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -60,6 +63,14 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: ArrayLik
     if scalar.kind in "iub" and not np.array_equal(array.reshape(found.shape), found):
         raise Refused(f"{name} holds numbers that {datatype} cannot hold")
     return array
+
+
+def to_values(name: str, array: Array) -> list[Any]:
+    """Row-major. Raises Refused where there are too many."""
+    if array.size > MOST_NUMBERS:
+        raise Refused(f"{name} has more than {MOST_NUMBERS} numbers; ask for bytes, or fewer rows at once", 413)
+    found: list[Any] = array.ravel().tolist()
+    return found
 
 
 def _kind(name: str, datatype: str, shape: Sequence[int]) -> tuple[np.dtype[Any], int]:
