@@ -13,7 +13,7 @@ from worldmodel.serve.models import Arrays, Function
 from worldmodel.serve.tensors import Array
 
 MOST_FRAMES = 4096  # that are put together
-QUICK_S = 0.0003  # what takes less does not go to a thread, which would take as long
+QUICK_S = 0.001  # what takes less does not go to a thread: to wait for its turn would take as long
 
 
 LATELY = 0.2  # weight of the last call in what one takes

@@ -96,8 +96,9 @@ class Engine:
     def count(self, protocol: str, model: str, status: object, begun: float) -> None:
         """A request that ended; `model` as the client named it."""
         name = model if model in self.bundle.models else "none"
-        self.metrics.requests.labels(protocol, name, str(status)).inc()
-        self.metrics.seconds.labels(protocol, name).observe(perf_counter() - begun)
+        requests, seconds = self.metrics.of(protocol, name, str(status))
+        requests.inc()
+        seconds.observe(perf_counter() - begun)
 
     async def watch(self, interval_s: float) -> None:
         """Swap when another bundle is in place; end sessions that nobody uses."""

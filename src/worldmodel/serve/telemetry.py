@@ -5,6 +5,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from logging.handlers import QueueHandler, QueueListener
 from queue import Queue
 from typing import Any
@@ -67,6 +68,7 @@ class Metrics:
         self.seconds = Histogram(
             "worldmodel_request_seconds", "Time of a request", ["protocol", "model"], buckets=SECONDS, registry=found
         )
+        self.of = cache(lambda *labels: (self.requests.labels(*labels), self.seconds.labels(*labels[:2])))
         self.rows = Histogram("worldmodel_batch_rows", "Rows that share a call", buckets=ROWS, registry=found)
         self.sessions = Gauge("worldmodel_sessions", "Open sessions of planners", registry=found)
         self.swaps = Counter("worldmodel_swaps", "Bundles that came later", ["outcome"], registry=found)

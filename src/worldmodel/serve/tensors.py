@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
-DATATYPES = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
-DATATYPES |= {f"{'U' * (kind == 'u')}INT{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
-_NAMES = {np.dtype(scalar): name for name, scalar in DATATYPES.items()}
+_SCALARS = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
+_SCALARS |= {f"{'U' * (kind == 'u')}INT{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
+DATATYPES = {name: np.dtype(scalar) for name, scalar in _SCALARS.items()}
+_NAMES = {scalar: name for name, scalar in DATATYPES.items()}
 MOST_AXES = 4
 MOST_NUMBERS = 100_000  # that are no bytes: Python makes an object of each, and serves nobody else meanwhile
 
@@ -78,4 +79,4 @@ def _kind(name: str, datatype: str, shape: Sequence[int]) -> tuple[np.dtype[Any]
         raise Refused(f"{name} has datatype {datatype[:20]!r}, expected one of {', '.join(DATATYPES)}")
     if len(shape) > MOST_AXES or min(shape, default=0) < 0:
         raise Refused(f"{name} has shape {str(list(shape))[:80]}, expected at most {MOST_AXES} sizes of 0 or more")
-    return np.dtype(DATATYPES[datatype]), math.prod(shape)
+    return DATATYPES[datatype], math.prod(shape)
