@@ -1,5 +1,6 @@
 """`worldmodel serve`: any client of the protocol, whatever comes in, and what stays up meanwhile."""
 
+import asyncio
 import json
 import random
 import re
@@ -32,6 +33,9 @@ from pages import commands
 from serving import PLAIN, serving
 from tiny_bundles import write_bundle
 from worldmodel import Planner, WorldModel, wire
+from worldmodel.serve.models import models_of
+from worldmodel.serve.sessions import Sessions, planner_specs
+from worldmodel.serve.tensors import Spec
 from worldmodel.worldmodel_pb2 import LatentZ, Plan, Prediction
 
 RNG = np.random.default_rng(0)
@@ -508,3 +512,37 @@ def test_only_clients_whose_certificate_is_signed_may_connect(bundle, tmp_path):
                 else:
                     with pytest.raises(grpc.RpcError):
                         ask(b"", timeout=3)
+
+
+def test_numbers_of_actions_do_where_they_are_discrete_and_a_planner_answers_with_one(tmp_path):
+    model = WorldModel.load(write_bundle(tmp_path / "a", action_kind="discrete"))
+    predictor, chosen = models_of(model)["predictor"], np.array([[0, 2], [1, 1], [2, 0]])
+    z, ahead = np.ones((3, 14), np.float32), np.ones((3, 2, 1), np.float32)
+    given = {"z": z, "actions": chosen, "context": ahead}
+    assert predictor.sizes(given, most=6) == (3, 6)
+    expected = model.predict(z, np.eye(3, dtype=np.float32)[chosen], ahead)
+    np.testing.assert_array_equal(predictor.run(given)["features"], expected.features)
+    assert planner_specs(model)[1] == (Spec("action", "INT64", (1,)),)
+    seen = {"observation": FEATURES[:1, 0], "context": MET[0, :1]}
+    answer, run_id = asyncio.run(Sessions(1, 60, 1, None).act(model, seen, {}))
+    assert (answer["action"].dtype, answer["action"].shape, run_id) == (np.int64, (1,), model.run_id)
+    assert answer["action"][0] == Planner(model).act(seen["observation"][0], seen["context"][0])
+
+
+def test_sessions_that_nobody_uses_end_and_one_goes_on_with_the_bundle_that_it_began_with(bundle, tmp_path):
+    old, new = WorldModel.load(bundle), WorldModel.load(write_bundle(tmp_path / "b", run_id="b" * 12, **BOUNDS))
+    seen = {"observation": FEATURES[:1, 0], "context": MET[0, :1]}
+    sessions = Sessions(2, 0.2, 1, None)
+
+    async def told():
+        for model, options in [(old, {}), (new, {}), (new, {"sequence_start": True}), (new, {"sequence_end": True})]:
+            yield (await sessions.act(model, seen, {"session": "a"} | options))[1]
+        await sessions.act(new, seen, {"session": "b"})
+        await asyncio.sleep(0.3)
+        sessions.end_idle()
+        yield len(sessions)
+
+    async def listed():
+        return [each async for each in told()]
+
+    assert asyncio.run(listed()) == [old.run_id, old.run_id, new.run_id, new.run_id, 0]
