@@ -546,3 +546,11 @@ def test_sessions_that_nobody_uses_end_and_one_goes_on_with_the_bundle_that_it_b
         return [each async for each in told()]
 
     assert asyncio.run(listed()) == [old.run_id, old.run_id, new.run_id, new.run_id, 0]
+
+
+def test_a_bundle_of_the_first_format_tells_the_sizes_that_its_graphs_insist_on():
+    model = WorldModel.load(ROOT / "tests/old_bundle")
+    sizes = {spec.name: spec.shape for spec in models_of(model)["encoder"].inputs}
+    assert sizes["features"] == (-1, model.history, model.feature_count)
+    assert sizes["actions"] == (-1, model.history - 1, model.action_count)
+    assert "step" not in models_of(model)

@@ -10,6 +10,7 @@ from worldmodel.graphs import Graph
 from worldmodel.serve.tensors import Array, Refused, Spec
 
 TYPES = {"tensor(float)": "FP32", "tensor(double)": "FP64"}
+PER_FRAME = ("disagreement", "reward", "termination")  # a number each
 Arrays = dict[str, Array]
 Function = Callable[[Mapping[str, Array]], Arrays]
 
@@ -49,7 +50,6 @@ class Model:
 
 def models_of(model: WorldModel) -> dict[str, Model]:
     """By name."""
-    history = -1 if model.cold_starts else model.history
 
     def encode(given: Mapping[str, Array]) -> Arrays:
         return {"z": model.encode(**given)}
@@ -65,9 +65,9 @@ def models_of(model: WorldModel) -> dict[str, Model]:
     if STEP in model.graphs:
         following = "z_next" if "z_next" in model.graphs[STEP].outputs else "z"
         functions["step"] = step
-    free = {"encoder": {1: history}, "predictor": {1: -1}}
+    loose = {"encoder": model.cold_starts, "predictor": True, "step": False}
     return {
-        name: Model(*_specs(model.graphs[file], free.get(name, {})), functions[name], model.discrete)
+        name: Model(*_specs(model.graphs[file], loose[name]), functions[name], model.discrete)
         for name, file in {"encoder": ENCODER, "predictor": PREDICTOR, "step": STEP}.items()
         if name in functions
     }
@@ -77,16 +77,14 @@ def _told(future: Mapping[str, Any]) -> Arrays:
     return {name: array for name, array in future.items() if array is not None}
 
 
-def _specs(graph: Graph, free: Mapping[int, int]) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
-    """Inputs and outputs; `free`: sizes of axes that the client lets be others than the graph's."""
+def _specs(graph: Graph, loose: bool) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
+    """Inputs and outputs; `loose`: a client may send other numbers of frames than the graph takes."""
 
     def spec(name: str, shape: list[Any]) -> Spec:
         sizes = [size if isinstance(size, int) else -1 for size in shape]
-        if len(sizes) == 3 or name in ("disagreement", "reward", "termination"):
-            sizes = [free.get(axis, size) for axis, size in enumerate(sizes)]
+        if loose and (len(sizes) == 3 or name in PER_FRAME):
+            sizes[1] = -1
         return Spec(name, TYPES[graph.types[name]], tuple(sizes))
 
-    return (
-        tuple(spec(*each) for each in graph.inputs.items()),
-        tuple(spec(*each) for each in graph.outputs.items()),
-    )
+    inputs, outputs = (tuple(spec(*each) for each in tensors.items()) for tensors in (graph.inputs, graph.outputs))
+    return inputs, outputs
