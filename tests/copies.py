@@ -18,7 +18,7 @@ TINY = {
     "dreams.teacher": {"members": 2, "horizon": 4, "steps": 4, "batch_size": 4, "z_dim": 8, "hidden_dim": 8}
     | {"transition_steps": 4},
     "train": {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 8, "batch_size": 4}
-    | {"steps": 12, "rho": 0.5},
+    | {"steps": 12, "rho": 0.5, "policy_steps": 2},
     "prepare": {"val_share": 0.2, "test_share": 0.2},
     "validate": {"horizon": 4, "latency_calls": 3},
 }

@@ -104,6 +104,7 @@ def make_intake(**fields: Any) -> Prepare:
 def make_train(**fields: Any) -> params.Train:
     """The smallest training that still learns something."""
     small = {"encoder": "mlp", "history": 3, "horizon": 4, "z_dim": 8, "hidden_dim": 16, "batch_size": 8, "steps": 12}
+    small |= {"policy_steps": 2}
     return replace(PARAMS.train, **(small | fields))
 
 

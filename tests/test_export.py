@@ -12,6 +12,7 @@ from worldmodel.model.artifact import read_trained
 from worldmodel.stages import export
 
 FILES = ["README.md", "encoder.onnx", "manifest.yaml", "normalizer.json", "params.yaml", "predictor.onnx", "step.onnx"]
+OF_POLICY = ["policy.safetensors", "prior.onnx", "value.onnx"]
 
 
 @pytest.fixture
@@ -19,8 +20,9 @@ def quick(monkeypatch):
     """Graphs that cost no time, where the claim is about all else."""
     for name in ("encoder_graph", "predictor_graph", "step_graph"):
         monkeypatch.setattr(
-            export, name, lambda model, scaler, metadata, opset: f"{metadata['action_kind']} {opset}".encode()
+            export, name, lambda model, scaler, metadata, opset, **_: f"{metadata['action_kind']} {opset}".encode()
         )
+    monkeypatch.setattr(export, "policy_graphs", lambda *_: (b"prior", b"value"))
 
 
 def run(project, out, settings=None):
@@ -28,7 +30,9 @@ def run(project, out, settings=None):
 
 
 def test_a_bundle_holds_all_that_users_take_away(variant):
-    assert sorted(contents(variant.bundle)) == [*FILES, "weights.safetensors"]
+    more = OF_POLICY if variant.read_trained().policy else []  # where there are rewards to train one by
+    assert bool(more) == variant.read_trained().model.shape.rewards
+    assert sorted(contents(variant.bundle)) == sorted([*FILES, *more, "weights.safetensors"])
     assert (variant.bundle / "normalizer.json").read_bytes() == variant.normalizer.read_bytes()
     assert sha256(variant.bundle / "weights.safetensors") == sha256(variant.trained / "weights.safetensors")
     assert read_trained(variant.bundle).model.shape == variant.read_trained().model.shape
@@ -41,7 +45,11 @@ def test_the_run_id_is_the_fingerprint_of_what_the_manifest_says(variant):
     assert manifest["exported"]["inputs"] == {
         "normalizer": sha256(variant.bundle / "normalizer.json"),
         "trained/manifest.yaml": sha256(variant.trained / "manifest.yaml"),
-        "trained/weights.safetensors": sha256(variant.bundle / "weights.safetensors"),
+        **{
+            f"trained/{name}": sha256(variant.bundle / name)
+            for name in ("policy.safetensors", "weights.safetensors")
+            if (variant.trained / name).exists()
+        },
     }
     assert manifest["exported"]["params"] == yaml.safe_load((variant.bundle / "params.yaml").read_text())
     trained = variant.read_trained().manifest

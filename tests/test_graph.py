@@ -40,11 +40,12 @@ def test_inputs_and_outputs_are_as_promised(variant):
     assert shapes(encoder.graph.output) == {"z": ["batch", z]}
     assert shapes(predictor.graph.input) == {"z": ["batch", z]} | ({"actions": ["batch", k, a]} if a else {})
     frames = {"features": ["batch", k, f], "std": ["batch", k, f], **{name: ["batch", k] for name in scalars}}
-    assert shapes(predictor.graph.output) == frames
+    has_policy = variant.read_trained().policy is not None
+    assert shapes(predictor.graph.output) == frames | ({"z_next": ["batch", z]} if has_policy else {})
     assert shapes(step.graph.input) == {"z": ["batch", z]} | ({"action": ["batch", a]} if a else {})
     frame = {name: ["batch", *sizes[2:]] for name, sizes in frames.items()}
     assert shapes(step.graph.output) == {"z_next": ["batch", z]} | frame
-    assert list(shapes(predictor.graph.output)) == list(frames)
+    assert list(shapes(predictor.graph.output)) == [*frames, *["z_next"] * has_policy]
 
 
 KINDS = [
@@ -100,13 +101,14 @@ def test_a_graph_does_not_depend_on_those_that_were_exported_before(project):
     without = random_model(replace(SHAPE, actions=0))
     graph.predictor_graph(without, make_scaler(make_episodes(4, 9, features=4, kind="none", actions=0)), {}, 20)
     metadata = metadata_of(graphs(project)["predictor"])
-    assert graph.predictor_graph(model, scaler, metadata, 20) == (project.bundle / "predictor.onnx").read_bytes()
+    assert graph.predictor_graph(model, scaler, metadata, 20, goes_on=True) == (project.bundle / "predictor.onnx").read_bytes()
 
 
 def test_what_a_client_has_to_know_is_written_down_in_every_graph(variant):
     trained, scaler = variant.read_trained(), variant.scaler
     said = {"run_id": variant.bundle.name, "format": "2", "action_kind": trained.manifest["action_kind"]}
     said |= {"distribution": "student-t", "degrees_of_freedom": f"{trained.model.degrees:g}", "horizon": "4"}
+    said |= {"discount": "0.98"} if trained.policy else {}
     said |= {"interval_s": repr(trained.manifest["interval_s"])} if "interval_s" in trained.manifest else {}
     ranges = {"feature": scaler.features, "action": scaler.actions}
     ranges = {

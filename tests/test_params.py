@@ -62,6 +62,7 @@ REFUSED = {
     "train.nll_start": (-0.1, 1.1),
     "train.kl_weight": (-0.1, float("inf")),
     "train.contrastive_weight": (-0.1, float("inf")),
+    "train.policy_steps": (-1, 10**10),
     "train.threads": (0, 257),
     "export.opset": (17, 24),
     "validate.horizon": (0, 1025),
@@ -283,7 +284,7 @@ def test_what_one_reader_takes_for_another_value_is_refused_by_key_and_line_in_a
         (f"{committed}---\n{committed}", "found a second document"),
         (f"%YAML 1.1\n---\n{committed}", "found a second document or a directive"),
         (f"\ufeff{committed}", "found the character U+FEFF on line 1"),
-        (f"{committed}# \x85  lr: 1\n", "found the character U+0085 on line 64"),
+        (f"{committed}# \x85  lr: 1\n", "found the character U+0085 on line 65"),
         (f"{committed}{'#' * 10**6}", "holds 10"),
         (f'{committed}x: "\\U00110000"', "not YAML: "),
     ]:

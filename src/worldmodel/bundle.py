@@ -17,20 +17,32 @@ from worldmodel.core.regular import open_regular
 from worldmodel.core.typing import Doubles
 from worldmodel.graphs import Graph
 
-ENCODER, PREDICTOR, STEP, MANIFEST = "encoder.onnx", "predictor.onnx", "step.onnx", "manifest.yaml"
+ENCODER, PREDICTOR, STEP, PRIOR, VALUE = (f"{name}.onnx" for name in ("encoder", "predictor", "step", "prior", "value"))
+MANIFEST = "manifest.yaml"
+POLICY = (PRIOR, VALUE)  # of one training, and only where it had rewards and actions
 # Axes beside the batch; H frames of history and P = H - 1 moves between them, K planned ones, F, A, C and Z numbers.
 INPUTS = {
     ENCODER: {"features": "HF", "actions": "PA", "context": "PC"},
     PREDICTOR: {"z": "Z", "actions": "KA", "context": "KC"},
     STEP: {"z": "Z", "action": "A", "context": "C"},
+    PRIOR: {"z": "Z"},
+    VALUE: {"z": "Z"},
 }
 FUTURE = {"features": "KF", "std": "KF", "disagreement": "K", "reward": "K", "termination": "K"}
 OUTPUTS = {
     ENCODER: {"z": "Z"},
-    PREDICTOR: FUTURE,
+    PREDICTOR: FUTURE | {"z_next": "Z"},
     STEP: {"z": "Z", "z_next": "Z"} | {name: axes.removeprefix("K") for name, axes in FUTURE.items()},
+    PRIOR: {"action": "A"},
+    VALUE: {"value": ""},
 }
-NEEDED = {ENCODER: {"features", "z"}, PREDICTOR: {"z", "features", "std"}, STEP: {"z", "features", "std"}}
+NEEDED = {
+    ENCODER: {"features", "z"},
+    PREDICTOR: {"z", "features", "std"},
+    STEP: {"z", "features", "std"},
+    PRIOR: {"z", "action"},
+    VALUE: {"z", "value"},
+}
 FLOAT = {"tensor(float)": np.float32}
 SCALARS = FLOAT | {"tensor(double)": np.float64}  # of features
 REMEDY = "make it with `dvc repro export`"
@@ -67,7 +79,8 @@ def open_bundle(bundle: Path, threads: int) -> tuple[dict[str, Graph], dict[str,
     """
     path = bundle / MANIFEST
     manifest = path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
-    names = [ENCODER, PREDICTOR, *([STEP] if (bundle / STEP).exists() or _written(manifest, f"  {STEP}") else [])]
+    more = [name for name in (STEP, *POLICY) if (bundle / name).exists() or _written(manifest, f"  {name}")]
+    names = [ENCODER, PREDICTOR, *more]
     graphs, sizes = dict[str, Graph](), dict[str, int]()
     for name in names:
         graphs[name] = _graph(bundle / name, manifest, threads)
@@ -166,6 +179,7 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
         "interval_s": _number(said, "interval_s", 0.0) or None,
         "feature_names": _names(said, counts["feature"]),
         "degrees_of_freedom": _number(said, "degrees_of_freedom", math.inf, above=2),
+        "discount": _number(said, "discount", 1.0),
         **{f"{part}_range": _range(said, part, count) for part, count in counts.items()},
     }
 
@@ -174,7 +188,7 @@ def _require_takers(graphs: Mapping[str, Graph], counts: Mapping[str, int], hist
     """Every graph takes actions and context, or none does; the encoder has no place for them with one frame."""
     for part, name in (("action", "actions"), ("context", "context")):
         found = [each for each, graph in graphs.items() if graph.inputs.keys() & {part, name}]
-        expected = [each for each in graphs if counts[part] and (history > 1 or each != ENCODER)]
+        expected = [each for each in graphs if counts[part] and each not in POLICY and (history > 1 or each != ENCODER)]
         if found != expected:
             raise ValueError(f"{name} go into {', '.join(found)}, expected {', '.join(expected)}")
 

@@ -15,7 +15,20 @@ import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike
 
-from worldmodel.bundle import ENCODER, MANIFEST, OUTPUTS, PREDICTOR, SCALARS, STEP, Range, find_bundle, open_bundle
+from worldmodel.bundle import (
+    ENCODER,
+    MANIFEST,
+    OUTPUTS,
+    POLICY,
+    PREDICTOR,
+    PRIOR,
+    SCALARS,
+    STEP,
+    VALUE,
+    Range,
+    find_bundle,
+    open_bundle,
+)
 from worldmodel.core.inputs import batched, numbers, require
 from worldmodel.core.student_t import half_width
 from worldmodel.core.typing import Floats, Reals
@@ -87,6 +100,7 @@ class WorldModel:
     interval_s: float | None  # seconds between frames; None where the bundle does not say
     feature_names: tuple[str, ...]  # [F], or none
     degrees_of_freedom: float  # of the Student's t that std is of; infinite: a normal
+    discount: float  # of a frame, for which `value` was trained
     feature_range: Range | None  # lowest and highest of each in the logs, [F] each; None where the bundle does not say
     action_range: Range | None  # [A]; None too where actions are one-hot
     context_range: Range | None  # [C]
@@ -149,6 +163,23 @@ class WorldModel:
         The first action is applied at the last frame of the history. With neither in the logs, the whole horizon.
         One z [Z] with one plan [K, A] gives one future. Raises ValueError as `encode` does.
         """
+        return self._predicted(z, actions, context)[1]
+
+    def advance(
+        self, z: ArrayLike, actions: ArrayLike | None = None, context: ArrayLike | None = None
+    ) -> tuple[Floats, Future]:
+        """As `predict`, with z after the last frame [batch, Z]: from there it goes on as if at one go.
+
+        Raises ValueError as `encode` does, and where the predictor does not tell it: use `step`.
+        """
+        after, future = self._predicted(z, actions, context)
+        if after is None:
+            raise ValueError(f"the predictor of bundle {self.run_id} does not tell the z that it gets to; use step")
+        return after, future
+
+    def _predicted(
+        self, z: ArrayLike, actions: ArrayLike | None, context: ArrayLike | None
+    ) -> tuple[Floats | None, Future]:
         latent, single = self._latent(z)
         given = actions if self.action_count or context is None else context
         length = self.horizon if given is None else self._plan_length(given, single)
@@ -157,7 +188,9 @@ class WorldModel:
             # A frame depends on the actions up to it alone, so a short plan may be filled up and its answer cut.
             ahead = {name: np.pad(each, ((0, 0), (0, rest), (0, 0))) for name, each in ahead.items()}
         answers = self._answers(PREDICTOR, {"z": latent, **ahead}, length)
-        return Future(**{name: each[0, :length] if single else each[:, :length] for name, each in answers.items()})
+        after = answers.pop("z_next", None)
+        told = {name: each[0, :length] if single else each[:, :length] for name, each in answers.items()}
+        return after if after is None or not single else after[0], Future(**told)
 
     def step(
         self, z: ArrayLike, action: ArrayLike | None = None, context: ArrayLike | None = None
@@ -177,6 +210,35 @@ class WorldModel:
         told = {name: each[0] if single else each for name, each in answers.items()}
         following: Floats = told.pop("z_next" if "z_next" in told else "z")
         return following, Frame(**told)
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether a policy was trained in the model, and what it earns: `prior` and `value`."""
+        return all(name in self.graphs for name in POLICY)
+
+    def prior(self, z: ArrayLike) -> Floats:
+        """What the policy that was trained in the model does at each z [batch, Z] -> [batch, A], one-hot where actions
+        are discrete; [A] for one z. Raises ValueError where the bundle has no policy.
+        """
+        actions: Floats = self._policy(PRIOR, z, "action")
+        return actions
+
+    def value(self, z: ArrayLike) -> Floats:
+        """What that policy earns from each z [batch, Z] on, up to the end of the task, each frame's reward at
+        `discount` times the one before: [batch], units of the reward. Raises ValueError as `prior` does.
+        """
+        value: Floats = self._policy(VALUE, z, "value")
+        return value
+
+    def _policy(self, name: str, z: ArrayLike, answer: str) -> Any:
+        if not self.has_policy:
+            raise ValueError(
+                f"bundle {self.run_id} has no {name}: there is one where the logs hold rewards and actions and "
+                "train.policy_steps is not 0"
+            )
+        latent, single = self._latent(z)
+        found = self._answers(name, {"z": latent})[answer]
+        return found[0] if single else found
 
     def half_width(self, share: float = 0.9) -> float:
         """Of the central interval around a prediction that holds this share of what comes, in its std."""

@@ -131,6 +131,7 @@ class Train(Compute):
     nll_start: Share
     kl_weight: NotNegative
     contrastive_weight: NotNegative
+    policy_steps: CountOrNone
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -16,8 +16,9 @@ from worldmodel.arrays.windows import Windows
 from worldmodel.client import Future, WorldModel
 from worldmodel.core.typing import Floats, Reals
 from worldmodel.evaluation.scoring import RawInputs, chunks, raw_inputs
-from worldmodel.export.graph import RawEncoder, RawPredictor, outputs
+from worldmodel.export.graph import RawEncoder, RawPredictor, RawPrior, RawValue, outputs
 from worldmodel.model import world_model as torch_model
+from worldmodel.model.policy import Policy
 from worldmodel.model.shape import Shape
 
 RANDOM_WINDOWS = 64
@@ -26,9 +27,15 @@ SHORT, LONG = (1, 7), 4  # frames of plans beside the horizon, and how many time
 
 
 def largest_difference(
-    client: WorldModel, model: torch_model.WorldModel, scaler: Scaler, held_out: Windows, seed: int = 0
+    client: WorldModel,
+    model: torch_model.WorldModel,
+    scaler: Scaler,
+    held_out: Windows,
+    policy: Policy | None = None,
+    seed: int = 0,
 ) -> float:
-    """Over all held-out windows, and over random ones with short plans, long ones and steps, of all that is predicted.
+    """Over all held-out windows, and over random ones with short plans, long ones and steps, of all that is predicted,
+    and of the policy's values and actions (of discrete ones, the values alone: two may be equally good).
 
     A long plan is compared a horizon at a time, each time from where the client has stepped to: along a chaotic rollout
     the last bits grow without end. Rounded up to one digit: the last bits are another processor's to choose.
@@ -46,6 +53,8 @@ def largest_difference(
         z = client.encode(inputs.history, **inputs.past)
         with torch.no_grad():
             torch_z = torch_encoder(torch.from_numpy(inputs.history), **_tensors(inputs.past))
+        if policy:
+            differences.extend(_policy_differences(client, policy, scaler, z))
         if number:
             compare([client.predict(z, **inputs.planned)], torch_z, inputs.planned)
             continue
@@ -58,6 +67,16 @@ def largest_difference(
             compare([*whole, stepped], torch_z, soon)
             torch_z = torch.from_numpy(z)
     return _rounded_up(float(np.max(differences)))  # NaN where any is
+
+
+def _policy_differences(client: WorldModel, policy: Policy, scaler: Scaler, z: Floats) -> Iterator[float]:
+    assert scaler.rewards
+    latent, unit = torch.from_numpy(z), Affine(np.zeros(1, np.float32), scaler.rewards.spread)
+    with torch.no_grad():
+        value, action = RawValue(policy, scaler)(latent), RawPrior(policy, scaler)(latent)
+    yield _apart(client.value(z)[:, None], value.numpy()[:, None], unit)
+    if not policy.discrete:
+        yield _apart(client.prior(z), action.numpy(), scaler.actions)
 
 
 def _tensors(arrays: Mapping[str, Reals]) -> dict[str, torch.Tensor]:

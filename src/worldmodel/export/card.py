@@ -22,13 +22,13 @@ predict {horizon} frames. Raw units in and out; {scalars}; dynamic batch.
 |---|---|---|
 | encoder.onnx | {encoder_inputs} | z [batch, {z_dim}] |
 | predictor.onnx | {predictor_inputs} | {outputs} |
-| step.onnx | {step_inputs} | z_next [batch, {z_dim}], {step_outputs} |
+| step.onnx | {step_inputs} | z_next [batch, {z_dim}], {step_outputs} |{policy_files}
 
 `std` is the standard deviation of each prediction, that of {distribution}: its 90 % intervals reach {reach:.3f} std
 to either side. It is {spread}.
 `disagreement` grows where a plan leaves the logs, in standard deviations of the observed train frames.{ending}
 {missing}
-{actions}{context}{columns}
+{policy}{actions}{context}{columns}
 ## Use
 
 ```python
@@ -81,7 +81,7 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
     past = {name: f"{name} [batch, {shape.history - 1}, {width}]" for name, width in ahead.items() if shape.history > 1}
     plan = {name: f"{name} [batch, K, {width}]" for name, width in ahead.items()}
     now = {name: f"{ONE[name]} [batch, {width}]" for name, width in ahead.items()}
-    features = scaler.features.width
+    features, has_policy = scaler.features.width, trained.policy is not None
     told = {"disagreement": True, "reward": shape.rewards, "termination": shape.terminals}
 
     def outputs(frames: str) -> str:
@@ -99,9 +99,11 @@ def model_card(run_id: str, trained: Trained, scaler: Scaler, settings: ExportSt
         plan=PLANS[" ".join(ahead)],
         encoder_inputs=", ".join([f"features [batch, {shape.history}, {features}]", *past.values()]),
         predictor_inputs=", ".join([f"z [batch, {shape.z_dim}]", *plan.values()]),
-        outputs=outputs("K, " if ahead else f"{shape.horizon}, "),
+        outputs=outputs("K, " if ahead else f"{shape.horizon}, ") + f", z_next [batch, {shape.z_dim}]" * has_policy,
         step_inputs=", ".join([f"z [batch, {shape.z_dim}]", *now.values()]),
         step_outputs=outputs(""),
+        policy_files=POLICY_FILES.format(z_dim=shape.z_dim, actions=widths["actions"]) if has_policy else "",
+        policy=POLICY if has_policy else "",
         ending=ENDING if shape.terminals else "",
         actions=ACTIONS[manifest["action_kind"]],
         missing=MASKED if shape.masked else WHOLE,
@@ -170,6 +172,14 @@ PLANS = {
     "context": "the context of K frames",
     "actions context": "K planned actions, each with its context,",
 }
+POLICY_FILES = (
+    "\n| prior.onnx | z [batch, {z_dim}] | action [batch, {actions}] |"
+    "\n| value.onnx | z [batch, {z_dim}] | value [batch] |"
+)
+POLICY = (
+    "`prior.onnx` is what a policy does at a `z` that was trained in the model alone, and `value.onnx` what it expects\n"
+    "to earn from there on: both help a planner, and neither was ever tried in the world.\n"
+)
 ONE = {"actions": "action", "context": "context"}
 ENDING = (
     "\n`termination` is the probability that the task ends with a frame, given that it has not ended before: what\n"

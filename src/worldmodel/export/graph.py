@@ -5,6 +5,10 @@ predictor  z [batch, Z], actions [batch, K, A], context [batch, K, C], any K
            ->  features [batch, K, F], std [batch, K, F], disagreement, reward, termination [batch, K]
 step       z [batch, Z], action [batch, A], context [batch, C]
            ->  z_next [batch, Z], features [batch, F], std [batch, F], disagreement, reward, termination [batch]
+prior      z [batch, Z]  ->  action [batch, A]
+value      z [batch, Z]  ->  value [batch]
+Prior and value are those of a policy that was trained in the model, where there is one; then the predictor also answers
+z_next [batch, Z], that of the last frame.
 Inputs and outputs that the logs do not have (actions, context; reward, termination) are absent, and so are the
 encoder's actions and context when H = 1. With neither actions nor context, the predictor predicts `horizon` frames.
 Features are float64 where float32 would lose what moves; NaN is a missing reading where the model is masked. Every
@@ -26,6 +30,7 @@ from torch import Tensor, nn
 from worldmodel.arrays.affine import Affine, Coded
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.export.rollout import Rollout
+from worldmodel.model.policy import Policy
 from worldmodel.model.shape import Shape
 from worldmodel.model.world_model import WorldModel
 
@@ -124,14 +129,17 @@ class RawEncoder(nn.Module):
 class RawPredictor(nn.Module):
     """One tensor for each of `outputs`."""
 
-    def __init__(self, model: WorldModel, scaler: Scaler) -> None:
+    def __init__(self, model: WorldModel, scaler: Scaler, goes_on: bool = False) -> None:
+        """goes_on: whether z after the last frame is told as well."""
         super().__init__()
         self.model, self.features, self.known_ahead = model, Scale(scaler.features), KnownAhead(scaler)
+        self.goes_on = goes_on
         self.rewards = None if scaler.rewards is None else Scale(scaler.rewards)
 
     def forward(self, z: Tensor, actions: Tensor | None = None, context: Tensor | None = None) -> tuple[Tensor, ...]:
         neither = z.new_zeros(z.shape[0], self.model.shape.horizon, self.model.shape.actions)
-        return self.advance(z, self.known_ahead(actions, context, neither))[1:]
+        after, *found = self.advance(z, self.known_ahead(actions, context, neither))
+        return (*found, after) if self.goes_on else tuple(found)
 
     def advance(self, z: Tensor, plan: Tensor) -> tuple[Tensor, ...]:
         """z [B, Z], standardized actions and context [B, K, A + C] -> z after the last [B, Z], and `outputs`."""
@@ -153,6 +161,30 @@ class RawStep(RawPredictor):
         plan = self.known_ahead(action, context, z.new_zeros(z.shape[0], self.model.shape.actions))
         z, *found = self.advance(z, plan[:, None])
         return z, *(each.squeeze(1) for each in found)
+
+
+class RawPrior(nn.Module):
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, policy: Policy, scaler: Scaler) -> None:
+        super().__init__()
+        self.policy, self.actions = policy, Scale(scaler.actions)
+        self.register_buffer("low", self.actions.inverse(policy.low))
+        self.register_buffer("high", self.actions.inverse(policy.high))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.actions.inverse(self.policy(z)).clamp(self.low, self.high)
+
+
+class RawValue(nn.Module):
+    def __init__(self, policy: Policy, scaler: Scaler) -> None:
+        super().__init__()
+        assert scaler.rewards is not None
+        self.policy, self.unit = policy, float(scaler.rewards.spread[0])
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.policy.value(z) * self.unit
 
 
 def outputs(shape: Shape) -> list[str]:
@@ -180,11 +212,13 @@ def encoder_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], o
     return _graph(RawEncoder(model, scaler), inputs | _known_ahead(scaler, history - 1), ["z"], metadata, opset)
 
 
-def predictor_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
+def predictor_graph(
+    model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int, goes_on: bool = False
+) -> bytes:
     ahead = _known_ahead(scaler, max(2, model.shape.horizon))
     inputs = {"z": torch.zeros(2, model.shape.z_dim)} | ahead
-    module = RawPredictor(Rollout(model), scaler)
-    return _graph(module, inputs, outputs(model.shape), metadata, opset, any_length=tuple(ahead))
+    module, named = RawPredictor(Rollout(model), scaler, goes_on), [*outputs(model.shape), *["z_next"] * goes_on]
+    return _graph(module, inputs, named, metadata, opset, any_length=tuple(ahead))
 
 
 def step_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opset: int) -> bytes:
@@ -192,6 +226,14 @@ def step_graph(model: WorldModel, scaler: Scaler, metadata: dict[str, str], opse
     for name, each in _known_ahead(scaler, 1).items():
         inputs[name.replace("actions", "action")] = each[:, 0]
     return _graph(RawStep(Rollout(model), scaler), inputs, ["z_next", *outputs(model.shape)], metadata, opset)
+
+
+def policy_graphs(policy: Policy, scaler: Scaler, metadata: dict[str, str], opset: int) -> tuple[bytes, bytes]:
+    """Prior and value."""
+    inputs = {"z": torch.zeros(2, policy.z_dim)}
+    modules = ((RawPrior(policy, scaler), "action"), (RawValue(policy, scaler), "value"))
+    prior, value = (_graph(module, inputs, [output], metadata, opset) for module, output in modules)
+    return prior, value
 
 
 def _known_ahead(scaler: Scaler, frames: int) -> dict[str, Tensor]:

@@ -1,26 +1,29 @@
-"""A trained model on disk: weights.safetensors and manifest.yaml, never a pickle."""
+"""A trained model on disk: manifest.yaml, weights.safetensors and those of a policy, never a pickle."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import safetensors.torch
 import yaml
 from pydantic.dataclasses import dataclass as checked_dataclass
 from safetensors import SafetensorError
+from torch import nn
 
 from worldmodel.core.checked import CLOSED, Float, Sha256, Text, Whole, checked
 from worldmodel.core.integrity import require_file, require_sha256
 from worldmodel.core.params import Compute, Train
 from worldmodel.core.yaml12 import NO_TEXT, cut, read_yaml
 from worldmodel.episodes.columns import Columns
+from worldmodel.model.policy import Policy
 from worldmodel.model.shape import Shape
 from worldmodel.model.tensors import not_finite
 from worldmodel.model.world_model import WorldModel
 
-WEIGHTS, MANIFEST = "weights.safetensors", "manifest.yaml"
-OWN = (WEIGHTS, MANIFEST)  # files of the folder
+WEIGHTS, POLICY, MANIFEST = "weights.safetensors", "policy.safetensors", "manifest.yaml"
+OWN = (WEIGHTS, POLICY, MANIFEST)  # files of the folder
+Module = TypeVar("Module", bound=nn.Module)
 TRAIN, EXPORT = "run `dvc repro train`", "run `dvc repro export`"
 
 
@@ -28,6 +31,7 @@ TRAIN, EXPORT = "run `dvc repro train`", "run `dvc repro export`"
 class Trained:
     model: WorldModel  # on the CPU
     manifest: dict[str, Any]
+    policy: Policy | None = None  # trained in the model
 
     @property
     def dream_share(self) -> float:
@@ -66,6 +70,7 @@ class _Manifest:
     windows: dict[Literal["observed", "dream", "val"], Whole]
     columns: Columns | None = None
     interval_s: Float | None = None
+    policy: Sha256 | None = None
     exported: dict[Text, Any] | None = None
     files: dict[Text, Sha256] | None = None
     run_id: Text | None = None
@@ -75,13 +80,17 @@ def write_trained(folder: Path, trained: Trained) -> dict[str, Any]:
     """Returns the manifest with the hash of the weights. Raises ValueError, and writes nothing, where a weight is NaN
     or infinite.
     """
-    weights = trained.model.state_dict()
-    if broken := not_finite(weights):
-        raise ValueError(f"the training diverged: {broken} holds NaN or infinity; lower train.lr")
-    content = safetensors.torch.save(weights)
+    parts: dict[str, nn.Module | None] = {WEIGHTS: trained.model, POLICY: trained.policy}
+    found = {name: module.state_dict() for name, module in parts.items() if module}
+    for weights in found.values():
+        if broken := not_finite(weights):
+            raise ValueError(f"the training diverged: {broken} holds NaN or infinity; lower train.lr")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(content)
-    manifest = trained.manifest | {"weights": hashlib.sha256(content).hexdigest()}
+    manifest = dict(trained.manifest)
+    for name, weights in found.items():
+        content = safetensors.torch.save(weights)
+        (folder / name).write_bytes(content)
+        manifest[Path(name).stem] = hashlib.sha256(content).hexdigest()
     write_manifest(folder / MANIFEST, manifest)
     return manifest
 
@@ -114,16 +123,24 @@ def read_compute(folder: Path) -> Compute:
 def read_trained(folder: Path) -> Trained:
     """Raises ValueError where the folder does not hold a trained model, or another one than was written."""
     manifest, typed = _read_manifest(folder)
-    path, remedy = folder / WEIGHTS, EXPORT if typed.run_id else TRAIN
-    require_sha256(path, typed.weights, remedy)
-    try:
-        model = WorldModel(typed.shape)
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{path}: not the weights of this model ({cut(str(error), 200)}); {remedy}") from None
-    if broken := not_finite(model.state_dict()):
-        raise ValueError(f"{path}: {broken} holds NaN or infinity; {remedy}")
-    return Trained(model.eval(), manifest)
+    remedy, shape = EXPORT if typed.run_id else TRAIN, typed.shape
+
+    def loaded(module: Module, name: str, digest: str) -> Module:
+        path = folder / name
+        require_sha256(path, digest, remedy)
+        try:
+            module.load_state_dict(safetensors.torch.load(path.read_bytes()))
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{path}: not the weights of this model ({cut(str(error), 200)}); {remedy}") from None
+        if broken := not_finite(module.state_dict()):
+            raise ValueError(f"{path}: {broken} holds NaN or infinity; {remedy}")
+        return module.eval()
+
+    model, policy = loaded(WorldModel(shape), WEIGHTS, typed.weights), None
+    if typed.policy:
+        blank = Policy(shape.z_dim, shape.actions - shape.context, typed.action_kind == "discrete")
+        policy = loaded(blank, POLICY, typed.policy)
+    return Trained(model, manifest, policy)
 
 
 def require_bundle(folder: Path) -> None:

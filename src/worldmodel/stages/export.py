@@ -12,15 +12,15 @@ from pathlib import Path
 import click
 
 from worldmodel.arrays.scaler import Scaler, numbers
-from worldmodel.client import ENCODER, PREDICTOR, STEP
+from worldmodel.bundle import ENCODER, PREDICTOR, PRIOR, STEP, VALUE
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import StageRun, begin
 from worldmodel.export.card import model_card
-from worldmodel.export.graph import encoder_graph, predictor_graph, step_graph
-from worldmodel.model.artifact import MANIFEST, WEIGHTS, Trained, read_trained, write_manifest, yaml_text
+from worldmodel.export.graph import encoder_graph, policy_graphs, predictor_graph, step_graph
+from worldmodel.model.artifact import MANIFEST, POLICY, WEIGHTS, Trained, read_trained, write_manifest, yaml_text
 
 RUN_ID = "[0-9a-f]" * 12  # what else the folder holds is not ours
 FORMAT = "2"  # of the bundle: 1 had no step, and one horizon alone
@@ -42,13 +42,16 @@ def export(trained: Path, normalizer: Path, out: Path, settings: params.ExportSt
     metadata = {"run_id": run.run_id} | metadata_of(result, scaler)
     files = {
         ENCODER: encoder_graph(result.model, scaler, metadata, opset),
-        PREDICTOR: predictor_graph(result.model, scaler, metadata, opset),
+        PREDICTOR: predictor_graph(result.model, scaler, metadata, opset, goes_on=bool(result.policy)),
         STEP: step_graph(result.model, scaler, metadata, opset),
         WEIGHTS: (trained / WEIGHTS).read_bytes(),
         "normalizer.json": normalizer.read_bytes(),
         "params.yaml": yaml_text(asdict(settings), sort_keys=False).encode(),
         "README.md": model_card(run.run_id, result, scaler, settings).encode(),
     }
+    if result.policy:
+        prior, value = policy_graphs(result.policy, scaler, metadata, opset)
+        files |= {PRIOR: prior, VALUE: value, POLICY: (trained / POLICY).read_bytes()}
     with publishing(out, own=[RUN_ID]) as (folder,):
         (folder / run.run_id).mkdir(parents=True)
         for name, content in files.items():
@@ -71,6 +74,7 @@ def metadata_of(trained: Trained, scaler: Scaler) -> dict[str, str]:
     degrees = trained.model.degrees
     heavy_tails = {"distribution": "student-t", "degrees_of_freedom": f"{degrees:g}"}
     said |= {"distribution": "normal"} if math.isinf(degrees) else heavy_tails
+    said |= {"discount": f"{float(trained.policy.discount):g}"} if trained.policy else {}
     return said | ({"missing": "mask"} if shape.masked else {})
 
 

@@ -1,6 +1,7 @@
 """packed arrays, artifacts/normalizer.json -> artifacts/train (weights, manifest), curves of loss and rho.
 
-Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows.
+Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows. Then a
+policy is trained in the model, where the logs hold rewards and actions.
 """
 
 import copy
@@ -36,6 +37,7 @@ from worldmodel.model.linear_start import roomy
 from worldmodel.model.live_curves import write_curves
 from worldmodel.model.objective import Objective
 from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
+from worldmodel.model.policy_training import trained_policy
 from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
 from worldmodel.model.shape import Shape
 from worldmodel.model.shrinking import shrink
@@ -113,7 +115,8 @@ def _train(
     }
     known: dict[str, Any] = {"columns": described(scaler), "interval_s": data.interval_s}
     manifest |= {name: value for name, value in known.items() if value}
-    return Trained(model.cpu().eval(), manifest), run.speed(settings.batch_size)
+    policy = trained_policy(model, data.packed, scaler, settings, device)
+    return Trained(model.cpu().eval(), manifest, policy and policy.cpu()), run.speed(settings.batch_size)
 
 
 def described(scaler: Scaler) -> dict[str, list[dict[str, str]]]:

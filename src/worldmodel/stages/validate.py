@@ -81,7 +81,7 @@ def validate(
     by_agent = metrics.agents(by_episode)
     outside_share, outside_by_feature = outside(predictors, data.packed)
     by_feature = metrics.features(scores, names_of(scaler.features), outside_by_feature)
-    difference = parity.largest_difference(model, trained.model, scaler, held_out)
+    difference = parity.largest_difference(model, trained.model, scaler, held_out, trained.policy)
     rare = rarity.rarest(_windows(data, model, settings.horizon, "train"), held_out)
     dreamlike = realism(data.packed, model.history, model.horizon)
     endings, disagreement = reliability.endings(scores), reliability.disagreement(scores)

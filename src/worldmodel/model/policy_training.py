@@ -1,0 +1,162 @@
+"""Training a policy inside the world model: actor and critic in turns, on what the model predicts for the actor.
+
+The actor follows the gradients of returns over a horizon, through the model, with the critic's value at the end; the
+critic learns these returns (arXiv 1912.01603). A frame pays for disagreement, and what comes after an ending is worth
+nothing. Everything in standardized units, rewards in standard deviations; dimension key as in world_model.
+"""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from tqdm import tqdm
+
+from worldmodel.arrays.affine import Affine
+from worldmodel.arrays.scaler import Scaler
+from worldmodel.arrays.windows import Packed, windows
+from worldmodel.core.params import Train
+from worldmodel.core.typing import Ints
+from worldmodel.model.policy import Policy
+from worldmodel.model.selection import EVALUATION_BATCH
+from worldmodel.model.tensors import to_device
+from worldmodel.model.world_model import WorldModel
+
+DISCOUNT = 0.98  # of a frame; about 50 frames count
+TRACE = 0.95  # lambda of the returns
+BATCH = 64  # rollouts
+RATE = 1e-3  # peak, linearly down to a tenth
+FOLLOW = 0.02  # share of the critic that its target takes over at each step
+NOISE = 0.1  # std, before the tanh
+CAUTION = 1.0  # of a reward's std that a frame pays for each unit of disagreement
+CLIP_ACTOR, CLIP_CRITIC = 1.0, 10.0  # norms of gradients
+STARTS = 20_000  # windows whose z rollouts start from, at most
+
+
+class Starts(NamedTuple):
+    """What rollouts start from."""
+
+    z: Tensor  # [N, Z]
+    context: Tensor  # [N, K, C]
+
+
+class Rollout(NamedTuple):
+    z: list[Tensor]  # K + 1 of [B, Z]
+    rewards: list[Tensor]  # K of [B], less what disagreement costs
+    lasting: list[Tensor]  # K of [B], probability that the task does not end with the frame
+
+
+def train_policy(
+    model: WorldModel, starts: Starts, rewards: Affine, bounds: tuple[Tensor, Tensor] | None, steps: int, seed: int
+) -> Policy:
+    """bounds [A] of the actions, standardized; None: they are one-hot. The model stays as it is."""
+    generator = torch.Generator().manual_seed(seed)
+    shape, device = model.shape, starts.z.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        policy = Policy(shape.z_dim, shape.actions - shape.context, bounds is None, DISCOUNT).to(device)
+    policy.fit_inputs(starts.z)
+    if bounds is not None:
+        policy.low.copy_(bounds[0])
+        policy.high.copy_(bounds[1])
+    target = copy.deepcopy(policy)
+    optimizers = Adam(policy.actor.parameters()), Adam(policy.critic.parameters())
+    model.eval().requires_grad_(False)
+    for t in tqdm(range(steps), desc="policy", unit="step", mininterval=1.0):
+        chosen = torch.randint(len(starts.z), (BATCH,), generator=generator)
+        noise = _noise(policy, shape.horizon, generator).to(device)
+        rollout = _rollout(model, policy, Starts(*(each[chosen] for each in starts)), noise, rewards)
+        returns = _returns(rollout, [target.value(z) for z in rollout.z])
+        rate = RATE * max(0.1, 1 - t / steps)
+        _step(optimizers[0], policy.actor, -returns[0].mean(), CLIP_ACTOR, rate)
+        visited, goals = torch.cat(rollout.z[:-1]).detach(), torch.cat(returns).detach()
+        errors = (policy.value(visited) - goals).square()
+        _step(optimizers[1], policy.critic, (_alive(rollout) * errors).mean(), CLIP_CRITIC, rate)
+        with torch.no_grad():
+            for slow, fast in zip(target.critic.parameters(), policy.critic.parameters(), strict=True):
+                slow.lerp_(fast, FOLLOW)
+    model.requires_grad_(True)
+    return policy.eval()
+
+
+def trained_policy(
+    model: WorldModel, packed: Packed, scaler: Scaler, settings: Train, device: torch.device
+) -> Policy | None:
+    """None where none is asked for, where the logs hold no rewards or actions, and where an action is an angle or a
+    category, which no actor's numbers are.
+    """
+    actions = scaler.actions
+    if not (settings.policy_steps and scaler.rewards and actions.width) or len(actions.center) != actions.width:
+        return None
+    logged, dreamed = (packed.where("train", source) for source in ("observed", "dream"))
+    starts = policy_starts(model, packed, logged if len(logged) else dreamed, device)
+    bounds = None
+    if actions.low is not None and actions.high is not None:
+        low, high = (torch.from_numpy(actions.transform(end)).to(device) for end in (actions.low, actions.high))
+        bounds = low, high
+    return train_policy(model, starts, scaler.rewards, bounds, settings.policy_steps, settings.seed)
+
+
+@torch.no_grad()
+def policy_starts(model: WorldModel, packed: Packed, episodes: Ints, device: torch.device) -> Starts:
+    """Evenly from all of the episodes' windows, and from where they begin, with one frame known."""
+    shape, found = model.shape, list[tuple[Tensor, Tensor]]()
+    for begins in (False, True):
+        every = windows(packed, episodes, shape.history, shape.horizon, begins)
+        some = every.every(max(1, -(-len(every) // STARTS)))
+        for at in range(0, len(some), EVALUATION_BATCH):
+            batch = to_device(some.take(np.arange(at, min(at + EVALUATION_BATCH, len(some)))), device)
+            found.append((model.encode(*batch.past), batch.planned_actions[..., shape.actions - shape.context :]))
+    return Starts(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _noise(policy: Policy, horizon: int, generator: torch.Generator) -> Tensor:
+    """[K, B, A]; that of discrete actions draws them as likely as the softmax says (Gumbel's)."""
+    size = (horizon, BATCH, len(policy.low))
+    if not policy.discrete:
+        return NOISE * torch.randn(size, generator=generator)
+    return -(-torch.rand(size, generator=generator).clamp(1e-6, 1 - 1e-6).log()).log()
+
+
+def _rollout(model: WorldModel, policy: Policy, starts: Starts, noise: Tensor, rewards: Affine) -> Rollout:
+    unit, offset = float(rewards.unit[0]), float(rewards.center[0]) / float(rewards.spread[0])
+    z = starts.z
+    found = Rollout([z], [], [])
+    for frame, drawn in enumerate(noise):
+        action = torch.cat([policy(z, drawn), starts.context[:, frame]], dim=-1)
+        z, told = model.advance(z, action[:, None])
+        assert told.rewards is not None
+        found.z.append(z)
+        found.rewards.append(told.rewards[:, 0] * unit + offset - CAUTION * told.disagreement[:, 0])
+        ends = torch.zeros_like(z[:, 0]) if told.termination is None else told.termination[:, 0].sigmoid()
+        found.lasting.append(1 - ends)
+    return found
+
+
+def _returns(rollout: Rollout, values: list[Tensor]) -> list[Tensor]:
+    """From each of the K frames on, [B] each, with the value after the last (the lambda-return)."""
+    found, after = list[Tensor](), values[-1]
+    for reward, lasting, value in zip(*(reversed(each) for each in (*rollout[1:], values[1:])), strict=True):
+        after = reward + DISCOUNT * lasting * ((1 - TRACE) * value + TRACE * after)
+        found.append(after)
+    return found[::-1]
+
+
+def _alive(rollout: Rollout) -> Tensor:
+    """Probability that the task has not ended before each frame, [K * B]."""
+    alive, found = torch.ones_like(rollout.lasting[0]), []
+    for lasting in rollout.lasting:
+        found.append(alive)
+        alive = (alive * lasting).detach()
+    return torch.cat(found)
+
+
+def _step(optimizer: Optimizer, network: nn.Module, loss: Tensor, clip: float, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
