@@ -26,15 +26,24 @@ from worldmodel.report.controlled import Controlled
 
 
 def bundle(folder: Path, features: int = 3, actions: int = 1, reward: str = "reward", **said: str) -> Path:
-    """Of Pendulum-v1, unless it is said otherwise: nothing moves, and a push costs its square."""
+    """Of Pendulum-v1, unless it is said otherwise: nothing moves, a push costs its square, the policy is still."""
     none = ", ".join("0" * actions * features)
     graphs = {
         "encoder": f"(float[b, 1, {features}] features) => (float[b, {features}] z) {{ z = Flatten(features) }}",
         "predictor": f"""(float[b, {features}] z, float[b, K, {actions}] actions)
-            => (float[b, K, {features}] features, float[b, K, {features}] std, float[b, K] {reward})
+            => (float[b, K, {features}] features, float[b, K, {features}] std, float[b, K] {reward},
+                float[b, {features}] z_next)
             <int64[1] one = {{1}}, int64[1] last = {{2}}, float[{actions}, {features}] none = {{{none}}}>
             {{ frame = Unsqueeze(z, one) still = MatMul(actions, none) features = Add(frame, still) std = Exp(still)
-              pushed = ReduceSumSquare<keepdims = 0>(actions, last) {reward} = Neg(pushed) }}""",
+              pushed = ReduceSumSquare<keepdims = 0>(actions, last) {reward} = Neg(pushed) z_next = Identity(z) }}""",
+        "step": f"""(float[b, {features}] z, float[b, {actions}] action)
+            => (float[b, {features}] z_next, float[b, {features}] features, float[b, {features}] std)
+            <float[{actions}, {features}] none = {{{none}}}>
+            {{ features = Identity(z) z_next = Identity(z) still = MatMul(action, none) std = Exp(still) }}""",
+        "prior": f"""(float[b, {features}] z) => (float[b, {actions}] action)
+            <float[{features}, {actions}] none = {{{none}}}> {{ action = MatMul(z, none) }}""",
+        "value": f"""(float[b, {features}] z) => (float[b] value) <int64[1] last = {{1}}>
+            {{ value = ReduceSum<keepdims = 0>(z, last) }}""",
     }
     unlike = dict.fromkeys(("feature_names", "feature_min", "feature_max", "context_min", "context_max"))
     bounds = {"action_min": json.dumps([-2] * actions), "action_max": json.dumps([2] * actions)}

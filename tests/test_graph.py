@@ -101,7 +101,10 @@ def test_a_graph_does_not_depend_on_those_that_were_exported_before(project):
     without = random_model(replace(SHAPE, actions=0))
     graph.predictor_graph(without, make_scaler(make_episodes(4, 9, features=4, kind="none", actions=0)), {}, 20)
     metadata = metadata_of(graphs(project)["predictor"])
-    assert graph.predictor_graph(model, scaler, metadata, 20, goes_on=True) == (project.bundle / "predictor.onnx").read_bytes()
+    assert (
+        graph.predictor_graph(model, scaler, metadata, 20, goes_on=True)
+        == (project.bundle / "predictor.onnx").read_bytes()
+    )
 
 
 def test_what_a_client_has_to_know_is_written_down_in_every_graph(variant):

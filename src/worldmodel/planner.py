@@ -277,9 +277,7 @@ class Planner:
             raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
         return np.nan_to_num(earned, nan=-FORBIDDEN, neginf=-FORBIDDEN, posinf=FORBIDDEN)
 
-    def _scores(
-        self, earned: Doubles, future: Future, after: Floats | None, unit: float, level: float
-    ) -> Doubles:
+    def _scores(self, earned: Doubles, future: Future, after: Floats | None, unit: float, level: float) -> Doubles:
         """Of plans, up to the predicted end of the task, [N]."""
         alive = future.alive
         if future.disagreement is not None:

@@ -5,14 +5,14 @@ Dimension key: N frames, H history, Z latent, A actions.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from worldmodel.client import WorldModel
-from worldmodel.core.typing import Floats, Reals
+from worldmodel.core.typing import Floats
 from worldmodel.episodes.schema import ActionSpace, Episode
 
 HIDDEN, STEPS, BATCH, RATE = 256, 3000, 256, 1e-3
@@ -21,27 +21,22 @@ CHUNK = 1024  # histories at once
 LEAST = 1e-6  # standard deviation
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cloned:
-    """A policy: weights and bias of each layer, rectified in between."""
+    """Weights and bias of each layer, rectified in between."""
 
     model: WorldModel
     layers: Sequence[tuple[Floats, Floats]]
-    frames: list[Reals] = field(default_factory=list)
-    taken: list[Floats] = field(default_factory=list)
 
-    def act(self, observation: Reals) -> Any:
-        self.frames = [*self.frames, observation][-self.model.history :]
-        past = self.taken[len(self.taken) + 1 - len(self.frames) :]
-        found = self.model.encode(np.stack(self.frames), np.stack(past) if past else None)
+    def __call__(self, z: Floats) -> Floats:
+        """z [Z] -> the action there [A], one-hot where actions are discrete."""
+        found = z
         for number, (weights, bias) in enumerate(self.layers):
             found = (np.maximum(found, 0) if number else found) @ weights + bias
         if self.model.discrete:
-            found = np.eye(self.model.action_count, dtype=np.float32)[found.argmax()]
-        elif self.model.action_range:
-            found = np.clip(found, *self.model.action_range).astype(np.float32)
-        self.taken = [*self.taken, found][-self.model.history :]
-        return int(found.argmax()) if self.model.discrete else found
+            hot: Floats = np.eye(self.model.action_count, dtype=np.float32)[found.argmax()]
+            return hot
+        return np.clip(found, *self.model.action_range).astype(np.float32) if self.model.action_range else found
 
 
 def clone(model: WorldModel, train: Sequence[Episode], held_out: Sequence[Episode], seed: int) -> Cloned:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.control.episodes import CLONED, HOLD, ORACLE, PLANNER, RANDOM
+from worldmodel.control.episodes import CLONED, HOLD, ORACLE, PLANNER, POLICY, RANDOM
 from worldmodel.core.tables import aligned, six_digits
 from worldmodel.core.typing import Doubles
 from worldmodel.evaluation.intervals import Means, means
@@ -17,7 +17,8 @@ from worldmodel.evaluation.intervals import Means, means
 SETS = 3  # of starts, disjoint
 SOLVED = 0.95  # of the way from random to the oracle: doing nothing from such a start leaves nothing to show
 LOGS_MEAN, LOGS_BEST = "logs, mean", "logs, best agent"
-ORDER = (PLANNER, ORACLE, RANDOM, HOLD, LOGS_MEAN, LOGS_BEST, CLONED)
+OURS = (PLANNER, POLICY)
+ORDER = (*OURS, ORACLE, RANDOM, HOLD, LOGS_MEAN, LOGS_BEST, CLONED)
 
 
 def rows_of(returns: Mapping[str, Doubles]) -> dict[str, dict[str, Any]]:
@@ -42,7 +43,7 @@ def leads(returns: Mapping[str, Doubles], logged: Mapping[str, Mapping[str, Any]
     above 0.
     """
     own, found = returns[PLANNER], dict[str, dict[str, Any]]()
-    floors = {row: own - each for row, each in returns.items() if row not in (PLANNER, ORACLE)}
+    floors = {row: own - each for row, each in returns.items() if row not in (*OURS, ORACLE)}
     for row, lead in (floors | {row: own - each["mean"] for row, each in logged.items()}).items():
         sets = [six_digits(float(lead[first::SETS].mean())) for first in range(min(SETS, len(lead)))]
         found[row] = _interval(lead) | {"sets": sets}

@@ -10,13 +10,14 @@ import numpy as np
 
 from worldmodel.client import Future, WorldModel
 from worldmodel.control.cloning import Cloned
-from worldmodel.control.floors import Hold, Policy, Random
+from worldmodel.control.floors import Hold, Policy, Random, Reactive
 from worldmodel.control.oracle import Oracle
 from worldmodel.control.simulator import Env, make, reset, space_of, step
 from worldmodel.core.typing import Doubles
 from worldmodel.planner import Planner
 
-PLANNER, ORACLE, RANDOM, HOLD, CLONED = "planner", "oracle", "random", "hold", "behaviour cloning"
+PLANNER, POLICY, ORACLE = "planner", "policy alone", "oracle"
+RANDOM, HOLD, CLONED = "random", "hold", "behaviour cloning"
 
 
 class Played(NamedTuple):
@@ -88,5 +89,6 @@ POLICIES: Mapping[str, Callable[[Case, Env, int], Policy]] = {
         space_of(env), case.model.action_range, np.random.default_rng([case.seed, seed])
     ),
     HOLD: lambda case, env, seed: Hold(space_of(env)),
-    CLONED: lambda case, env, seed: Cloned(case.model, case.cloned.layers if case.cloned else ()),
+    POLICY: lambda case, env, seed: Reactive(case.model, case.model.prior),
+    CLONED: lambda case, env, seed: Reactive(case.model, case.cloned or case.model.prior),
 }

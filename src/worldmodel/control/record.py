@@ -38,8 +38,9 @@ def record(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
 
 def settings(case: Case) -> dict[str, Any]:
     """Of the planner, those that are numbers."""
-    found = vars(case.planning_in(case.model))
-    return {name: value for name, value in found.items() if isinstance(value, int | float) and name[0] != "_"}
+    planner = case.planning_in(case.model)
+    told = {name: value for name, value in vars(planner).items() if isinstance(value, int | float) and name[0] != "_"}
+    return told | {"policy": planner.policy is not None}
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:

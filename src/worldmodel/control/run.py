@@ -12,7 +12,7 @@ from tqdm import tqdm
 from worldmodel.client import PREDICTOR, WorldModel
 from worldmodel.control import comparison
 from worldmodel.control.cloning import clone
-from worldmodel.control.episodes import CLONED, HOLD, ORACLE, PLANNER, RANDOM, Case, Played, play
+from worldmodel.control.episodes import CLONED, HOLD, ORACLE, PLANNER, POLICY, RANDOM, Case, Played, play
 from worldmodel.control.logged import Logged
 from worldmodel.control.simulator import Env, reset, space_of, start_seeds, width
 from worldmodel.control.state import why_not
@@ -48,10 +48,11 @@ class Run:
             self.case = replace(
                 self.case, cloned=clone(self.case.model, self.logged.train, self.logged.val, self.case.seed)
             )
-        rows = [PLANNER, RANDOM, HOLD, *([CLONED] if self.case.cloned else []), *([ORACLE] if self.oracle else [])]
+        some = {POLICY: self.case.model.has_policy, CLONED: self.case.cloned, ORACLE: self.oracle}
+        rows = [PLANNER, RANDOM, HOLD, *(row for row, there in some.items() if there)]
         with tqdm(total=self.episodes * len(rows), desc=self.case.env, unit="episode", disable=None) as bar:
             seeds = self._unsolved(candidates, [row for row in rows if row in (RANDOM, HOLD, ORACLE)], bar)
-            self._play([row for row in rows if row in (PLANNER, CLONED)], seeds, bar)
+            self._play([row for row in rows if row in (PLANNER, POLICY, CLONED)], seeds, bar)
         return seeds
 
     def _say_left_out(self, logged: Logged) -> None:

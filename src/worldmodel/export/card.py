@@ -177,8 +177,8 @@ POLICY_FILES = (
     "\n| value.onnx | z [batch, {z_dim}] | value [batch] |"
 )
 POLICY = (
-    "`prior.onnx` is what a policy does at a `z` that was trained in the model alone, and `value.onnx` what it expects\n"
-    "to earn from there on: both help a planner, and neither was ever tried in the world.\n"
+    "`prior.onnx` is what a policy does at a `z` that was trained in the model alone, and `value.onnx` what it\n"
+    "expects to earn from there on. Both help a planner; neither was ever tried in the world.\n"
 )
 ONE = {"actions": "action", "context": "context"}
 ENDING = (

@@ -11,6 +11,7 @@ from worldmodel.model.shape import MEMORY
 
 UNITS = 128  # of each hidden layer
 FARTHEST = 10.0  # standard deviations of a z from those of the train windows, as the networks read it
+VALUE_UNIT = 10.0  # standard deviations of a reward: what a change of 1 in the critic's output means
 LEAST = 1e-2  # of them, as a share of a unit of z
 
 
@@ -56,7 +57,7 @@ class Policy(nn.Module):
 
     def value(self, z: Tensor) -> Tensor:
         """[B, Z] -> discounted rewards from there on, standard deviations of a reward, [B]"""
-        found: Tensor = self.critic(self._read(z)).squeeze(-1)
+        found: Tensor = VALUE_UNIT * self.critic(self._read(z)).squeeze(-1)
         return found
 
     def _read(self, z: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from worldmodel.arrays.scaler import Scaler
 from worldmodel.arrays.windows import Packed, windows
 from worldmodel.core.params import Train
 from worldmodel.core.typing import Ints
-from worldmodel.model.policy import Policy
+from worldmodel.model.policy import VALUE_UNIT, Policy
 from worldmodel.model.selection import EVALUATION_BATCH
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import WorldModel
@@ -72,7 +72,7 @@ def train_policy(
         rate = RATE * max(0.1, 1 - t / steps)
         _step(optimizers[0], policy.actor, -returns[0].mean(), CLIP_ACTOR, rate)
         visited, goals = torch.cat(rollout.z[:-1]).detach(), torch.cat(returns).detach()
-        errors = (policy.value(visited) - goals).square()
+        errors = ((policy.value(visited) - goals) / VALUE_UNIT).square()
         _step(optimizers[1], policy.critic, (_alive(rollout) * errors).mean(), CLIP_CRITIC, rate)
         with torch.no_grad():
             for slow, fast in zip(target.critic.parameters(), policy.critic.parameters(), strict=True):
