@@ -32,9 +32,9 @@ def soon(monkeypatch):
 class Line(nn.Module):
     """A place that actions move by up to 0.3; one more number of z is drawn at random and means nothing."""
 
-    def __init__(self, discrete: bool = False, wall: float = np.inf) -> None:
+    def __init__(self, discrete: bool = False, wall: float = np.inf, best: float = 0.0, doubt: float = 0.0) -> None:
         super().__init__()
-        self.discrete, self.wall = discrete, wall
+        self.discrete, self.wall, self.best, self.doubt = discrete, wall, best, doubt
         self.shape = Shape(
             1, 3 if discrete else 1, True, history=1, horizon=6, z_dim=2 + MEMORY, hidden_dim=1, encoder="mlp"
         )
@@ -44,12 +44,18 @@ class Line(nn.Module):
         now = actions[:, 0]
         push = now[:, 2] - now[:, 0] if self.discrete else now[:, 0]
         place = z[:, 0] + 0.3 * push * self.weight
-        ended = torch.where(place > self.wall, 20.0, -20.0)[:, None] if self.wall < np.inf else None
-        earned = (1 - place.abs() - PAID.center[0]) / PAID.scale[0] if ended is None else place * 0
+        earned = (1 - (place - self.best).abs() - PAID.center[0]) / PAID.scale[0] if self.wall == np.inf else place * 0
         nothing = torch.zeros(len(z), 1, 1)
         return torch.cat([place[:, None], z[:, 1:]], dim=1), Prediction(
-            place[:, None, None], nothing, earned[:, None], ended, torch.zeros(len(z), 1)
+            place[:, None, None],
+            nothing,
+            earned[:, None],
+            self.ending(place[:, None, None]),
+            self.doubt * place[:, None].abs(),
         )
+
+    def ending(self, features: Any) -> Any:
+        return torch.where(features[..., 0] > self.wall, 20.0, -20.0) if self.wall < np.inf else None
 
 
 def learned(line: Line, steps: int = 150, seed: int = 0) -> tuple[Policy, torch.Tensor]:
@@ -84,6 +90,21 @@ def test_it_keeps_off_where_the_task_ends():
     with torch.no_grad():
         assert policy(at(-0.1)) < -0.3
         assert policy.value(at(-1.0)) > 2 * policy.value(at(0.5)) > 0  # too far to turn round
+
+
+@pytest.mark.usefixtures("soon")
+def test_it_stays_where_the_model_knows_what_comes():
+    """Paid for being at 3, where the disagreement is 3."""
+    places = []
+    for doubt in (0.0, 1.0):
+        line = Line(best=3.0, doubt=doubt)
+        policy, z = learned(line)
+        with torch.no_grad():
+            for _ in range(30):
+                z, _ = line.advance(z, policy(z)[:, None])
+            places.append(float(z[:, 0].mean()))
+    assert places[0] > 2.5
+    assert abs(places[1]) < 1.5
 
 
 def test_a_seed_gives_the_same_bits_and_the_model_stays_as_it_is():

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.control import statistics
 from research.control.cases import Case
-from research.control.rows import CLONED, HOLD, NAMES, ORACLE, OURS, RANDOM, Result, Row
+from research.control.rows import CLONED, HOLD, MINE, NAMES, ORACLE, OURS, RANDOM, Result, Row
 from research.control.statistics import Estimate
 from worldmodel.control.comparison import SETS, SOLVED
 from worldmodel.core.tables import write_csv
@@ -24,7 +24,8 @@ TITLES = {CLONED: "behaviour cloning", "logs": "best agent of the logs", OURS: "
 NOTES = (
     "Mean return; in brackets 95 % of 10,000 bootstrap draws over seeds and starts. Bold: the best but the oracle. "
     "Every row of a column is measured from the same starts, apart from those of the logs.",
-    "*oracle*: the same planner in the simulator itself. *pets* to *tdmpc2*: the same planner in that model, with "
+    "*policy alone*, *plans alone*: ours without the other. *oracle*: plans alone in the simulator itself. "
+    "*pets* to *tdmpc2*: the same in that model, with "
     "rewards and endings judged by one network for all of them, *rssm* with one rollout of a plan.",
     "*td3+bc*, *iql*, *cql*: d3rlpy's; *cql* where actions are discrete. What learns gets the CPU-seconds of ours.",
     "*first*, *BEHIND*: of the interval, and of each of three disjoint sets of starts. *way*: how far ours comes from "
@@ -55,7 +56,7 @@ def against(group: Group, name: str) -> Estimate | None:
 
 
 def best_other(group: Group) -> str | None:
-    means = {name: np.mean(list(seeds.values())) for name, seeds in group.items() if name not in (OURS, ORACLE)}
+    means = {name: np.mean(list(seeds.values())) for name, seeds in group.items() if name not in (*MINE, ORACLE)}
     return max(means, key=lambda name: means[name]) if means else None
 
 

@@ -14,10 +14,11 @@ from gymnasium.spaces import Box, Discrete
 from examples.collect_gymnasium import Env, make
 from research.control.cases import Case
 from research.control.offline import METHODS, learnt
-from research.control.play import Played, Policy, hold, logged, play, random
+from research.control.play import Played, Policy, Reactive, hold, logged, play, random
 from research.control.training import COLLECT, TRAIN, Study, Trainer, code_of, logs_digest, told, versions
 from research.peers.training import PEERS
 from worldmodel.client import WorldModel
+from worldmodel.control import floors
 from worldmodel.control.oracle import Oracle
 from worldmodel.control.simulator import space_of, width
 from worldmodel.core.atomic import replacing
@@ -26,9 +27,11 @@ from worldmodel.core.tables import rounded
 from worldmodel.planner import Planner
 
 OURS, CLONED, LOGS, ORACLE, RANDOM, HOLD = "ours", "bc", "logs", "oracle", "random", "hold"
+POLICY, PLANS = "policy alone", "plans alone"  # of ours, without the other
+MINE = (OURS, POLICY, PLANS)
 LOGLESS = (ORACLE, RANDOM, HOLD)  # the same whatever was logged
-NAMES = (OURS, *PEERS, *METHODS, LOGS, HOLD, RANDOM, ORACLE)
-PLAYS, PLANS = "research/control/play.py", "src/worldmodel/planner.py"
+NAMES = (*MINE, *PEERS, *METHODS, LOGS, HOLD, RANDOM, ORACLE)
+PLAYS, PLANNER = "research/control/play.py", "src/worldmodel/planner.py"
 Result = dict[str, Any]
 
 
@@ -46,8 +49,11 @@ class Row:
     def code(self) -> tuple[str, ...]:
         """Files that decide, with all that they import, what the row earns."""
         if self.model in PEERS:
-            return PLAYS, PLANS, *TRAIN, "research/control/dynamics.py", f"research/peers/{self.model}.py"
-        own = {OURS: (PLANS, *TRAIN), ORACLE: (PLANS, "src/worldmodel/control/oracle.py"), LOGS: (COLLECT,)}
+            return PLAYS, PLANNER, *TRAIN, "research/control/dynamics.py", f"research/peers/{self.model}.py"
+        own = dict.fromkeys(MINE, (PLANNER, *TRAIN)) | {
+            ORACLE: (PLANNER, "src/worldmodel/control/oracle.py"),
+            LOGS: (COLLECT,),
+        }
         return PLAYS, *own.get(self.model, ("research/control/offline.py",) if self.model in METHODS else ())
 
 
@@ -85,9 +91,10 @@ class Contest:
     def _policy(self, row: Row, env: Env) -> tuple[Policy, Mapping[str, Any]]:
         """With what its training took."""
         case, trainer = self.case, self.trainer
-        if row.model == OURS:
+        if row.model in MINE:
             folder = trainer.ours(row.overrides)
-            return planner(WorldModel.load(folder / "worldmodel"), case.seed), told(folder)
+            model = WorldModel.load(folder / "worldmodel")
+            return mine(row.model, model, case.seed), told(folder)
         if row.model in PEERS:
             dynamics, spent = trainer.peer(row.model)
             return planner(dynamics, case.seed), spent
@@ -133,6 +140,12 @@ def best_agent(trainer: Trainer) -> str:
         assert episode.rewards is not None
         earned.setdefault(episode.agent_id, []).append(float(episode.rewards.sum()))
     return max(earned, key=lambda agent: float(np.mean(earned[agent])))
+
+
+def mine(name: str, model: WorldModel, seed: int) -> Policy:
+    if name == POLICY:
+        return Reactive(lambda episode: floors.Reactive(model, model.prior).act)
+    return Planner(model, seed=seed, policy=name == OURS)
 
 
 def planner(model: Any, seed: int) -> Planner:

@@ -180,6 +180,7 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
         "feature_names": _names(said, counts["feature"]),
         "degrees_of_freedom": _number(said, "degrees_of_freedom", math.inf, above=2),
         "discount": _number(said, "discount", 1.0),
+        "unknown_reward": _number(said, "unknown_reward", 0.0, above=-math.inf),
         **{f"{part}_range": _range(said, part, count) for part, count in counts.items()},
     }
 

@@ -101,6 +101,7 @@ class WorldModel:
     feature_names: tuple[str, ...]  # [F], or none
     degrees_of_freedom: float  # of the Student's t that std is of; infinite: a normal
     discount: float  # of a frame, for which `value` was trained
+    unknown_reward: float  # what a frame counted for it that nothing is known of
     feature_range: Range | None  # lowest and highest of each in the logs, [F] each; None where the bundle does not say
     action_range: Range | None  # [A]; None too where actions are one-hot
     context_range: Range | None  # [C]

@@ -26,6 +26,7 @@ Cost = Callable[[Reals, Floats], ArrayLike]  # features [N, K, F] and actions [N
 
 COLOUR, COLOUR_DISCRETE = 0.6, 2.0  # the noise has a spectrum of frequency^-COLOUR
 SPREAD, SPREAD_DISCRETE = 0.3, 1.0  # std of the noise at first, where the bounds are -1 and 1
+NEAR = 0.15  # that std where a policy proposes plans
 LEAST_SPREAD = 0.05  # at last
 ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; share of those that compete once more
 SHRINK = 1.25  # plans of a round, beside those of the next one
@@ -183,7 +184,8 @@ class Planner:
         return actions, np.stack([each for _, each in past]) if past else ahead[:1]
 
     def _search(self, z: NDArray[Any], ahead: Floats | None, begun: float) -> Plan:
-        mean, std = self._mean, np.full(self._mean.shape, SPREAD if self.bounds else SPREAD_DISCRETE)
+        spread = SPREAD_DISCRETE if self.bounds is None else NEAR if self.policy else SPREAD
+        mean, std = self._mean, np.full(self._mean.shape, spread)
         kept, best, rounds, unit = self._kept, None, 0, None
         for number in self._rounds(begun):
             drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR if self.bounds else COLOUR_DISCRETE)
@@ -280,15 +282,24 @@ class Planner:
     def _scores(self, earned: Doubles, future: Future, after: Floats | None, unit: float, level: float) -> Doubles:
         """Of plans, up to the predicted end of the task, [N]."""
         alive = future.alive
-        if future.disagreement is not None:
-            earned = earned - self.caution * unit * future.disagreement
         lasting = alive[:, -1] if future.termination is None else alive[:, -1] * (1 - future.termination[:, -1])
         if self.policy and after is not None:
-            discounts = self.policy.discount ** np.arange(1 + self.horizon)
-            value = discounts[-1] * lasting * self.policy.value(after)
-            return np.asarray((earned * alive * discounts[:-1]).sum(axis=-1) + value, np.float64)
+            return self._valued(self.policy, np.c_[earned, self.policy.value(after)], np.c_[alive, lasting], future)
+        if future.disagreement is not None:
+            earned = earned - self.caution * unit * future.disagreement
         scores: Doubles = (earned * alive).sum(axis=-1)
         return scores if future.termination is None else scores + BEYOND * level * lasting
+
+    def _valued(self, model: WorldModel, earned: Doubles, alive: Doubles, future: Future) -> Doubles:
+        """Earned by each frame, and from the last one on [N, K + 1], where it is alive and trusted: scores [N]."""
+        discounts = model.discount ** np.arange(1 + self.horizon)
+        unknown = np.r_[np.full(self.horizon, model.unknown_reward), model.unknown_reward / (1 - model.discount)]
+        trust = np.ones_like(earned)
+        if future.disagreement is not None:
+            least = np.minimum.accumulate(np.exp(-self.caution * np.square(future.disagreement)), axis=-1)
+            trust = np.c_[least, least[:, -1:]]
+        scores: Doubles = (discounts * alive * (unknown + trust * (earned - unknown))).sum(axis=-1)
+        return scores
 
 
 def coloured(rng: Generator, shape: tuple[int, int, int], colour: float) -> Doubles:

@@ -19,15 +19,18 @@ class Policy(nn.Module):
     """Standardized actions and discounted rewards from z's; it starts out with the middle of the actions, and 0."""
 
     discount: Tensor
+    unknown: Tensor
     center: Tensor
     spread: Tensor
     low: Tensor
     high: Tensor
 
-    def __init__(self, z_dim: int, actions: int, discrete: bool, discount: float = 1.0) -> None:
+    def __init__(self, z_dim: int, actions: int, discrete: bool, discount: float = 1.0, unknown: float = 0.0) -> None:
+        """discount: of a frame; unknown: what one counts that nothing is known of, standard deviations of a reward."""
         super().__init__()
         self.z_dim, self.discrete, known = z_dim, discrete, z_dim - MEMORY
         self.register_buffer("discount", torch.full((), discount))
+        self.register_buffer("unknown", torch.full((), unknown))
         self.register_buffer("center", torch.zeros(known))
         self.register_buffer("spread", torch.ones(known))
         self.register_buffer("low", torch.zeros(actions))

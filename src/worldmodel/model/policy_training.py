@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from worldmodel.core.params import Train
 from worldmodel.core.typing import Ints
 from worldmodel.model.policy import VALUE_UNIT, Policy
 from worldmodel.model.selection import EVALUATION_BATCH
+from worldmodel.model.shape import MEMORY
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import WorldModel
 
@@ -30,7 +32,9 @@ BATCH = 64  # rollouts
 RATE = 1e-3  # peak, linearly down to a tenth
 FOLLOW = 0.02  # share of the critic that its target takes over at each step
 NOISE = 0.1  # std, before the tanh
-CAUTION = 1.0  # of a reward's std that a frame pays for each unit of disagreement
+CAUTION = 1.0  # what is predicted with a disagreement d is trusted exp(-CAUTION d^2)
+PESSIMISM = 1.0  # of the rewards' std below their mean: what a frame earns that nothing is known of
+GO_ON = 0.5  # share of the rollouts that go on where they end
 CLIP_ACTOR, CLIP_CRITIC = 1.0, 10.0  # norms of gradients
 STARTS = 20_000  # windows whose z rollouts start from, at most
 
@@ -44,7 +48,8 @@ class Starts(NamedTuple):
 
 class Rollout(NamedTuple):
     z: list[Tensor]  # K + 1 of [B, Z]
-    rewards: list[Tensor]  # K of [B], less what disagreement costs
+    rewards: list[Tensor]  # K of [B]
+    trusted: list[Tensor]  # K of [B], of the frame, if the one before was
     lasting: list[Tensor]  # K of [B], probability that the task does not end with the frame
 
 
@@ -54,9 +59,10 @@ def train_policy(
     """bounds [A] of the actions, standardized; None: they are one-hot. The model stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     shape, device = model.shape, starts.z.device
+    unknown = float(rewards.center[0]) / float(rewards.spread[0]) - PESSIMISM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        policy = Policy(shape.z_dim, shape.actions - shape.context, bounds is None, DISCOUNT).to(device)
+        policy = Policy(shape.z_dim, shape.actions - shape.context, bounds is None, DISCOUNT, unknown).to(device)
     policy.fit_inputs(starts.z)
     if bounds is not None:
         policy.low.copy_(bounds[0])
@@ -64,11 +70,17 @@ def train_policy(
     target = copy.deepcopy(policy)
     optimizers = Adam(policy.actor.parameters()), Adam(policy.critic.parameters())
     model.eval().requires_grad_(False)
+    rollout: Rollout | None = None
     for t in tqdm(range(steps), desc="policy", unit="step", mininterval=1.0):
         chosen = torch.randint(len(starts.z), (BATCH,), generator=generator)
+        begun = Starts(*(each[chosen] for each in starts))
+        if rollout and not shape.context:
+            begun = Starts(
+                _going_on(rollout, begun.z, torch.rand(BATCH, generator=generator).to(device)), begun.context
+            )
         noise = _noise(policy, shape.horizon, generator).to(device)
-        rollout = _rollout(model, policy, Starts(*(each[chosen] for each in starts)), noise, rewards)
-        returns = _returns(rollout, [target.value(z) for z in rollout.z])
+        rollout = _rollout(model, policy, begun, noise, rewards)
+        returns = _returns(rollout, [target.value(z) for z in rollout.z], unknown)
         rate = RATE * max(0.1, 1 - t / steps)
         _step(optimizers[0], policy.actor, -returns[0].mean(), CLIP_ACTOR, rate)
         visited, goals = torch.cat(rollout.z[:-1]).detach(), torch.cat(returns).detach()
@@ -122,24 +134,40 @@ def _noise(policy: Policy, horizon: int, generator: torch.Generator) -> Tensor:
 
 def _rollout(model: WorldModel, policy: Policy, starts: Starts, noise: Tensor, rewards: Affine) -> Rollout:
     unit, offset = float(rewards.unit[0]), float(rewards.center[0]) / float(rewards.spread[0])
-    z = starts.z
-    found = Rollout([z], [], [])
+    z, trust = starts.z, torch.ones_like(starts.z[:, 0])
+    found = Rollout([z], [], [], [])
     for frame, drawn in enumerate(noise):
         action = torch.cat([policy(z, drawn), starts.context[:, frame]], dim=-1)
         z, told = model.advance(z, action[:, None])
         assert told.rewards is not None
         found.z.append(z)
-        found.rewards.append(told.rewards[:, 0] * unit + offset - CAUTION * told.disagreement[:, 0])
-        ends = torch.zeros_like(z[:, 0]) if told.termination is None else told.termination[:, 0].sigmoid()
-        found.lasting.append(1 - ends)
+        found.rewards.append(told.rewards[:, 0] * unit + offset)
+        before, trust = trust, torch.minimum(trust, (-CAUTION * told.disagreement[:, 0].square()).exp()).clamp(min=1e-6)
+        found.trusted.append(trust / before)
+        ending = model.ending(told.features)
+        found.lasting.append(torch.ones_like(trust) if ending is None else 1 - ending[:, 0].sigmoid())
     return found
 
 
-def _returns(rollout: Rollout, values: list[Tensor]) -> list[Tensor]:
-    """From each of the K frames on, [B] each, with the value after the last (the lambda-return)."""
-    found, after = list[Tensor](), values[-1]
-    for reward, lasting, value in zip(*(reversed(each) for each in (*rollout[1:], values[1:])), strict=True):
-        after = reward + DISCOUNT * lasting * ((1 - TRACE) * value + TRACE * after)
+def _going_on(rollout: Rollout, others: Tensor, chance: Tensor) -> Tensor:
+    """The last z of rollouts [B, Z], as if its history had been seen, as likely as it is trusted and the task has not
+    ended; else another one.
+    """
+    likely = GO_ON * torch.stack([*rollout.trusted, *rollout.lasting]).prod(dim=0)
+    seen = F.pad(rollout.z[-1][:, :-MEMORY], (0, MEMORY))
+    return torch.where((chance < likely)[:, None], seen, others).detach()
+
+
+def _returns(rollout: Rollout, values: list[Tensor], unknown: float) -> list[Tensor]:
+    """From each of the K frames on, [B] each, with the value after the last (the lambda-return).
+
+    unknown: what a frame earns that is not trusted, and each one after it.
+    """
+    found, after, ever = list[Tensor](), values[-1], unknown / (1 - DISCOUNT)
+    parts = (*rollout[1:], values[1:])
+    for reward, trusted, lasting, value in zip(*(reversed(each) for each in parts), strict=True):
+        known = reward + DISCOUNT * lasting * ((1 - TRACE) * value + TRACE * after)
+        after = trusted * known + (1 - trusted) * ever
         found.append(after)
     return found[::-1]
 

@@ -249,9 +249,9 @@ class WorldModel(nn.Module):
         doubt = z[:, -1:] + self._unfamiliar(z, latent, actions).cumsum(-1)
         disagreement = doubt * (2 * log_std.detach()).exp().mean(-1).sqrt()
         z = torch.cat([latent[:, -1, :-1], doubt[:, -1:]], dim=-1)
-        return z, Prediction(features, log_std, rewards, self._ending(features.detach()), disagreement)
+        return z, Prediction(features, log_std, rewards, self.ending(features.detach()), disagreement)
 
-    def _ending(self, features: Tensor) -> Tensor | None:
+    def ending(self, features: Tensor) -> Tensor | None:
         """Of predicted frames [B, K, F], log odds that the task ends there, [B, K].
 
         Few units, and nothing else of z: with more they learn the train episodes by heart (docs/model.md).
@@ -264,7 +264,7 @@ class WorldModel(nn.Module):
     def _unfamiliar(self, z: Tensor, latent: Tensor, actions: Tensor) -> Tensor:
         """How far states and actions are from those of the train frames, [B, K] (see disagreement.py)."""
         size = self.shape.state_dim
-        state = torch.cat([z[:, None, :size], latent[:, :-1, :size]], dim=1).detach()
+        state = torch.cat([z[:, None, :size], latent[:, :-1, :size]], dim=1)
         return ((torch.cat([state, actions], dim=-1) - self.familiar) @ self.unfamiliarity).square().sum(-1)
 
     def _log_std_offset(self, frame: Tensor) -> Tensor:

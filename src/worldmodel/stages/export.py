@@ -74,7 +74,9 @@ def metadata_of(trained: Trained, scaler: Scaler) -> dict[str, str]:
     degrees = trained.model.degrees
     heavy_tails = {"distribution": "student-t", "degrees_of_freedom": f"{degrees:g}"}
     said |= {"distribution": "normal"} if math.isinf(degrees) else heavy_tails
-    said |= {"discount": f"{float(trained.policy.discount):g}"} if trained.policy else {}
+    if trained.policy and scaler.rewards:
+        unknown = float(trained.policy.unknown) * float(scaler.rewards.spread[0])
+        said |= {"discount": f"{float(trained.policy.discount):g}", "unknown_reward": f"{unknown:.6g}"}
     return said | ({"missing": "mask"} if shape.masked else {})
 
 
