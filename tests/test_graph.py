@@ -111,7 +111,9 @@ def test_what_a_client_has_to_know_is_written_down_in_every_graph(variant):
     trained, scaler = variant.read_trained(), variant.scaler
     said = {"run_id": variant.bundle.name, "format": "2", "action_kind": trained.manifest["action_kind"]}
     said |= {"distribution": "student-t", "degrees_of_freedom": f"{trained.model.degrees:g}", "horizon": "4"}
-    said |= {"discount": "0.98"} if trained.policy else {}
+    if trained.policy:
+        unknown = float(trained.policy.unknown * scaler.rewards.spread[0])
+        said |= {"discount": "0.98", "unknown_reward": f"{unknown:.6g}"}
     said |= {"interval_s": repr(trained.manifest["interval_s"])} if "interval_s" in trained.manifest else {}
     ranges = {"feature": scaler.features, "action": scaler.actions}
     ranges = {

@@ -32,17 +32,15 @@ def soon(monkeypatch):
 class Line(nn.Module):
     """A place that actions move by up to 0.3; one more number of z is drawn at random and means nothing."""
 
-    def __init__(self, discrete: bool = False, wall: float = np.inf, best: float = 0.0, doubt: float = 0.0) -> None:
+    def __init__(self, wall: float = np.inf, best: float = 0.0, doubt: float = 0.0) -> None:
         super().__init__()
-        self.discrete, self.wall, self.best, self.doubt = discrete, wall, best, doubt
-        self.shape = Shape(
-            1, 3 if discrete else 1, True, history=1, horizon=6, z_dim=2 + MEMORY, hidden_dim=1, encoder="mlp"
-        )
+        self.wall, self.best, self.doubt = wall, best, doubt
+        self.shape = Shape(1, 1, True, history=1, horizon=6, z_dim=2 + MEMORY, hidden_dim=1, encoder="mlp")
         self.weight = nn.Parameter(torch.ones(1))
 
     def advance(self, z: Any, actions: Any) -> tuple[Any, Prediction]:
         now = actions[:, 0]
-        push = now[:, 2] - now[:, 0] if self.discrete else now[:, 0]
+        push = now[:, 0]
         place = z[:, 0] + 0.3 * push * self.weight
         earned = (1 - (place - self.best).abs() - PAID.center[0]) / PAID.scale[0] if self.wall == np.inf else place * 0
         nothing = torch.zeros(len(z), 1, 1)
@@ -61,7 +59,7 @@ class Line(nn.Module):
 def learned(line: Line, steps: int = 150, seed: int = 0) -> tuple[Policy, torch.Tensor]:
     drawn = torch.randn(256, 2, generator=torch.Generator().manual_seed(1))
     starts = Starts(torch.cat([drawn, torch.zeros(256, MEMORY)], dim=1), torch.zeros(256, 6, 0))
-    bounds = None if line.discrete else (-torch.ones(1), torch.ones(1))
+    bounds = (-torch.ones(1), torch.ones(1))
     return train_policy(line, starts, PAID, bounds, steps, seed), starts.z  # type: ignore[arg-type]
 
 
@@ -70,9 +68,8 @@ def at(place: float) -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("soon")
-@pytest.mark.parametrize("discrete", [False, True])
-def test_it_goes_where_it_is_paid_and_knows_what_that_is_worth(discrete):
-    line = Line(discrete)
+def test_it_goes_where_it_is_paid_and_knows_what_that_is_worth():
+    line = Line()
     policy, z = learned(line)
     with torch.no_grad():
         for _ in range(20):
@@ -116,7 +113,7 @@ def test_a_seed_gives_the_same_bits_and_the_model_stays_as_it_is():
     assert line.weight == 1
 
 
-def test_there_is_none_without_steps_rewards_actions_or_where_an_action_is_no_number(tmp_path):
+def test_there_is_none_without_steps_and_rewards_or_where_actions_are_no_plain_numbers(tmp_path):
     project = make_project(tmp_path)
     packed, scaler = project.read_packed().packed, project.scaler
     model = project.train() and project.read_trained().model
@@ -128,6 +125,8 @@ def test_there_is_none_without_steps_rewards_actions_or_where_an_action_is_no_nu
     assert not found(policy_steps=0)
     assert not found(replace(scaler, rewards=None))
     assert not found(replace(scaler, actions=make_scaler(observed_and_dreams(actions=0, kind="none")).actions))
+    discrete = make_scaler(observed_and_dreams(actions=packed.action_count, kind="discrete")).actions
+    assert not found(replace(scaler, actions=discrete))
     assert project.read_trained().policy is not None
 
 

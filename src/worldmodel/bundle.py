@@ -179,7 +179,7 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
         "interval_s": _number(said, "interval_s", 0.0) or None,
         "feature_names": _names(said, counts["feature"]),
         "degrees_of_freedom": _number(said, "degrees_of_freedom", math.inf, above=2),
-        "discount": _number(said, "discount", 1.0),
+        "discount": _number(said, "discount", 0.0, below=1),
         "unknown_reward": _number(said, "unknown_reward", 0.0, above=-math.inf),
         **{f"{part}_range": _range(said, part, count) for part, count in counts.items()},
     }
@@ -194,17 +194,20 @@ def _require_takers(graphs: Mapping[str, Graph], counts: Mapping[str, int], hist
             raise ValueError(f"{name} go into {', '.join(found)}, expected {', '.join(expected)}")
 
 
-def _number(said: Mapping[str, str], key: str, default: float, above: float = 0, whole: bool = False) -> float:
+def _number(
+    said: Mapping[str, str], key: str, default: float, above: float = 0, below: float = math.inf, whole: bool = False
+) -> float:
     if key not in said:
         return default
     try:
         value = float(said[key])
     except ValueError:
         value = math.nan
-    if above < value < math.inf and not (whole and value % 1):
+    if above < value < below and not (whole and value % 1):
         return value
     kind = "whole number" if whole else "number"
-    raise ValueError(f"its metadata says {key} {said[key][:80]!r}, expected a {kind} above {above:g}")
+    limit = f" and below {below:g}" if below < math.inf else ""
+    raise ValueError(f"its metadata says {key} {said[key][:80]!r}, expected a {kind} above {above:g}{limit}")
 
 
 def _one_of(said: Mapping[str, str], key: str, known: Sequence[str]) -> str | None:

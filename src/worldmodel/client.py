@@ -218,8 +218,9 @@ class WorldModel:
         return all(name in self.graphs for name in POLICY)
 
     def prior(self, z: ArrayLike) -> Floats:
-        """What the policy that was trained in the model does at each z [batch, Z] -> [batch, A], one-hot where actions
-        are discrete; [A] for one z. Raises ValueError where the bundle has no policy.
+        """What the policy that was trained in the model does at each z [batch, Z] -> [batch, A], or [A] for one z.
+
+        Raises ValueError where the bundle has no policy.
         """
         actions: Floats = self._policy(PRIOR, z, "action")
         return actions
@@ -234,8 +235,8 @@ class WorldModel:
     def _policy(self, name: str, z: ArrayLike, answer: str) -> Any:
         if not self.has_policy:
             raise ValueError(
-                f"bundle {self.run_id} has no {name}: there is one where the logs hold rewards and actions and "
-                "train.policy_steps is not 0"
+                f"bundle {self.run_id} has no {name}: there is one where the logs hold rewards and continuous "
+                "actions, and train.policy_steps is not 0"
             )
         latent, single = self._latent(z)
         found = self._answers(name, {"z": latent})[answer]

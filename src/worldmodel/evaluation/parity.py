@@ -35,7 +35,7 @@ def largest_difference(
     seed: int = 0,
 ) -> float:
     """Over all held-out windows, and over random ones with short plans, long ones and steps, of all that is predicted,
-    and of the policy's values and actions (of discrete ones, the values alone: two may be equally good).
+    and of the policy's values and actions.
 
     A long plan is compared a horizon at a time, each time from where the client has stepped to: along a chaotic rollout
     the last bits grow without end. Rounded up to one digit: the last bits are another processor's to choose.
@@ -75,8 +75,7 @@ def _policy_differences(client: WorldModel, policy: Policy, scaler: Scaler, z: F
     with torch.no_grad():
         value, action = RawValue(policy, scaler)(latent), RawPrior(policy, scaler)(latent)
     yield _apart(client.value(z)[:, None], value.numpy()[:, None], unit)
-    if not policy.discrete:
-        yield _apart(client.prior(z), action.numpy(), scaler.actions)
+    yield _apart(client.prior(z), action.numpy(), scaler.actions)
 
 
 def _tensors(arrays: Mapping[str, Reals]) -> dict[str, torch.Tensor]:

@@ -138,8 +138,7 @@ def read_trained(folder: Path) -> Trained:
 
     model, policy = loaded(WorldModel(shape), WEIGHTS, typed.weights), None
     if typed.policy:
-        blank = Policy(shape.z_dim, shape.actions - shape.context, typed.action_kind == "discrete")
-        policy = loaded(blank, POLICY, typed.policy)
+        policy = loaded(Policy(shape.z_dim, shape.actions - shape.context), POLICY, typed.policy)
     return Trained(model, manifest, policy)
 
 

@@ -5,7 +5,6 @@ Dimension key: B batch, Z latent, A actions.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from worldmodel.model.shape import MEMORY
 
@@ -25,10 +24,10 @@ class Policy(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, z_dim: int, actions: int, discrete: bool, discount: float = 1.0, unknown: float = 0.0) -> None:
+    def __init__(self, z_dim: int, actions: int, discount: float = 1.0, unknown: float = 0.0) -> None:
         """discount: of a frame; unknown: what one counts that nothing is known of, standard deviations of a reward."""
         super().__init__()
-        self.z_dim, self.discrete, known = z_dim, discrete, z_dim - MEMORY
+        self.z_dim, known = z_dim, z_dim - MEMORY
         self.register_buffer("discount", torch.full((), discount))
         self.register_buffer("unknown", torch.full((), unknown))
         self.register_buffer("center", torch.zeros(known))
@@ -45,18 +44,10 @@ class Policy(nn.Module):
         self.spread.copy_(known.std(0, correction=0).clamp(min=LEAST))
 
     def forward(self, z: Tensor, noise: Tensor | None = None) -> Tensor:
-        """z [B, Z] -> actions [B, A], one-hot where they are discrete.
-
-        noise [B, A] is added before the tanh, or to the logits; the choice among discrete actions passes gradients on
-        as the softmax would (arXiv 1308.3432).
-        """
+        """z [B, Z] -> actions [B, A]; noise [B, A] is added before they are limited."""
         found: Tensor = self.actor(self._read(z))
         found = found if noise is None else found + noise
-        if not self.discrete:
-            return self.low + (found.tanh() + 1) / 2 * (self.high - self.low)
-        chosen = F.one_hot(found.argmax(-1), found.shape[-1]).to(found.dtype)
-        likely = found.softmax(-1)
-        return chosen + likely - likely.detach() if self.training else chosen
+        return self.low + (found.tanh() + 1) / 2 * (self.high - self.low)
 
     def value(self, z: Tensor) -> Tensor:
         """[B, Z] -> discounted rewards from there on, standard deviations of a reward, [B]"""

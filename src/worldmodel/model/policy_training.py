@@ -54,19 +54,18 @@ class Rollout(NamedTuple):
 
 
 def train_policy(
-    model: WorldModel, starts: Starts, rewards: Affine, bounds: tuple[Tensor, Tensor] | None, steps: int, seed: int
+    model: WorldModel, starts: Starts, rewards: Affine, bounds: tuple[Tensor, Tensor], steps: int, seed: int
 ) -> Policy:
-    """bounds [A] of the actions, standardized; None: they are one-hot. The model stays as it is."""
+    """bounds [A] of the actions, standardized. The model stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     shape, device = model.shape, starts.z.device
     unknown = float(rewards.center[0]) / float(rewards.spread[0]) - PESSIMISM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        policy = Policy(shape.z_dim, shape.actions - shape.context, bounds is None, DISCOUNT, unknown).to(device)
+        policy = Policy(shape.z_dim, shape.actions - shape.context, DISCOUNT, unknown).to(device)
     policy.fit_inputs(starts.z)
-    if bounds is not None:
-        policy.low.copy_(bounds[0])
-        policy.high.copy_(bounds[1])
+    policy.low.copy_(bounds[0])
+    policy.high.copy_(bounds[1])
     target = copy.deepcopy(policy)
     optimizers = Adam(policy.actor.parameters()), Adam(policy.critic.parameters())
     model.eval().requires_grad_(False)
@@ -78,7 +77,7 @@ def train_policy(
             begun = Starts(
                 _going_on(rollout, begun.z, torch.rand(BATCH, generator=generator).to(device)), begun.context
             )
-        noise = _noise(policy, shape.horizon, generator).to(device)
+        noise = NOISE * torch.randn((shape.horizon, BATCH, len(policy.low)), generator=generator).to(device)
         rollout = _rollout(model, policy, begun, noise, rewards)
         returns = _returns(rollout, [target.value(z) for z in rollout.z], unknown)
         rate = RATE * max(0.1, 1 - t / steps)
@@ -96,19 +95,18 @@ def train_policy(
 def trained_policy(
     model: WorldModel, packed: Packed, scaler: Scaler, settings: Train, device: torch.device
 ) -> Policy | None:
-    """None where none is asked for, where the logs hold no rewards or actions, and where an action is an angle or a
-    category, which no actor's numbers are.
+    """None where none is asked for, where the logs hold no rewards or no actions, and where an action is no plain
+    number: discrete, an angle or a category.
     """
     actions = scaler.actions
-    if not (settings.policy_steps and scaler.rewards and actions.width) or len(actions.center) != actions.width:
+    if not settings.policy_steps or scaler.rewards is None or len(actions.center) != actions.width:
+        return None
+    if actions.low is None or actions.high is None or not actions.width:
         return None
     logged, dreamed = (packed.where("train", source) for source in ("observed", "dream"))
     starts = policy_starts(model, packed, logged if len(logged) else dreamed, device)
-    bounds = None
-    if actions.low is not None and actions.high is not None:
-        low, high = (torch.from_numpy(actions.transform(end)).to(device) for end in (actions.low, actions.high))
-        bounds = low, high
-    return train_policy(model, starts, scaler.rewards, bounds, settings.policy_steps, settings.seed)
+    low, high = (torch.from_numpy(actions.transform(end)).to(device) for end in (actions.low, actions.high))
+    return train_policy(model, starts, scaler.rewards, (low, high), settings.policy_steps, settings.seed)
 
 
 @torch.no_grad()
@@ -122,14 +120,6 @@ def policy_starts(model: WorldModel, packed: Packed, episodes: Ints, device: tor
             batch = to_device(some.take(np.arange(at, min(at + EVALUATION_BATCH, len(some)))), device)
             found.append((model.encode(*batch.past), batch.planned_actions[..., shape.actions - shape.context :]))
     return Starts(*(torch.cat(column) for column in zip(*found, strict=True)))
-
-
-def _noise(policy: Policy, horizon: int, generator: torch.Generator) -> Tensor:
-    """[K, B, A]; that of discrete actions draws them as likely as the softmax says (Gumbel's)."""
-    size = (horizon, BATCH, len(policy.low))
-    if not policy.discrete:
-        return NOISE * torch.randn(size, generator=generator)
-    return -(-torch.rand(size, generator=generator).clamp(1e-6, 1 - 1e-6).log()).log()
 
 
 def _rollout(model: WorldModel, policy: Policy, starts: Starts, noise: Tensor, rewards: Affine) -> Rollout:

@@ -1,7 +1,7 @@
 """packed arrays, artifacts/normalizer.json -> artifacts/train (weights, manifest), curves of loss and rho.
 
 Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows. Then a
-policy is trained in the model, where the logs hold rewards and actions.
+policy is trained in the model, where the logs hold rewards and continuous actions.
 """
 
 import copy
