@@ -33,6 +33,8 @@ MADE = {
     "encoder.onnx",
     "predictor.onnx",
     "step.onnx",
+    "prior.onnx",
+    "value.onnx",
     "normalizer.json",
     "manifest.yaml",
     "dreams.jsonl",
@@ -186,6 +188,6 @@ def test_sizes_that_the_page_on_the_bundle_shows_are_those_of_the_committed_run(
     sizes = {"H": train["history"], "H-1": train["history"] - 1, "K": train["horizon"], "Z": train["z_dim"]}
     sizes |= {"F": len(frame["features"]), "A": len(frame["action"])}
     shown = re.findall(r"\| \[batch, (.*?)\] \((.*?)\) \|", (ROOT / "docs/bundle.md").read_text(encoding="utf-8"))
-    assert len(shown) == 10
+    assert len(shown) == 13
     for letters, numbers in shown:
         assert [str(sizes[letter]) for letter in letters.split(", ")] == numbers.split(", ")

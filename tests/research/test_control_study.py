@@ -102,7 +102,7 @@ def test_a_row_that_cannot_be_measured_is_named_and_the_others_go_on(study, monk
         ValueError, match=r"2 results are missing; the first: CartPole-v1, mixed-32, seed 0, bc: bc needs"
     ):
         study("--rows", "bc,td3+bc,hold", "--seconds", "1")
-    with pytest.raises(click.UsageError, match="--rows: found magic; expected ours, pets"):
+    with pytest.raises(click.UsageError, match="--rows: found magic; expected ours, policy alone, plans alone, pets"):
         study("--rows", "magic")
     with pytest.raises(ValueError, match=r"logs 'mixed-7': expected mixed, anything, weak and how many"):
         case_of("CartPole-v1", "mixed-7", 0)

@@ -265,6 +265,7 @@ class WorldModel(nn.Module):
         """How far states and actions are from those of the train frames, [B, K] (see disagreement.py)."""
         size = self.shape.state_dim
         state = torch.cat([z[:, None, :size], latent[:, :-1, :size]], dim=1)
+        state = state.detach() if self.training else state  # no loss of the model reads it, but a policy's does
         return ((torch.cat([state, actions], dim=-1) - self.familiar) @ self.unfamiliarity).square().sum(-1)
 
     def _log_std_offset(self, frame: Tensor) -> Tensor:
