@@ -14,11 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from worldmodel.arrays.affine import identity
 from worldmodel.arrays.scaler import Scaler
+from worldmodel.bundle import POLICY
 from worldmodel.client import ENCODER, PREDICTOR, STEP, WorldModel
 from worldmodel.core.typing import Floats
 from worldmodel.env import WorldModelVectorEnv
-from worldmodel.export.graph import encoder_graph, predictor_graph, step_graph
+from worldmodel.export.graph import encoder_graph, policy_graphs, predictor_graph, step_graph
 from worldmodel.model import world_model as torch_model
+from worldmodel.model.policy import Policy
 from worldmodel.model.shape import MEMORY, Shape
 from worldmodel.planner import Planner
 
@@ -55,8 +57,12 @@ def _client(shape: Shape, folder: Path, threads: int) -> WorldModel:
     model = torch_model.WorldModel(shape).eval()
     model.damping.fill_(1.0)
     said = {"run_id": "0" * 12, "action_kind": "continuous", "format": "2", "horizon": f"{shape.horizon}"}
-    for name, make in ((ENCODER, encoder_graph), (PREDICTOR, predictor_graph), (STEP, step_graph)):
-        (folder / name).write_bytes(make(model, scaler, said, OPSET))
+    made = {ENCODER: encoder_graph(model, scaler, said, OPSET), STEP: step_graph(model, scaler, said, OPSET)}
+    made[PREDICTOR] = predictor_graph(model, scaler, said, OPSET, goes_on=shape.rewards)
+    if shape.rewards:
+        made |= zip(POLICY, policy_graphs(Policy(shape.z_dim, shape.actions), scaler, said, OPSET), strict=True)
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
     return WorldModel.load(folder, threads)
 
 
