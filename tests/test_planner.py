@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tiny_bundles import write_bundle
 from worldmodel import planner as planning
-from worldmodel.client import Future
+from worldmodel.client import Future, WorldModel
 from worldmodel.planner import Planner, coloured
 
 
@@ -205,3 +207,39 @@ def test_noise_has_unit_variance_and_the_memory_that_its_colour_says() -> None:
         memory.append(float((noise[:, 0] * noise[:, 1]).mean()))
     assert memory[0] == pytest.approx(0, abs=0.03)
     assert memory[0] < memory[1] - 0.2 < memory[2] - 0.4
+
+
+def walker(folder: Path, doubt: float) -> WorldModel:
+    """Actions move a place, nothing is earned, and the value is highest at 3; `doubt` is the disagreement there."""
+    nothing = "float nothing = {0}, int64 time = {1}, int64[1] one = {1}, int64[1] last = {2}"
+    graphs = {
+        "encoder": "(float[b, 1, 1] features) => (float[b, 1] z) { z = Flatten(features) }",
+        "predictor": f"""(float[b, 1] z, float[b, K, 1] actions) => (float[b, K, 1] features, float[b, K, 1] std,
+            float[b, K] disagreement, float[b, K] reward, float[b, 1] z_next) <{nothing}, float third = {{{doubt / 3}}}>
+            {{ moved = CumSum(actions, time) begin = Unsqueeze(z, one) features = Add(begin, moved)
+              std = Mul(moved, nothing) reward = ReduceSum<keepdims = 0>(std, last) off = Mul(features, third)
+              far = Abs(off) disagreement = ReduceSum<keepdims = 0>(far, last)
+              gone = ReduceSum<keepdims = 0>(actions, one) z_next = Add(z, gone) }}""",
+        "prior": "(float[b, 1] z) => (float[b, 1] action) { action = Identity(z) }",
+        "value": """(float[b, 1] z) => (float[b] value) <float best = {3}, int64[1] last = {1}>
+            { off = Sub(z, best) far = Abs(off) less = Neg(far) value = ReduceSum<keepdims = 0>(less, last) }""",
+    }
+    unlike = dict.fromkeys(("feature_names", "feature_min", "feature_max", "context_min", "context_max"))
+    said = {"action_min": "[-1]", "action_max": "[1]", "discount": "0.9", "unknown_reward": "-1"}
+    return WorldModel.load(write_bundle(folder, texts=graphs, **unlike | said))
+
+
+def reached(planner: Planner, frames: int = 10) -> float:
+    place = 0.0
+    for _ in range(frames):
+        place += float(planner.act([place])[0])
+    return place
+
+
+def test_the_value_says_what_the_end_of_a_plan_is_worth_as_far_as_it_is_trusted(tmp_path: Path) -> None:
+    model = walker(tmp_path / "known", doubt=0.0)
+    assert abs(reached(Planner(model)) - 3) < 0.5
+    assert abs(reached(Planner(model, value=False))) < 1.5  # all plans are alike
+    doubtful = walker(tmp_path / "doubtful", doubt=3.0)
+    assert abs(reached(Planner(doubtful))) < 0.5
+    assert abs(reached(Planner(doubtful, caution=0)) - 3) < 0.5

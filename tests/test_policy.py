@@ -130,7 +130,7 @@ def test_there_is_none_without_steps_and_rewards_or_where_actions_are_no_plain_n
     assert project.read_trained().policy is not None
 
 
-def test_what_the_bundle_answers_stays_within_the_logs_and_the_planner_asks_for_it(project):
+def test_what_the_bundle_answers_stays_within_the_logs_and_the_planner_counts_on_it(project):
     model, rng = project.client(), np.random.default_rng(0)
     z = rng.standard_normal((50, model.z_dim)).astype(np.float32)
     low, high = model.action_range
@@ -138,9 +138,9 @@ def test_what_the_bundle_answers_stays_within_the_logs_and_the_planner_asks_for_
     assert model.value(z[0]) == pytest.approx(model.value(z)[0], rel=1e-5)
     assert model.prior(z[0]).shape == (model.action_count,)
     observation = rng.standard_normal(model.feature_count)
-    helped, alone = (Planner(model, policy=policy) for policy in (True, False))
-    assert helped.policy is model
-    assert alone.policy is Planner(model, cost=lambda features, _: features[..., 0]).policy is None
+    helped, alone = (Planner(model, value=value) for value in (True, False))
+    assert helped.valued is model
+    assert alone.valued is Planner(model, cost=lambda features, _: features[..., 0]).valued is None
     actions = [planner.act(observation) for planner in (helped, alone, Planner(model))]
     np.testing.assert_array_equal(actions[0], actions[2])
     assert (actions[0] != actions[1]).any()

@@ -24,7 +24,7 @@ TITLES = {CLONED: "behaviour cloning", "logs": "best agent of the logs", OURS: "
 NOTES = (
     "Mean return; in brackets 95 % of 10,000 bootstrap draws over seeds and starts. Bold: the best but the oracle. "
     "Every row of a column is measured from the same starts, apart from those of the logs.",
-    "*policy alone*, *plans alone*: ours without the other. *oracle*: plans alone in the simulator itself. "
+    "*policy alone*: ours without plans; *plans alone*: without the value. *oracle*: plans alone in the simulator. "
     "*pets* to *tdmpc2*: the same in that model, with "
     "rewards and endings judged by one network for all of them, *rssm* with one rollout of a plan.",
     "*td3+bc*, *iql*, *cql*: d3rlpy's; *cql* where actions are discrete. What learns gets the CPU-seconds of ours.",

@@ -27,7 +27,7 @@ from worldmodel.core.tables import rounded
 from worldmodel.planner import Planner
 
 OURS, CLONED, LOGS, ORACLE, RANDOM, HOLD = "ours", "bc", "logs", "oracle", "random", "hold"
-POLICY, PLANS = "policy alone", "plans alone"  # of ours, without the other
+POLICY, PLANS = "policy alone", "plans alone"  # of ours: without plans, without a value
 MINE = (OURS, POLICY, PLANS)
 LOGLESS = (ORACLE, RANDOM, HOLD)  # the same whatever was logged
 NAMES = (*MINE, *PEERS, *METHODS, LOGS, HOLD, RANDOM, ORACLE)
@@ -145,7 +145,7 @@ def best_agent(trainer: Trainer) -> str:
 def mine(name: str, model: WorldModel, seed: int) -> Policy:
     if name == POLICY:
         return Reactive(lambda episode: floors.Reactive(model, model.prior).act)
-    return Planner(model, seed=seed, policy=name == OURS)
+    return Planner(model, seed=seed, value=name == OURS)
 
 
 def planner(model: Any, seed: int) -> Planner:

@@ -5,8 +5,8 @@ action = planner.act(observation)          # once a frame; planner.reset() befor
 
 The cross-entropy method as in iCEM (arXiv 2008.06389): plans are drawn around a mean with noise that is correlated over
 time, the best of them make the next mean, some of them are drawn from once more, and what was found for later frames
-starts the next decision. A policy that was trained in the model proposes some plans, and says what the end of a plan is
-worth (arXiv 2203.04955). Dimension key: N plans, K frames of a plan, F features, A actions, C context, Z latent.
+starts the next decision. A policy that was trained in the model says what the end of a plan is worth (as in arXiv
+2203.04955). Dimension key: N plans, K frames of a plan, F features, A actions, C context, Z latent.
 """
 
 from collections import deque
@@ -26,14 +26,14 @@ Cost = Callable[[Reals, Floats], ArrayLike]  # features [N, K, F] and actions [N
 
 COLOUR, COLOUR_DISCRETE = 0.6, 2.0  # the noise has a spectrum of frequency^-COLOUR
 SPREAD, SPREAD_DISCRETE = 0.3, 1.0  # std of the noise at first, where the bounds are -1 and 1
-NEAR = 0.15  # that std where a policy proposes plans
+NEAR = 0.15  # that std where the end of a plan has a value
+TRUST = 0.1  # what is predicted with a disagreement d is trusted exp(-TRUST d^2)
 LEAST_SPREAD = 0.05  # at last
 ELITES, KEPT = 0.1, 0.3  # share of a round's plans that make the next mean; share of those that compete once more
 SHRINK = 1.25  # plans of a round, beside those of the next one
 MOMENTUM = 0.1  # share of the mean and std that a round leaves as they were
 FEWEST = 8  # plans of a round
 FORBIDDEN = 1e12  # what a cost that is infinite, or no number, counts
-PROPOSED, APART = 24, 0.2  # plans of the first round that follow the policy; std by which they do so, each in its way
 WARM = 3  # decisions that measure how long one takes
 BEYOND = (
     50  # frames after the plan that count where it has not ended by then, each as what plans earn a frame on average
@@ -92,7 +92,7 @@ class Planner:
         iterations: int = 5,
         cost: Cost | None = None,
         caution: float = 1.0,
-        policy: bool = True,
+        value: bool = True,
         seed: int = 0,
         budget_ms: float | None = None,
     ) -> None:
@@ -101,15 +101,14 @@ class Planner:
         samples: plans of the first round; each of the `iterations` has fewer.
         cost: of each frame, in place of the predicted reward; infinite where something must not be.
         caution: what a frame pays for each unit of disagreement, in standard deviations of what the plans earn a frame.
-        policy: whether one that was trained in the model helps, as far as the bundle has one and there is no cost of
-        your own, which it does not know.
+        value: whether the bundle's value, where it has one, says what the end of a plan is worth; not with a cost.
         budget_ms: a decision ends before so many ms have passed, with as many plans as there was time for.
 
         Raises ValueError for settings that cannot be, and where neither the model nor the caller names a reward.
         """
-        for name, value in (("horizon", horizon), ("samples", samples), ("iterations", iterations)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}, expected 1 or more")
+        for name, number in (("horizon", horizon), ("samples", samples), ("iterations", iterations)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}={number}, expected 1 or more")
         if not model.action_count:
             raise ValueError("the model takes no actions: its logs held none, and there is nothing to plan")
         if caution < 0 or (budget_ms is not None and budget_ms <= 0):
@@ -117,8 +116,9 @@ class Planner:
         self.model, self.cost, self.caution, self.seed = model, cost, caution, seed
         self.horizon = horizon or model.horizon
         self.samples, self.iterations, self.budget_ms = samples, iterations, budget_ms
-        helps = policy and cost is None and isinstance(model, WorldModel) and model.has_policy
-        self.policy = model if helps and isinstance(model, WorldModel) else None
+        self.valued: WorldModel | None = None
+        if value and cost is None and isinstance(model, WorldModel) and model.has_policy:
+            self.valued = model
         self.bounds = None if model.discrete else _bounds(model, low, high)
         self._slowest = 0.0  # seconds a plan, as far as measured
         self.plan: Plan | None = None
@@ -184,19 +184,18 @@ class Planner:
         return actions, np.stack([each for _, each in past]) if past else ahead[:1]
 
     def _search(self, z: NDArray[Any], ahead: Floats | None, begun: float) -> Plan:
-        spread = SPREAD_DISCRETE if self.bounds is None else NEAR if self.policy else SPREAD
+        spread = SPREAD_DISCRETE if self.bounds is None else NEAR if self.valued else SPREAD
         mean, std = self._mean, np.full(self._mean.shape, spread)
         kept, best, rounds, unit = self._kept, None, 0, None
         for number in self._rounds(begun):
             drawn = mean + std * coloured(self._rng, (number, *mean.shape), COLOUR if self.bounds else COLOUR_DISCRETE)
-            proposed = self._proposed(z, ahead) if self.policy and not rounds else kept[:0]
-            commands = np.concatenate([drawn, kept, mean[None], proposed])
+            commands = np.concatenate([drawn, kept, mean[None]])
             commands = commands if self.bounds is None else np.clip(commands, -1, 1)
-            future, after, actions, earned = self._tried(z, commands, ahead)
+            future, value, actions, earned = self._tried(z, commands, ahead)
             if unit is None:  # of the first round, so that all of them compare
                 known = earned[np.abs(earned) < FORBIDDEN]
                 unit = (known.std(), known.mean()) if len(known) else (0.0, 0.0)
-            scores = self._scores(earned, future, after, *unit)
+            scores = self._scores(earned, future, value, *unit)
             order = np.argsort(-scores, kind="stable")[: max(2, round(ELITES * len(scores)))]
             elite, first = commands[order], order[0]
             if best is None or scores[first] > best.score:
@@ -223,50 +222,26 @@ class Planner:
             yield number
             self._slowest = max(0.9 * self._slowest, (perf_counter() - started) / number)
 
-    def _proposed(self, z: NDArray[Any], ahead: Floats | None) -> Doubles:
-        """What the policy would do, and ways near to it: commands [PROPOSED, K, A]."""
-        assert self.policy
-        shape = (PROPOSED, *self._mean.shape)
-        apart = APART * self._rng.standard_normal((PROPOSED, 1, shape[-1])) * np.ones(shape)
-        apart[0] = 0
-        now, found = np.broadcast_to(z, (PROPOSED, *z.shape)), np.empty(shape)
-        for frame in range(self.horizon):
-            found[:, frame] = self._commands(self.policy.prior(now)) + apart[:, frame]
-            met = None if ahead is None else np.broadcast_to(ahead[frame], (PROPOSED, len(ahead[frame])))
-            now, _ = self.policy.step(now, self._actions(found[:, frame]), met)
-        return found
-
-    def _commands(self, actions: Floats) -> Doubles:
-        """The other way round than `_actions`."""
-        if self.bounds is None:
-            return actions.astype(np.float64)
-        low, high = self.bounds
-        with np.errstate(invalid="ignore", divide="ignore"):
-            commands: Doubles = np.nan_to_num(np.clip(2 * (actions - low) / (high - low) - 1, -1, 1))
-        return commands
-
-    def _actions(self, commands: Doubles) -> Floats:
-        """Of -1..1, or the greater the likelier where actions are discrete: [..., A]"""
-        if self.bounds is None:
-            hot: Floats = np.eye(commands.shape[-1], dtype=np.float32)[commands.argmax(axis=-1)]
-            return hot
-        low, high = self.bounds
-        return np.clip(low + (commands + 1) / 2 * (high - low), low, high).astype(np.float32)
-
     def _tried(
         self, z: NDArray[Any], commands: Doubles, ahead: Floats | None
     ) -> tuple[Future, Floats | None, Floats, Doubles]:
-        """Commands [N, K, A] of -1..1 -> what they lead to, the last z of it [N, Z] where it has a value, the commands
+        """Commands [N, K, A] of -1..1 -> what they lead to, what its end is worth [N] where that is known, the commands
         as actions, and what each frame earns [N, K].
         """
-        number, actions = len(commands), self._actions(commands)
+        number, _, width = commands.shape
+        if self.bounds is None:
+            actions: Floats = np.eye(width, dtype=np.float32)[commands.argmax(axis=-1)]
+        else:
+            low, high = self.bounds
+            actions = np.clip(low + (commands + 1) / 2 * (high - low), low, high).astype(np.float32)
         met = None if ahead is None else np.broadcast_to(ahead, (number, *ahead.shape))
-        starts, after = np.broadcast_to(z, (number, *z.shape)), None
-        if self.policy:
-            after, future = self.policy.advance(starts, actions, met)
+        starts, value = np.broadcast_to(z, (number, *z.shape)), None
+        if self.valued:
+            after, future = self.valued.advance(starts, actions, met)
+            value = self.valued.value(after)
         else:
             future = self.model.predict(starts, actions, met)
-        return future, after, actions, self._earned(future, actions)
+        return future, value, actions, self._earned(future, actions)
 
     def _earned(self, future: Future, actions: Floats) -> Doubles:
         """Reward, or cost with its sign changed, of each frame, [N, K]."""
@@ -279,24 +254,24 @@ class Planner:
             raise ValueError(f"cost answers shape {list(earned.shape)}, expected {list(actions.shape[:2])}")
         return np.nan_to_num(earned, nan=-FORBIDDEN, neginf=-FORBIDDEN, posinf=FORBIDDEN)
 
-    def _scores(self, earned: Doubles, future: Future, after: Floats | None, unit: float, level: float) -> Doubles:
+    def _scores(self, earned: Doubles, future: Future, value: Floats | None, unit: float, level: float) -> Doubles:
         """Of plans, up to the predicted end of the task, [N]."""
         alive = future.alive
         lasting = alive[:, -1] if future.termination is None else alive[:, -1] * (1 - future.termination[:, -1])
-        if self.policy and after is not None:
-            return self._valued(self.policy, np.c_[earned, self.policy.value(after)], np.c_[alive, lasting], future)
+        if self.valued and value is not None:
+            return self._worth(self.valued, np.c_[earned, value], np.c_[alive, lasting], future)
         if future.disagreement is not None:
             earned = earned - self.caution * unit * future.disagreement
         scores: Doubles = (earned * alive).sum(axis=-1)
         return scores if future.termination is None else scores + BEYOND * level * lasting
 
-    def _valued(self, model: WorldModel, earned: Doubles, alive: Doubles, future: Future) -> Doubles:
+    def _worth(self, model: WorldModel, earned: Doubles, alive: Doubles, future: Future) -> Doubles:
         """Earned by each frame, and from the last one on [N, K + 1], where it is alive and trusted: scores [N]."""
         discounts = model.discount ** np.arange(1 + self.horizon)
         unknown = np.r_[np.full(self.horizon, model.unknown_reward), model.unknown_reward / (1 - model.discount)]
         trust = np.ones_like(earned)
         if future.disagreement is not None:
-            least = np.minimum.accumulate(np.exp(-self.caution * np.square(future.disagreement)), axis=-1)
+            least = np.minimum.accumulate(np.exp(-self.caution * TRUST * np.square(future.disagreement)), axis=-1)
             trust = np.c_[least, least[:, -1:]]
         scores: Doubles = (discounts * alive * (unknown + trust * (earned - unknown))).sum(axis=-1)
         return scores

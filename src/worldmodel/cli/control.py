@@ -54,7 +54,7 @@ def json_object(context: click.Context, option: click.Parameter, text: str) -> d
 @click.option(
     "--budget-ms", type=click.FloatRange(0, min_open=True), help="Time of a decision; results then depend on it."
 )
-@click.option("--no-policy", is_flag=True, help="Plan without the policy that was trained in the model.")
+@click.option("--no-value", is_flag=True, help="Plan without what the bundle says a plan's end is worth.")
 @click.option("--cost", metavar="MODULE:FUNCTION", help="Of features and actions, instead of the predicted reward.")
 @click.option("--env-kwargs", callback=json_object, default="{}", metavar="JSON", help="Passed to the environment.")
 @click.option("--jobs", type=click.IntRange(1), help=f"Episodes at once.  [default: {VARIABLE}, or every core]")
@@ -72,7 +72,7 @@ def command(
     samples: int | None,
     iterations: int | None,
     budget_ms: float | None,
-    no_policy: bool,
+    no_value: bool,
     cost: str | None,
     env_kwargs: dict[str, Any],
     jobs: int | None,
@@ -99,7 +99,7 @@ def command(
     model = WorldModel.load(bundle)
     given = {"horizon": horizon, "samples": samples, "iterations": iterations, "budget_ms": budget_ms}
     planner: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    planner |= ({"cost": named(cost)} if cost else {}) | ({"policy": False} if no_policy else {})
+    planner |= ({"cost": named(cost)} if cost else {}) | ({"value": False} if no_value else {})
     case = Case(model, name, env_kwargs, steps or usual_steps(name), planner, seed)
     played = run.Run(
         case, episodes, not no_oracle, read_logged(logs, find_bundle(bundle), model.feature_count) if logs else None

@@ -40,7 +40,7 @@ def settings(case: Case) -> dict[str, Any]:
     """Of the planner, those that are numbers."""
     planner = case.planning_in(case.model)
     told = {name: value for name, value in vars(planner).items() if isinstance(value, int | float) and name[0] != "_"}
-    return told | {"policy": planner.policy is not None}
+    return told | {"value": planner.valued is not None}
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:

@@ -178,7 +178,7 @@ POLICY_FILES = (
 )
 POLICY = (
     "`prior.onnx` is what a policy does at a `z` that was trained in the model alone, and `value.onnx` what it\n"
-    "expects to earn from there on. Both help a planner; neither was ever tried in the world.\n"
+    "expects to earn from there on, which helps a planner. Neither was ever tried in the world.\n"
 )
 ONE = {"actions": "action", "context": "context"}
 ENDING = (
