@@ -1,6 +1,7 @@
 """`worldmodel serve`: any client of the protocol, whatever comes in, and what stays up meanwhile."""
 
 import asyncio
+import http.client
 import json
 import random
 import re
@@ -554,3 +555,21 @@ def test_a_bundle_of_the_first_format_tells_the_sizes_that_its_graphs_insist_on(
     assert sizes["features"] == (-1, model.history, model.feature_count)
     assert sizes["actions"] == (-1, model.history - 1, model.action_count)
     assert "step" not in models_of(model)
+
+
+def test_a_log_that_nobody_reads_keeps_neither_requests_nor_the_end_waiting(bundle):
+    command = [sys.executable, "-m", "worldmodel", "serve", bundle, "--port", "0", "--grpc-port", "0"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE) as process:
+        try:
+            port = json.loads(process.stderr.readline())["http"]
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            for _ in range(600):  # a pipe holds 64 kB
+                connection.request("GET", f"/v2/models/{'x' * 30}")
+                with connection.getresponse() as answer:
+                    assert answer.status == 404
+                    answer.read()
+            connection.close()
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()

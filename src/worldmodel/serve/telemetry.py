@@ -2,12 +2,14 @@
 
 import json
 import logging
+import os
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from logging.handlers import QueueHandler, QueueListener
 from queue import Queue
+from threading import Thread
 from typing import Any
 
 import onnxruntime
@@ -17,6 +19,7 @@ from worldmodel.core.text import escaped
 
 LOG = logging.getLogger("worldmodel.serve")
 WAITING_LINES = 10_000  # more are dropped: nobody reads them, and requests do not wait for it
+LAST_WORDS_S = 2.0  # for what is still waiting at the end
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 256, 1024)
 
@@ -28,6 +31,17 @@ class _Lines(logging.Formatter):
         if record.exc_info and record.exc_info[1]:
             said["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         return json.dumps(said, default=str)
+
+
+class _Stderr(logging.Handler):
+    """Of one thread. Without a lock, and past Python's buffer, which has one: an end would wait for who reads."""
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            os.write(2, f"{self.format(record)}\n".encode())
 
 
 class _Dropping(QueueHandler):
@@ -43,7 +57,7 @@ def logging_lines() -> Iterator[None]:
     """Of this process, for a while. Whoever logs never waits for who reads."""
     onnxruntime.set_default_logger_severity(4)  # its lines are no JSON, and what it raises is logged
     lines: Queue[Any] = Queue(WAITING_LINES)
-    handler = logging.StreamHandler()
+    handler = _Stderr()
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.INFO, handlers=[_Dropping(lines)], force=True)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
@@ -52,7 +66,9 @@ def logging_lines() -> Iterator[None]:
     try:
         yield
     finally:
-        listener.stop()
+        ending = Thread(target=listener.stop, daemon=True)
+        ending.start()
+        ending.join(LAST_WORDS_S)
 
 
 def say(event: str, level: int = logging.INFO, error: BaseException | None = None, **fields: object) -> None:
