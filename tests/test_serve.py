@@ -32,7 +32,7 @@ from commands import call
 from copies import ENVIRONMENT, ROOT
 from pages import commands
 from serving import PLAIN, serving
-from tiny_bundles import write_bundle
+from tiny_bundles import GRAPHS, write_bundle
 from worldmodel import Planner, WorldModel, wire
 from worldmodel.serve.models import models_of
 from worldmodel.serve.sessions import Sessions, planner_specs
@@ -573,3 +573,26 @@ def test_a_log_that_nobody_reads_keeps_neither_requests_nor_the_end_waiting(bund
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
+
+
+def test_the_z_after_a_plan_and_a_policy_are_served_where_the_bundle_has_them(tmp_path):
+    texts = dict(GRAPHS)
+    texts["predictor"] = texts["predictor"].replace(" termination)", " termination, float[batch, 14] z_next)", 1)
+    texts["predictor"] = texts["predictor"].replace("sum =", "z_next = Add(z, z) sum =", 1)
+    ones = "<int64[1] one = {1}>"
+    texts["prior"] = f"(float[batch, 14] z) => (float[batch, 3] action) {ones}"
+    texts["prior"] += "{ s = ReduceSum(z, one) action = Concat<axis = 1>(s, s, s) }"
+    texts["value"] = (
+        f"(float[batch, 14] z) => (float[batch] value) {ones} {{ value = ReduceSum<keepdims = 0>(z, one) }}"
+    )
+    model = WorldModel.load(write_bundle(tmp_path / "a", texts=texts, discount="0.9", unknown_reward="0", **BOUNDS))
+    z = RNG.normal(size=(4, 14)).astype(np.float32)
+    for name, given in {
+        "predictor": {"z": z, "actions": PLANS, "context": AHEAD},
+        "prior": {"z": z},
+        "value": {"z": z},
+    }.items():
+        served = models_of(model)[name]
+        answer = served.run(given)
+        assert {spec.name: len(spec.shape) for spec in served.outputs} == {key: a.ndim for key, a in answer.items()}
+    np.testing.assert_allclose(answer["value"], z.sum(axis=1), rtol=1e-4)

@@ -1,10 +1,10 @@
-"""A bundle as models that a client calls by name: encoder, predictor, step."""
+"""A bundle as models that a client calls by the names of its graphs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worldmodel.bundle import ENCODER, PREDICTOR, STEP
+from worldmodel.bundle import PREDICTOR, STEP
 from worldmodel.client import WorldModel
 from worldmodel.graphs import Graph
 from worldmodel.serve.tensors import Array, Refused, Spec
@@ -55,21 +55,26 @@ def models_of(model: WorldModel) -> dict[str, Model]:
         return {"z": model.encode(**given)}
 
     def predict(given: Mapping[str, Array]) -> Arrays:
-        return _told(model.predict(**given)._asdict())
+        if "z_next" not in model.graphs[PREDICTOR].outputs:
+            return _told(model.predict(**given)._asdict())
+        z, future = model.advance(**given)
+        return {"z_next": z} | _told(future._asdict())
 
     def step(given: Mapping[str, Array]) -> Arrays:
         z, frame = model.step(**given)
         return {following: z} | _told(frame._asdict())
 
-    functions = {"encoder": encode, "predictor": predict}
+    functions: dict[str, Function] = {"encoder": encode, "predictor": predict}
     if STEP in model.graphs:
         following = "z_next" if "z_next" in model.graphs[STEP].outputs else "z"
         functions["step"] = step
-    loose = {"encoder": model.cold_starts, "predictor": True, "step": False}
+    if model.has_policy:
+        functions["prior"] = lambda given: {"action": model.prior(given["z"])}
+        functions["value"] = lambda given: {"value": model.value(given["z"])}
+    loose = {"encoder": model.cold_starts, "predictor": True}
     return {
-        name: Model(*_specs(model.graphs[file], loose[name]), functions[name], model.discrete)
-        for name, file in {"encoder": ENCODER, "predictor": PREDICTOR, "step": STEP}.items()
-        if name in functions
+        name: Model(*_specs(model.graphs[f"{name}.onnx"], loose.get(name, False)), function, model.discrete)
+        for name, function in functions.items()
     }
 
 

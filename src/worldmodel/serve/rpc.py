@@ -98,6 +98,7 @@ class Servicer:
         z, actions, context = wire.from_plan(request)
         known = {"run_id": request.z.run_id}
         answer, run_id = await self._single("predictor", {"z": z, "actions": actions, "context": context}, known)
+        answer.pop("z_next", None)
         return wire.to_prediction(answer, run_id)
 
     async def _single(
