@@ -84,7 +84,7 @@ def command(
 ) -> None:
     """Execute plans that leave the logs, and compare the errors with the model's disagreement (minutes for each)."""
     overrides = {"train.seed": str(seed)} | dict(pair.split("=", 1) for pair in extra)
-    values = with_overrides(read_yaml(params_file), overrides)
+    values = with_overrides(read_yaml(params_file), {"train.policy_steps": "0"} | overrides)
     cases = [Case(Recording(env, episodes, STEPS, seed, DECIMALS, {}), values, starts, out) for env in envs]
     os.environ.update({**pinned_environment(), JOBS: "1", "TQDM_DISABLE": "1"})  # of the processes
     results = {}

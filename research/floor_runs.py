@@ -57,7 +57,7 @@ def measure(case: Case, settings: Params) -> Row:
     settings = replace(
         settings,
         dreams=replace(settings.dreams, seed=settings.dreams.seed + case.seed),
-        train=replace(settings.train, seed=settings.train.seed + case.seed),
+        train=replace(settings.train, seed=settings.train.seed + case.seed, policy_steps=0),
     )
     with TemporaryDirectory() as folder:
         model, manifest, packed, scaler = trained(data, settings, Path(folder))

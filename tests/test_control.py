@@ -46,7 +46,7 @@ def bundle(folder: Path, features: int = 3, actions: int = 1, reward: str = "rew
             {{ value = ReduceSum<keepdims = 0>(z, last) }}""",
     }
     unlike = dict.fromkeys(("feature_names", "feature_min", "feature_max", "context_min", "context_max"))
-    bounds = {"action_min": json.dumps([-2] * actions), "action_max": json.dumps([2] * actions)}
+    bounds = {"action_min": json.dumps([-2] * actions), "action_max": json.dumps([2] * actions), "discount": "0.9"}
     return write_bundle(folder, texts=graphs, **unlike | bounds | said)
 
 

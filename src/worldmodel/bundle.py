@@ -165,6 +165,8 @@ def _told(graphs: Mapping[str, Graph], sizes: Mapping[str, int]) -> dict[str, An
         raise ValueError(f"{sizes['P']} actions lie between {history} frames, expected {history - 1}")
     if horizon != sizes.get("K", horizon):
         raise ValueError(f"its metadata says horizon {horizon}, and it predicts {sizes['K']} frames")
+    if VALUE in graphs and ("discount" not in said or "z_next" not in graphs[PREDICTOR].outputs):
+        raise ValueError(f"it tells no z_next, or its metadata no discount, without which {VALUE} says nothing")
     kinds = ("discrete", "continuous") if counts["action"] else ("none",)
     _one_of(said, "distribution", ("normal", "student-t"))
     return {

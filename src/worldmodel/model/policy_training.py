@@ -1,8 +1,9 @@
 """Training a policy inside the world model: actor and critic in turns, on what the model predicts for the actor.
 
 The actor follows the gradients of returns over a horizon, through the model, with the critic's value at the end; the
-critic learns these returns (arXiv 1912.01603). A frame pays for disagreement, and what comes after an ending is worth
-nothing. Everything in standardized units, rewards in standard deviations; dimension key as in world_model.
+critic learns these returns (arXiv 1912.01603). The more the model disagrees, the less its predictions count, and what
+comes after an ending is worth nothing. Everything in standardized units, rewards in standard deviations; dimension key
+as in world_model.
 """
 
 import copy
@@ -33,6 +34,7 @@ RATE = 1e-3  # peak, linearly down to a tenth
 FOLLOW = 0.02  # share of the critic that its target takes over at each step
 NOISE = 0.1  # std, before the tanh
 CAUTION = 1.0  # what is predicted with a disagreement d is trusted exp(-CAUTION d^2)
+FAR, LEAST_TRUST = 10.0, 1e-6  # a disagreement, and what is trusted, beyond which nothing more changes
 PESSIMISM = 1.0  # of the rewards' std below their mean: what a frame earns that nothing is known of
 GO_ON = 0.5  # share of the rollouts that go on where they end
 CLIP_ACTOR, CLIP_CRITIC = 1.0, 10.0  # norms of gradients
@@ -74,9 +76,8 @@ def train_policy(
         chosen = torch.randint(len(starts.z), (BATCH,), generator=generator)
         begun = Starts(*(each[chosen] for each in starts))
         if rollout and not shape.context:
-            begun = Starts(
-                _going_on(rollout, begun.z, torch.rand(BATCH, generator=generator).to(device)), begun.context
-            )
+            chance = torch.rand(BATCH, generator=generator).to(device)
+            begun = begun._replace(z=_going_on(rollout, begun.z, chance))
         noise = NOISE * torch.randn((shape.horizon, BATCH, len(policy.low)), generator=generator).to(device)
         rollout = _rollout(model, policy, begun, noise, rewards)
         returns = _returns(rollout, [target.value(z) for z in rollout.z], unknown)
@@ -132,7 +133,8 @@ def _rollout(model: WorldModel, policy: Policy, starts: Starts, noise: Tensor, r
         assert told.rewards is not None
         found.z.append(z)
         found.rewards.append(told.rewards[:, 0] * unit + offset)
-        before, trust = trust, torch.minimum(trust, (-CAUTION * told.disagreement[:, 0].square()).exp()).clamp(min=1e-6)
+        doubt = told.disagreement[:, 0].clamp(max=FAR)
+        before, trust = trust, torch.minimum(trust, (-CAUTION * doubt.square()).exp()).clamp(min=LEAST_TRUST)
         found.trusted.append(trust / before)
         ending = model.ending(told.features)
         found.lasting.append(torch.ones_like(trust) if ending is None else 1 - ending[:, 0].sigmoid())
@@ -172,9 +174,10 @@ def _alive(rollout: Rollout) -> Tensor:
 
 
 def _step(optimizer: Optimizer, network: nn.Module, loss: Tensor, clip: float, rate: float) -> None:
+    """None along a gradient that is not finite, as where a model runs away."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimizer.step()
+    if nn.utils.clip_grad_norm_(network.parameters(), clip).isfinite():
+        optimizer.step()
