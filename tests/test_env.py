@@ -243,6 +243,13 @@ def test_what_a_bundle_cannot_do_is_said(tmp_path):
     silent = WorldModel.load(write_bundle(tmp_path, silence))
     with pytest.raises(ValueError, match="predicts no reward"):
         WorldModelEnv(silent, episodes())
+    stepless = WorldModel.load(
+        write_bundle(tmp_path / "stepless", texts={k: v for k, v in GRAPHS.items() if k != "step"})
+    )
+    with pytest.raises(ValueError, match=r"has no step\.onnx, which an environment goes on by"):
+        WorldModelEnv(stepless, episodes())
+    with pytest.raises(ValueError, match=r"low=-1, high=None: the actions .* are discrete"):
+        WorldModelEnv(model_in(tmp_path, action_kind="discrete"), episodes(), low=-1)
     discrete = WorldModelEnv(model_in(tmp_path, action_kind="discrete"), episodes())
     discrete.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions are int64 3..3, expected 0..2"):

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.bundle import ENCODER, PREDICTOR, SCALARS, Range, find_bundle
-from worldmodel.client import WorldModel
+from worldmodel.bundle import ENCODER, PREDICTOR, SCALARS, STEP, Range, find_bundle
+from worldmodel.client import AGAIN, WorldModel
 from worldmodel.core.typing import Doubles, Floats, Reals
 from worldmodel.env.rollouts import Flags, Outcome, Reward, Rollouts, Rules, Settings
 from worldmodel.env.starts import Begin, Logs, Starts, logged
@@ -188,6 +188,12 @@ def _made(
         model = WorldModel.load(model)
     if not model.action_count:
         raise ValueError(f"bundle {model.run_id} takes no actions: its logs held none, so there is nothing to choose")
+    if STEP not in model.graphs:
+        raise ValueError(f"bundle {model.run_id} has no {STEP}, which an environment goes on by; {AGAIN}")
+    if model.discrete and (low is not None or high is not None):
+        raise ValueError(
+            f"low={low!r}, high={high!r}: the actions of bundle {model.run_id} are discrete, without bounds"
+        )
     starts = Starts(model, logged(logs, model, params if params and params.is_file() else None), steps, begin)
     if reward is None and "reward" not in model.graphs[PREDICTOR].outputs:
         raise ValueError(
