@@ -56,7 +56,8 @@ def _client(shape: Shape, folder: Path, threads: int) -> WorldModel:
     scaler = replace(nothing, rewards=identity(1)) if shape.rewards else nothing
     model = torch_model.WorldModel(shape).eval()
     model.damping.fill_(1.0)
-    said = {"run_id": "0" * 12, "action_kind": "continuous", "format": "2", "horizon": f"{shape.horizon}"}
+    said = {"run_id": "0" * 12, "action_kind": "continuous", "format": "2", "discount": "0.98"}
+    said |= {"horizon": f"{shape.horizon}"}
     made = {ENCODER: encoder_graph(model, scaler, said, OPSET), STEP: step_graph(model, scaler, said, OPSET)}
     made[PREDICTOR] = predictor_graph(model, scaler, said, OPSET, goes_on=shape.rewards)
     if shape.rewards:

@@ -15,6 +15,6 @@ git init --quiet
 git add --all
 git -c user.name=smoke -c user.email=smoke@example.invalid commit --quiet --no-verify --no-gpg-sign --message smoke
 dvc config --local cache.dir cache  # not one that others share
-dvc exp run --quiet -S train.steps=10 -S dreams.teacher.steps=10 -S dreams.episodes=64 \
+dvc exp run --quiet -S train.steps=10 -S train.policy_steps=10 -S dreams.teacher.steps=10 -S dreams.episodes=64 \
     -S dreams.teacher.transition_steps=10 -S dreams.teacher.points=200
 dvc metrics show artifacts/metrics.json

@@ -39,7 +39,9 @@ STAGES = {  # stage -> what it does, and the out that it cannot write
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_path_is_named_nothing_changes_and_it_works_once_there_is_room(project, tmp_path, stage, monkeypatch):
     for name in ("encoder_graph", "predictor_graph", "step_graph"):
-        monkeypatch.setattr(export, name, lambda *_: bytes(LARGEST + 1))  # no time goes into what is not the claim
+        monkeypatch.setattr(
+            export, name, lambda *_, **__: bytes(LARGEST + 1)
+        )  # no time goes into what is not the claim
     shutil.copytree(project.folder, tmp_path / "copy")
     write_logs(tmp_path / "copy" / "logs", make_episodes(20, 9))
     mine, (run, out) = Project(tmp_path / "copy", project.settings), STAGES[stage]

@@ -18,7 +18,10 @@ def test_the_first_run_leaves_a_bundle_and_finite_metrics(template):
         "manifest.yaml",
         "normalizer.json",
         "params.yaml",
+        "policy.safetensors",
         "predictor.onnx",
+        "prior.onnx",
+        "value.onnx",
         "weights.safetensors",
     }
     metrics = json.loads(template.read("artifacts/metrics.json"))
