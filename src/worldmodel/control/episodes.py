@@ -82,6 +82,11 @@ def _oracle(case: Case, env: Env, seed: int) -> Policy:
     return case.planning_in(Oracle(env, *told))
 
 
+def _cloned(case: Case, env: Env, seed: int) -> Policy:
+    assert case.cloned, "a row that is played only where the logs were cloned"
+    return Reactive(case.model, case.cloned)
+
+
 POLICIES: Mapping[str, Callable[[Case, Env, int], Policy]] = {
     PLANNER: lambda case, env, seed: case.planning_in(case.model),
     ORACLE: _oracle,
@@ -90,5 +95,5 @@ POLICIES: Mapping[str, Callable[[Case, Env, int], Policy]] = {
     ),
     HOLD: lambda case, env, seed: Hold(space_of(env)),
     POLICY: lambda case, env, seed: Reactive(case.model, case.model.prior),
-    CLONED: lambda case, env, seed: Reactive(case.model, case.cloned or case.model.prior),
+    CLONED: _cloned,
 }
