@@ -5,7 +5,7 @@ Dimension key: N rows, D columns.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,29 @@ class Moments:
     std: Doubles
 
 
+class Block(NamedTuple):
+    """What some rows add to the moments of all, [D] each."""
+
+    known: NDArray[Any]  # how many numbers
+    low: Doubles
+    high: Doubles
+    total: Doubles
+    apart: Doubles  # squared deviations from their own mean, summed
+
+
+def block_of(rows: Reals) -> Block | None:
+    """[n, D]; None where there is no row. NaN counts as no number."""
+    if not len(rows):
+        return None
+    rows = rows.astype(np.float64)
+    known = ~np.isnan(rows)
+    count, total = known.sum(axis=0), np.where(known, rows, 0).sum(axis=0)
+    apart = np.square(np.where(known, rows - total / np.maximum(count, 1), 0)).sum(axis=0)
+    return Block(count, np.fmin.reduce(rows), np.fmax.reduce(rows), total, apart)
+
+
 class Running:
-    """Moments of rows that are added block by block. NaN counts as no number.
+    """Moments of rows that are added block by block, wherever each block was looked at.
 
     Chan, Golub and LeVeque 1979: blocks are merged by their counts, means and squared deviations.
     """
@@ -34,20 +55,20 @@ class Running:
     def __init__(self) -> None:
         self.count: NDArray[Any] | None = None  # [D]
 
-    def add(self, block: Reals) -> None:
+    def add(self, rows: Reals) -> None:
         """[n, D]"""
-        if not len(block):
+        self.merge(block_of(rows))
+
+    def merge(self, block: Block | None) -> None:
+        if block is None:
             return
-        rows = block.astype(np.float64)
-        known = ~np.isnan(rows)
-        count, low, high = known.sum(axis=0), np.fmin.reduce(rows), np.fmax.reduce(rows)
-        total = np.where(known, rows, 0).sum(axis=0)
-        apart = np.square(np.where(known, rows - total / np.maximum(count, 1), 0)).sum(axis=0)
         if self.count is None:
-            self.count, self.low, self.high, self.total, self.apart = count, low, high, total, apart
+            self.count, self.low, self.high, self.total, self.apart = block
             return
+        count, low, high, total, apart = block
         shift = total / np.maximum(count, 1) - self.total / np.maximum(self.count, 1)
-        self.apart += apart + np.square(shift) * self.count * count / np.maximum(self.count + count, 1)
+        between = np.square(shift) * self.count * count / np.maximum(self.count + count, 1)
+        self.apart = self.apart + (apart + between)
         self.count, self.total = self.count + count, self.total + total
         self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
 

@@ -1,9 +1,12 @@
 """Packed arrays: episodes end to end in standardized units, stored beside a manifest and read as memory maps."""
 
+import fcntl
+import math
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,10 +14,11 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from worldmodel.arrays.batches import Batched, applied
 from worldmodel.arrays.scaler import REMEDY, Scaler
 from worldmodel.arrays.windows import Labels, Packed
 from worldmodel.core.checked import CLOSED, Float, Sha256, Text, Whole, checked
-from worldmodel.core.fingerprint import sha256
+from worldmodel.core.fingerprint import all_sha256
 from worldmodel.core.integrity import require_file, require_sha256
 from worldmodel.core.listing import read_listing, write_listing
 from worldmodel.core.typing import Floats
@@ -23,6 +27,7 @@ from worldmodel.episodes.table import Table
 
 MANIFEST = "manifest.json"
 OWN = (MANIFEST, "*.npy")  # files of the folder
+WRITTEN = 16 << 20  # bytes in one go
 
 
 Flag = Annotated[bool, Field(strict=True)]
@@ -134,7 +139,7 @@ def pack(tables: Sequence[Table], scaler: Scaler, labels: Labels | None = None) 
 
 def write_packed(
     folder: Path,
-    tables: Iterable[Table],
+    tables: Iterable[Table] | Batched,
     frames: int,
     labels: Iterable[Label],
     space: ActionSpace,
@@ -145,24 +150,47 @@ def write_packed(
     encoded. They and their labels are read one at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shapes, missing = _shapes(scaler), False
-    with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in shapes}
-        for name, shape in shapes.items():
-            described = {"descr": "<f4", "fortran_order": False, "shape": (frames, *shape)}
-            np.lib.format.write_array_header_1_0(files[name], described)
-        for table in tables:
-            missing |= bool(np.isnan(table.features).any())
-            for name, array in _standardized(table, scaler).items():
-                files[name].write(array.tobytes())
+    for name, shape in _shapes(scaler).items():
+        described = {"descr": "<f4", "fortran_order": False, "shape": (frames, *shape)}
+        with (folder / f"{name}.npy").open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, described)
+            stream.truncate(stream.tell() + 4 * frames * math.prod(shape))
+    missing = any(list(applied(tables, partial(_write_rows, folder, frames, scaler))))
     optional = {"context": len(scaler.context.center), "interval_s": interval_s, "missing": missing}
-    still = _still(scaler)
+    still, paths = _still(scaler), sorted(folder.glob("*.npy"))
     head = {
         "action": {"kind": space.kind, "size": space.size} | ({} if still is None else {"still": still.tolist()}),
-        "arrays": {path.stem: sha256(path) for path in sorted(folder.glob("*.npy"))},
+        "arrays": {path.stem: digest for path, digest in zip(paths, all_sha256(paths), strict=True)},
         "scales": scaler.sha256,
     } | {key: value for key, value in optional.items() if value}
     write_listing(folder / MANIFEST, head, "episodes", map(_entry, labels), pad=1)
+
+
+def _write_rows(folder: Path, frames: int, scaler: Scaler, tables: Iterable[Table], first: int) -> Iterator[bool]:
+    """Into files of that many rows, from row `first` on; whether readings are missing, table by table."""
+    waiting, size = list[dict[str, Floats]](), 0
+    for table in tables:
+        waiting.append(_standardized(table, scaler))
+        size += sum(array.nbytes for array in waiting[-1].values())
+        if size > WRITTEN:
+            _put(folder, frames, first, waiting)
+            first += sum(len(each["features"]) for each in waiting)
+            waiting, size = [], 0
+        yield bool(np.isnan(table.features).any())
+    if waiting:
+        _put(folder, frames, first, waiting)
+
+
+def _put(folder: Path, frames: int, first: int, parts: Sequence[dict[str, Floats]]) -> None:
+    """The lock is for machines that share a file system: what they write to one page of a file is not lost by it."""
+    for name in parts[0]:
+        rows = np.concatenate([part[name] for part in parts])
+        if not rows.size:
+            continue
+        with (folder / f"{name}.npy").open("r+b") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX)
+            stream.seek(-4 * (frames - first) * math.prod(rows.shape[1:]), os.SEEK_END)
+            stream.write(rows.data.cast("B"))
 
 
 def _entry(label: Label) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from worldmodel.arrays.affine import Affine, Coded, expanded, fitted, identity
-from worldmodel.arrays.moments import Running
+from worldmodel.arrays.batches import Batched, applied
+from worldmodel.arrays.moments import Block, Running, block_of
 from worldmodel.core.checked import CLOSED, Float, Sha256, checked
 from worldmodel.core.integrity import require_file, require_same
 from worldmodel.core.typing import Floats, Reals
-from worldmodel.episodes.columns import Column, Columns
+from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.table import Table
 
 MIN_SPREAD = 1e-6  # standardized units; what spreads less counts as constant
@@ -122,7 +125,11 @@ class _File:
 
 
 def fit(
-    tables: Iterable[Table], method: Method, min_std: float, one_hot: bool, columns: Columns | None = None
+    tables: Iterable[Table] | Batched,
+    method: Method,
+    min_std: float,
+    one_hot: bool,
+    columns: Columns | None = None,
 ) -> Scaler:
     """Fit on observed train episodes, whose actions are encoded; they are gone over once, and once more for the range
     of angles and the classes of categories.
@@ -132,89 +139,108 @@ def fit(
     Raises ValueError without episodes.
     """
     assert not isinstance(tables, Iterator), "tables can be iterated only once"
-    described = columns or Columns()
-    features, actions, context = (
-        _Part(_coded(tables, part, getattr(described, part))) for part in ("features", "actions", "context")
-    )
-    rewards, changed = _Part(()), Running()
-    digest = hashlib.sha256()
-    scalar: type[np.floating[Any]] = np.float32
-    for table in tables:
-        changed.add(np.diff(features.add(table.features).astype(np.float64), axis=0))
-        if table.actions is not None:
-            actions.add(table.actions.astype(np.float32, copy=False))
-        if table.context is not None:
-            context.add(table.context)
-        if table.rewards is not None:
-            rewards.add(table.rewards[:, None])
-        _add(digest, table)
-        scalar = np.float64 if table.features.dtype == np.float64 else scalar
-    scaled, taken = features.affine(method, min_std, scalar), actions.affine(method, min_std)
+    coded = _coded(tables, columns or Columns())
+    seen, digest, wide = defaultdict[str, Running](Running), hashlib.sha256(), False
+    for facts in applied(tables, partial(_facts, coded)):
+        for name, block in facts.blocks.items():
+            seen[name].merge(block)
+        digest.update(facts.digest)
+        wide |= facts.wide
+
+    def affine(part: str, scalar: type[np.floating[Any]] = np.float32) -> Affine | None:
+        """None where no row was added."""
+        stats, raw = seen[part].moments(), seen[f"raw {part}" if f"raw {part}" in seen else part].moments()
+        if stats is None or raw is None:
+            return None
+        scaled = fitted(stats, coded.get(part, ()), method, min_std, scalar)
+        return replace(scaled, low=raw.low.astype(scalar), high=raw.high.astype(scalar))
+
+    scaled, taken = affine("features", np.float64 if wide else np.float32), affine("actions")
     if scaled is None:
         raise ValueError("no observed train episode to fit scales on; check the split (prepare.*)")
-    changes = changed.moments()
+    changes = seen["changes"].moments()
     moved = np.zeros(len(scaled.center)) if changes is None else changes.std / scaled.scale
     return Scaler(
         method=method,
         features=scaled,
         actions=identity(len(taken.center)) if one_hot and taken else taken or identity(0),
-        rewards=rewards.affine(method, min_std),
+        rewards=affine("rewards"),
         change_std=moved.astype(np.float32),
         fitted_on=digest.hexdigest(),
-        context=context.affine(method, min_std) or identity(0),
+        context=affine("context") or identity(0),
     )
 
 
-class _Part:
-    """Moments of standardized columns, and of the raw ones where these are not the same."""
+class _Facts(NamedTuple):
+    """Of one table."""
 
-    def __init__(self, columns: tuple[Coded, ...]) -> None:
-        self.columns, self.moments = columns, Running()
-        self.raw = Running() if any(each.kind != "value" for each in columns) else self.moments
-
-    def add(self, raw: Reals) -> Reals:
-        """[n, F] -> [n, G]"""
-        rows = expanded(raw, self.columns)
-        for running, block in {self.moments: rows, self.raw: raw}.items():
-            running.add(block)
-        return rows
-
-    def affine(self, method: Method, min_std: float, scalar: type[np.floating[Any]] = np.float32) -> Affine | None:
-        """None where no row was added."""
-        stats, seen = self.moments.moments(), self.raw.moments()
-        if stats is None or seen is None:
-            return None
-        scaled = fitted(stats, self.columns, method, min_std, scalar)
-        return replace(scaled, low=seen.low.astype(scalar), high=seen.high.astype(scalar))
+    blocks: dict[str, Block | None]  # of each part; where columns are coded, of the raw ones too
+    digest: bytes  # of its arrays
+    wide: bool  # features are float64
 
 
-def _coded(tables: Iterable[Table], part: str, columns: Sequence[Column]) -> tuple[Coded, ...]:
-    """What is said of the columns, with the range of angles and the classes of categories."""
-    coded = [Coded(each.name, each.unit, each.kind) for each in columns]
-    classes = {at: set[float]() for at, each in enumerate(columns) if each.kind == "category"}
-    angles = [at for at, each in enumerate(columns) if each.kind == "angle"]
-    for table in tables if classes or angles else ():
-        array: Reals = getattr(table, part)
-        for at, known in classes.items():
-            known.update(np.unique(array[~np.isnan(array[:, at]), at]).tolist())
-            if len(known) > MOST_CLASSES:
+def _facts(coded: Mapping[str, tuple[Coded, ...]], tables: Iterable[Table], _: int) -> Iterator[_Facts]:
+    for table in tables:
+        blocks, digest = dict[str, Block | None](), hashlib.sha256()
+        for part, columns in coded.items():
+            raw: Reals | None = getattr(table, part)
+            digest.update(b"-" if raw is None else np.ascontiguousarray(raw).tobytes())
+            if raw is None:
+                continue
+            raw = raw if part == "features" else raw.astype(np.float32, copy=False)
+            rows = expanded(raw, columns)
+            blocks[part] = block_of(rows)
+            if any(each.kind != "value" for each in columns):
+                blocks[f"raw {part}"] = block_of(raw)
+            if part == "features":
+                blocks["changes"] = block_of(np.diff(rows.astype(np.float64), axis=0))
+        digest.update(b"-" if table.rewards is None else table.rewards.tobytes())
+        if table.rewards is not None:
+            blocks["rewards"] = block_of(table.rewards[:, None])
+        yield _Facts(blocks, digest.digest(), table.features.dtype == np.float64)
+
+
+def _coded(tables: Iterable[Table] | Batched, columns: Columns) -> dict[str, tuple[Coded, ...]]:
+    """By part what is said of its columns, with the range of angles and the classes of categories."""
+    coded = {
+        part: [Coded(each.name, each.unit, each.kind) for each in getattr(columns, part)]
+        for part in ("features", "actions", "context")
+    }
+    classes, negative = defaultdict[tuple[str, int], set[float]](set), set[tuple[str, int]]()
+    special = {
+        (part, at): each.kind for part, own in coded.items() for at, each in enumerate(own) if each.kind != "value"
+    }
+    for found in applied(tables, partial(_values, special)) if special else ():
+        for (part, at), values in found.items():
+            if special[part, at] == "angle":
+                negative |= {(part, at)} if values else set()
+                continue
+            classes[part, at] |= values
+            if len(classes[part, at]) > MOST_CLASSES:
                 raise ValueError(
-                    f"{part} {at} ({coded[at].name}) is a category of more than {MOST_CLASSES} values; call it a value "
-                    "in features.yaml"
+                    f"{part} {at} ({coded[part][at].name}) is a category of more than {MOST_CLASSES} values; call it a "
+                    "value in features.yaml"
                 )
-        for at in angles:
-            if (array[:, at] < 0).any():
-                coded[at] = replace(coded[at], least=-coded[at].turn / 2)
-    for at, known in classes.items():
-        coded[at] = replace(coded[at], classes=tuple(sorted(known)))
-    return tuple(coded)
+    for (part, at), kind in special.items():
+        each = coded[part][at]
+        if kind == "category":
+            coded[part][at] = replace(each, classes=tuple(sorted(classes[part, at])))
+        elif (part, at) in negative:
+            coded[part][at] = replace(each, least=-each.turn / 2)
+    return {part: tuple(own) for part, own in coded.items()}
 
 
-def _add(digest: Any, table: Table) -> None:
-    for array in (table.features, table.actions):
-        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    digest.update(b"-" if table.rewards is None else table.rewards.tobytes())
-    digest.update(b"" if table.context is None else np.ascontiguousarray(table.context).tobytes())
+def _values(
+    special: Mapping[tuple[str, int], str], tables: Iterable[Table], _: int
+) -> Iterator[dict[tuple[str, int], set[float]]]:
+    """Of each table: the values of a category, more than are allowed at most; of an angle, one that is negative."""
+    for table in tables:
+        found = dict[tuple[str, int], set[float]]()
+        for (part, at), kind in special.items():
+            column = getattr(table, part)[:, at]
+            values = column[column < 0][:1] if kind == "angle" else np.unique(column[~np.isnan(column)])
+            found[part, at] = set(values[: MOST_CLASSES + 1].tolist())
+        yield found
 
 
 def _columns(affine: Affine) -> dict[str, Any]:

@@ -1,42 +1,101 @@
-"""Independent calls side by side on the cores that are there: the same results in the same order, however many work."""
+"""Independent calls side by side, here or on a cluster: the same results in the same order, wherever they are made.
+
+Where they run is never a param: WORLDMODEL_JOBS says how many run at once, RAY_ADDRESS that Ray runs them. A process
+that dies takes no result with it: its calls are made again, and each result is handed out once.
+"""
 
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from worldmodel.core.parent import end_with
 
 VARIABLE = "WORLDMODEL_JOBS"  # of the environment: how many work at once changes no result
+CLUSTER = "RAY_ADDRESS"  # the same of where they work
+ATTEMPTS = 3  # at a call during which processes die
 
 Result = TypeVar("Result")
+Calls = Sequence[tuple[Any, ...]]
 
 
 def workers() -> int:
-    """WORLDMODEL_JOBS, else as many as this process has cores. Raises ValueError where the variable is no number."""
+    """How many calls are made at once: WORLDMODEL_JOBS, else one for each core of the cluster, or of this process.
+
+    Raises ValueError where the variable is no number, or the cluster does not answer.
+    """
     text = os.environ.get(VARIABLE, "")
     if text and not (text.isdecimal() and int(text)):
         raise ValueError(f"{VARIABLE}: found {text!r}, expected a whole number of at least 1")
     if text:
         return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    if on_cluster():
+        from worldmodel.core import cluster
+
+        return cluster.cores()
+    return cores()
+
+
+def cores() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def on_cluster() -> bool:
+    """Whether Ray makes the calls: RAY_ADDRESS is set, and WORLDMODEL_JOBS does not ask for one call at a time."""
+    return bool(os.environ.get(CLUSTER)) and os.environ.get(VARIABLE) != "1"
 
 
 def run_all(
-    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], before: Callable[[], object] | None = None
+    function: Callable[..., Result], calls: Calls, before: Callable[[], object] | None = None
 ) -> Iterator[Result]:
     """function(*call) for each call, in their order; here, one after the other, where there is one worker.
 
-    Other processes call `before` first. They hear no Ctrl-C: it is this process that ends them.
+    Other processes call `before` first. They hear no Ctrl-C: it is this process that ends them. Raises what a call
+    raises, and ValueError where processes keep dying.
     """
     count = min(workers(), len(calls))
     if count < 2:
         yield from (function(*call) for call in calls)
-        return
-    from joblib import Parallel, delayed  # takes a moment to load
+    elif on_cluster():
+        from worldmodel.core import cluster
+
+        yield from cluster.run_all(function, calls, before, count)
+    else:
+        yield from _side_by_side(function, calls, before, count)
+
+
+def give_up(function: Callable[..., Any], why: object) -> NoReturn:
+    """Raise ValueError: processes that made this call died again and again."""
+    raise ValueError(
+        f"{function.__name__}: a process that worked on it ended by itself {ATTEMPTS} times ({why}); often memory ran "
+        f"out: set {VARIABLE} to fewer than {workers()}, or free memory, and run it again"
+    ) from None
+
+
+def _side_by_side(
+    function: Callable[..., Result], calls: Calls, before: Callable[[], object] | None, count: int
+) -> Iterator[Result]:
+    """In processes of this machine. After a death, what was not handed out is computed anew."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError  # takes a moment to load
+
+    done = deaths = 0
+    while done < len(calls):
+        try:
+            for result in _started(function, calls[done:], before, count):
+                yield result
+                done, deaths = done + 1, 0
+        except TerminatedWorkerError as error:
+            deaths += 1
+            if deaths == ATTEMPTS:
+                give_up(function, str(error).partition("\n")[0])
+
+
+def _started(
+    function: Callable[..., Result], calls: Calls, before: Callable[[], object] | None, count: int
+) -> Iterator[Result]:
+    from joblib import Parallel, delayed
 
     parallel = Parallel(
         count,
@@ -48,7 +107,7 @@ def run_all(
         initargs=(os.getpid(),),
     )
     with _deaf_children():
-        results = parallel(delayed(_called)(function, call, before) for call in calls)
+        results = parallel(delayed(called)(function, call, before) for call in calls)
     yield from results
 
 
@@ -58,7 +117,9 @@ def _begin(holder: int) -> None:
     end_with([holder])
 
 
-def _called(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Result:
+def called(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Result:
+    """In another process, which makes one call at a time."""
+    os.environ[VARIABLE] = "1"
     if before:
         before()
     return function(*call)

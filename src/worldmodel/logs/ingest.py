@@ -15,7 +15,7 @@ from worldmodel.episodes.temporary_store import EpisodeView, View
 from worldmodel.logs.cutting import pieces
 from worldmodel.logs.described import columns_of, fitted
 from worldmodel.logs.files import Location
-from worldmodel.logs.reader import Logs, collect_logs
+from worldmodel.logs.reader import Beside, Logs, collect_logs
 from worldmodel.logs.rejects import Reject, require_few_rejects, write_rejects
 from worldmodel.logs.split import assign, by_time
 
@@ -44,13 +44,14 @@ def ingest(
     keep: Callable[[Episode], View],
     rejects: Path | None = None,
     history: int = 1,
+    beside: Beside | None = None,
 ) -> Ingested[View]:
-    """Memory need hold no more than what `keep` returns for each episode.
+    """Memory need hold no more than what `keep` returns for each episode; `beside` as in collect_logs.
 
     Raises ValueError where logs are missing or bad (then the file `rejects` lists the bad rows), where a split is
     empty, and where no observed episode of train, or of test, has more frames than a window's history.
     """
-    logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing)
+    logs = collect_logs(sources, intake.max_gap_s, keep, missing=intake.missing, beside=beside)
     columns = columns_of(sources, logs.named.items())
     logs = replace(logs, rejects=tuple(named(reject, columns) for reject in logs.rejects))
     try:

@@ -7,26 +7,31 @@ transition crosses a refused row.
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, NamedTuple
 
 import numpy as np
 
+from worldmodel.core.jobs import on_cluster, run_all, workers
 from worldmodel.episodes.columns import Columns
 from worldmodel.episodes.schema import ActionSpace, Episode
-from worldmodel.episodes.temporary_store import View
+from worldmodel.episodes.temporary_store import EpisodeStore, View
+from worldmodel.logs.blocks import read_blocks
 from worldmodel.logs.copies import find_logs
 from worldmodel.logs.files import Location, LogFile, on_disk
 from worldmodel.logs.frame_batch import FrameBatch
 from worldmodel.logs.grouping import EpisodeAssembler, missing_reason
-from worldmodel.logs.parsing import ParsedBlock, parse_all
+from worldmodel.logs.line_reader import parse_block
+from worldmodel.logs.parsing import PARALLEL_BYTES, ParsedBlock, parse_all
 from worldmodel.logs.rejects import Reject
 from worldmodel.logs.rollouts import distinct, told_apart
 from worldmodel.logs.rows import HOPELESS, Row, is_hopeless
 from worldmodel.logs.signature import Signature, conforming
 
 Missing = Literal["refuse", "mask"]
+Beside = Callable[[int], AbstractContextManager[EpisodeStore]]  # that store of several, for another process
 
 
 class Observer:
@@ -73,14 +78,16 @@ def collect_logs(
     keep: Callable[[Episode], View | None],
     observer: Observer | None = None,
     missing: Missing = "refuse",
+    beside: Beside | None = None,
 ) -> Logs[View]:
     """As read_logs, but with what `keep` returns for each episode, if anything: memory need not hold their arrays.
 
     `missing`: whether a row that lacks a reading is refused or kept with NaN. The files are read a second time, and
-    `keep` gets every episode again, where the first rows turn out to be unlike most others.
+    `keep` gets every episode again, where the first rows turn out to be unlike most others. With `beside`, whose stores
+    take the place of `keep`, several files are read at once, and nobody observes.
     """
     files = find_logs(folders)
-    how = max_gap_s, keep, missing == "mask", observer or Observer()
+    how = max_gap_s, keep, missing == "mask", observer or Observer(), beside
     result = _Pass(*how).over(files)
     if not result.rows:
         raise ValueError(f"{', '.join(map(str, folders))}: {len(files)} log files without a single row; add frames")
@@ -107,6 +114,7 @@ class _Pass(Generic[View]):
     keep: Callable[[Episode], View | None]
     mask: bool
     observer: Observer
+    beside: Beside | None = None
     signature: Signature | None = None  # unless given, the most frequent one of the first lines that hold frames
     votes: dict[bool, Counter[Signature]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
     rows: int = 0
@@ -119,19 +127,42 @@ class _Pass(Generic[View]):
     def over(self, files: Sequence[LogFile]) -> "_Pass[View]":
         self.observer.begin()
         with _progress(sum(file.size for file in files)) as bar:
-            left_out = set[LogFile]()
-            for sources, some in groupby(files, key=lambda file: file.source and not file.read_error):
-                if sources:
-                    for file in some:
-                        self._read_source(file)
-                        self._end_file()
-                        bar.update(file.size)
-                    continue
-                for file, blocks in groupby(parse_all(list(some), left_out), key=lambda block: block.file):
-                    if not self._read_lines(file.name, blocks, bar):
-                        left_out.add(file)
-                    self._end_file()
+            if self.beside and _side_by_side(files):
+                self._merge(files, self.beside, bar)
+            else:
+                self.read(files, bar)
         return self
+
+    def read(self, files: Sequence[LogFile], bar: Any) -> None:
+        left_out = set[LogFile]()
+        for sources, some in groupby(files, key=lambda file: file.source and not file.read_error):
+            if sources:
+                for file in some:
+                    self._read_source(file)
+                    self._end_file()
+                    bar.update(file.size)
+                continue
+            for file, blocks in groupby(parse_all(list(some), left_out), key=lambda block: block.file):
+                if not self._read_lines(file.name, blocks, bar):
+                    left_out.add(file)
+                self._end_file()
+
+    def _merge(self, files: Sequence[LogFile], beside: Beside, bar: Any) -> None:
+        """What `read` finds, each file read by another process."""
+        self.signature = self.signature or _first_signature(files)
+        calls = [
+            (beside, number, file, self.max_gap_s, self.mask, self.signature)
+            for number, file in enumerate(files, start=1)
+        ]
+        for file, found in zip(files, run_all(_read_alone, calls), strict=True):
+            for dream, votes in found.votes.items():
+                self.votes[dream].update(votes)
+            self.rows, self.actions = self.rows + found.rows, max(self.actions, found.actions)
+            self.episodes += found.episodes
+            self.rejects += found.rejects
+            self.named |= found.named
+            self._end_file()
+            bar.update(file.size)
 
     def _end_file(self) -> None:
         self.of_file += [len(self.of_file)] * (len(self.episodes) - len(self.of_file))
@@ -230,6 +261,53 @@ class _Pass(Generic[View]):
         return votes.most_common(1)[0][0] if votes else Signature(0, "none", 0, False)
 
 
+class _Found(NamedTuple):
+    """In one file; the fields of a _Pass."""
+
+    votes: dict[bool, Counter[Signature]]
+    rows: int
+    actions: int
+    episodes: list[Any]
+    rejects: list[Reject]
+    named: dict[str, Columns]
+
+
+def _read_alone(
+    beside: Beside, number: int, file: LogFile, max_gap_s: float, mask: bool, signature: Signature | None
+) -> _Found:
+    with beside(number) as store, _progress(file.size, disable=True) as bar:
+        one = _Pass(max_gap_s, store.add, mask, Observer(), signature=signature)
+        one.read([file], bar)
+        store.flush()
+    return _Found(**{name: getattr(one, name) for name in _Found._fields})
+
+
+def _side_by_side(files: Sequence[LogFile]) -> bool:
+    """Whether several processes read a file each: not where one file has most of the bytes, whose blocks then are."""
+    sizes, count = [file.size for file in files], workers()
+    return count > 1 and sum(sizes) >= PARALLEL_BYTES and (on_cluster() or max(sizes) * count <= sum(sizes))
+
+
+def _first_signature(files: Sequence[LogFile]) -> Signature | None:
+    """What the first frames of all are, by which a reader of one file after the other judges the rest."""
+    for votes in (votes for file in files for votes in _first_votes(file)):
+        for dream in (False, True):
+            if of_kind := Counter({signature: count for kind, signature, count in votes if kind == dream}):
+                return of_kind.most_common(1)[0][0]
+    return None
+
+
+def _first_votes(file: LogFile) -> Iterator[list[tuple[bool, Signature, int]]]:
+    """Of its rows in order, as they were decoded together."""
+    if not file.source or file.read_error:
+        yield from (list(_votes(rows)) for block in read_blocks(file) for rows in parse_block(block).rows)
+        return
+    from worldmodel.readers.source import source_at
+
+    with suppress(ValueError), on_disk(file) as path:
+        yield from ([(False, Signature.of_table(episode.table()), episode.length)] for episode in source_at(path))
+
+
 def _votes(rows: FrameBatch | Row) -> Iterator[tuple[bool, Signature, int]]:
     """Whether dreamed, signature, number of frames."""
     if isinstance(rows, FrameBatch):
@@ -240,10 +318,10 @@ def _votes(rows: FrameBatch | Row) -> Iterator[tuple[bool, Signature, int]]:
         yield rows.meta.get("source") == "dream", Signature.of(rows.frame), 1
 
 
-def _progress(total: int) -> Any:
+def _progress(total: int, disable: bool | None = None) -> Any:
     from tqdm import tqdm  # takes a moment to load
 
     class Bar(tqdm):  # type: ignore[type-arg]
         monitor_interval = 0  # without a thread beside it, so that this process may be copied
 
-    return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=None)
+    return Bar(total=total, desc="logs", unit="B", unit_scale=True, disable=disable)

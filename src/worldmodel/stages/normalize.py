@@ -10,19 +10,22 @@ from pathlib import Path
 import click
 import numpy as np
 
+from worldmodel.arrays.batches import Look, Result
 from worldmodel.arrays.packing import OWN, label_of, write_packed
 from worldmodel.arrays.scaler import Scaler, fit
 from worldmodel.core import params
 from worldmodel.core.atomic import publishing
+from worldmodel.core.jobs import run_all
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.text import escaped
-from worldmodel.episodes.table import Table
 from worldmodel.store.manifest import Record
 from worldmodel.store.prepared import Prepared, read_prepared
 
 LIBRARIES = ("numpy",)
 SHOWN = 10  # constant features that are named
+BATCH_BYTES = 16 << 20  # of episodes that one process reads at a time
+MANY = 8  # batches; for fewer, starting processes costs more than it gains
 
 
 def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Normalize) -> Scaler:
@@ -60,13 +63,33 @@ def constant_message(scaler: Scaler) -> str:
 
 @dataclass(frozen=True)
 class Tables:
-    """Episodes that are read each time somebody iterates over them."""
+    """Episodes that are read each time somebody goes over them, in other processes where they are many."""
 
     prepared: Prepared
     records: list[Record]
 
-    def __iter__(self) -> Iterator[Table]:
-        return map(self.prepared.load, self.records)
+    def apply(self, look: Look[Result]) -> Iterator[Result]:
+        parts = list(self._batches())
+        if len(parts) < MANY:
+            yield from look(map(self.prepared.load, self.records), 0)
+            return
+        calls = [(look, self.prepared, records, first) for records, first in parts]
+        for found in run_all(_looked, calls):
+            yield from found
+
+    def _batches(self) -> Iterator[tuple[list[Record], int]]:
+        """Records, and the row of the first frame."""
+        width = self.prepared.feature_count + self.prepared.action_space.size + self.prepared.context_count + 3
+        first = begin = at = 0
+        for number, record in enumerate(self.records, start=1):
+            at += record.frames
+            if (at - first) * width * 4 > BATCH_BYTES or number == len(self.records):
+                yield self.records[begin:number], first
+                first, begin = at, number
+
+
+def _looked(look: Look[Result], prepared: Prepared, records: list[Record], first: int) -> list[Result]:
+    return list(look(map(prepared.load, records), first))
 
 
 @click.command(help="Fit scales on observed train episodes and pack all episodes.")

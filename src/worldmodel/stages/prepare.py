@@ -30,8 +30,8 @@ def prepare(logs: Location, dreams: Location | None, out: Path, settings: Prepar
     Memory need not hold the episodes: they are stored on disk until the last row has decided what all have in common.
     Raises ValueError where the input is missing, has too many bad rows, or leaves a split empty.
     """
-    with publishing(out, own=[*OWN, REJECTS]) as (folder,), EpisodeStore.within(folder) as store:
-        found = ingest(sources(logs, dreams), settings, store.add, out / REJECTS)
+    with publishing(out, own=[*OWN, REJECTS]) as (folder,), EpisodeStore.shared(folder) as store:
+        found = ingest(sources(logs, dreams), settings, store.add, out / REJECTS, beside=store.beside)
         write_rejects(folder / REJECTS, found.rejects)
         prepared = write_prepared(
             folder,

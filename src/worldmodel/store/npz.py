@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 HEADERS = 4096  # bytes, more than the headers of an episode's arrays take
 ZIP64 = 45  # version needed to extract
 FIRST_DAY = 33  # 1980-01-01 in DOS format, in place of the date of writing
+AROUND, LAST = 50 + 46, 22  # bytes of a member beside its content and, twice, its name; and of the archive's end
 MAGIC = b"\x93NUMPY\x01\x00"
 OWNER = 0o600 << 16  # permissions, as zipfile sets them
 UNIX = 3
@@ -42,6 +43,15 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     index = b"".join(directory)
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, len(directory), len(directory), len(index), offset, 0)
     return b"".join([*body, index, end])
+
+
+def npz_size(arrays: Mapping[str, tuple[str, tuple[int, ...]]]) -> int:
+    """How many bytes npz_bytes makes of arrays of these types and shapes."""
+    size = LAST
+    for name, (kind, shape) in arrays.items():
+        content = len(_header(kind, shape)) + np.dtype(kind).itemsize * math.prod(shape)
+        size += AROUND + 2 * len(f"{name}.npy") + content
+    return size
 
 
 @lru_cache(maxsize=1024)

@@ -5,11 +5,12 @@ The manifest is written last, so that a folder without one is unfinished.
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import starmap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,23 @@ from tqdm import tqdm
 from worldmodel.core.checked import checked
 from worldmodel.core.fingerprint import sha256
 from worldmodel.core.integrity import SHORT, require_file, require_same
+from worldmodel.core.jobs import run_all
 from worldmodel.core.listing import read_listing
 from worldmodel.episodes.columns import NAMELESS, Columns
 from worldmodel.episodes.frame import is_finite
-from worldmodel.episodes.schema import ActionSpace, Split, canonical
+from worldmodel.episodes.schema import ActionSpace, Source, Split, canonical
 from worldmodel.episodes.table import Table
-from worldmodel.episodes.temporary_store import EpisodeView
+from worldmodel.episodes.temporary_store import EpisodeView, StoredEpisode, shapes_of
 from worldmodel.store.manifest import MANIFEST, DataSet, Head, Record, write_manifest
-from worldmodel.store.npz import npz_bytes, read_npz
-from worldmodel.store.shards import REMEDY, Item, read_shard, write_shards
+from worldmodel.store.npz import npz_bytes, npz_size, read_npz
+from worldmodel.store.shards import REMEDY, Item, parted, read_shard, shard_name, write_shard
 
 Format = Literal["npz", "lmdb"]
 
 EPISODES = "episodes"
 OWN = (MANIFEST, EPISODES)  # of the folder
+BATCH_BYTES = 16 << 20  # of files that are written in one go
+PARALLEL_BYTES = 64 << 20  # below it, starting processes costs more than it gains
 OF_EPISODE = ("agent_id", "name", "segment", "source", "terminal", "truncated", "provenance")
 
 
@@ -105,14 +109,7 @@ def write_prepared(
     numbers = np.fromiter((hash(_file_of(episodes[index])) for index in chosen), np.int64)
     assert len(np.unique(numbers)) == len(chosen), "episodes share source, agent, name and segment"
     (folder / EPISODES).mkdir(parents=True, exist_ok=True)
-    shards = dict[str, str]()
-    if form == "lmdb":
-        observed_first = sorted(chosen, key=lambda index: episodes[index].source == "dream")
-        records.shards.update(write_shards(folder / EPISODES, records.files(observed_first, action_space)))
-        shards = {name: sha256(folder / EPISODES / name) for name in set(records.shards.values())}
-    else:
-        for _, file, content in records.files(order, action_space):
-            (folder / EPISODES / file).write_bytes(content)
+    shards = records.write(folder / EPISODES, form, chosen, action_space)
     table = episodes[chosen[0]].table()
     prepared = Prepared(
         folder=folder,
@@ -123,7 +120,7 @@ def write_prepared(
         columns=columns,
         context_count=0 if table.context is None else table.context.shape[1],
         interval_s=interval_s,
-        missing=bool(records.missing),
+        missing=records.missing,
         wide=table.features.dtype == np.float64,
         shards=shards,
     )
@@ -131,15 +128,15 @@ def write_prepared(
     return prepared
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Records:
     """Records of the episodes that have a split, in canonical order; each is made when its turn comes."""
 
     episodes: Sequence[EpisodeView]
     splits: Sequence[Split | None]
     order: Sequence[int]
-    digests: NDArray[np.uint64]  # by episode; `files` fills them in
-    missing: set[int] = field(default_factory=set)  # episodes that miss a reading; `files` finds them
+    digests: NDArray[np.uint64]  # by episode; `write` fills them in
+    missing: bool = False  # whether any reading is; `write` finds out
     shards: dict[str, str] = field(default_factory=dict)  # by file
 
     def __iter__(self) -> Iterator[Record]:
@@ -151,17 +148,78 @@ class _Records:
             same = {key: getattr(episode, key) for key in OF_EPISODE}
             yield Record(file=file, split=split, frames=episode.length, sha256=digest, shard=shard, **same)
 
-    def files(self, order: Sequence[int], action_space: ActionSpace) -> Iterator[Item]:
-        """Source, file name and content of each episode."""
-        for index in tqdm(order, desc="episodes", unit="episode", disable=None):
-            episode = self.episodes[index]
-            table = episode.table()
-            if not is_finite(table.features):
-                self.missing.add(index)
-            arrays = table._replace(actions=action_space.encode(table.actions))._asdict()
-            content = npz_bytes({name: array for name, array in arrays.items() if array is not None})
-            self.digests[index] = int(_digest(content), 16)
-            yield episode.source, _file_of(episode), content
+    def write(self, folder: Path, form: Format, chosen: Sequence[int], space: ActionSpace) -> dict[str, str]:
+        """All files; of shards, in which observed ones come first, name and sha256."""
+        parts = list(self._shards(chosen, space) if form == "lmdb" else self._batches(space))
+        calls = [(folder, name, [self.episodes[index] for index in part], space) for name, part in parts]
+        work: Callable[..., Iterator[_Written]] = run_all if self._worthwhile(space) else starmap
+        shards = dict[str, str]()
+        with tqdm(total=len(chosen), desc="episodes", unit="episode", disable=None) as bar:
+            for (name, part), written in zip(parts, work(_write, calls), strict=True):
+                self.digests[part] = written.digests
+                self.missing |= written.missing
+                if name:
+                    shards[name] = written.shard
+                    self.shards |= {_file_of(self.episodes[index]): name for index in part}
+                bar.update(len(part))
+        return shards
+
+    def _batches(self, space: ActionSpace) -> Iterator[tuple[str, Sequence[int]]]:
+        begin = size = 0
+        for end, index in enumerate(self.order, start=1):
+            size += _size(self.episodes[index], space)
+            if size > BATCH_BYTES or end == len(self.order):
+                yield "", self.order[begin:end]
+                begin, size = end, 0
+
+    def _shards(self, chosen: Sequence[int], space: ActionSpace) -> Iterator[tuple[str, Sequence[int]]]:
+        """Name and episodes of each, filled in the order of the logs."""
+        for kind in get_args(Source):
+            own = [index for index in chosen if self.episodes[index].source == kind]
+            begin = 0
+            for number, count in enumerate(parted(_size(self.episodes[index], space) for index in own)):
+                yield shard_name(kind, number), own[begin : begin + count]
+                begin += count
+
+    def _worthwhile(self, space: ActionSpace) -> bool:
+        """Whether other processes can write them, and starting these takes less than it saves."""
+        apart = all(isinstance(each, StoredEpisode) and each.store.path for each in self.episodes)
+        return apart and sum(_size(self.episodes[index], space) for index in self.order) > PARALLEL_BYTES
+
+
+class _Written(NamedTuple):
+    digests: list[int]
+    missing: bool  # whether any reading is
+    shard: str  # its sha256, if it is one
+
+
+def _write(folder: Path, name: str, episodes: Sequence[EpisodeView], space: ActionSpace) -> _Written:
+    """Episodes into the shard of that name, or each into a file of its own where there is none."""
+    digests, missing, items = list[int](), False, list[Item]()
+    for episode in episodes:
+        table = episode.table()
+        missing |= not is_finite(table.features)
+        arrays = table._replace(actions=space.encode(table.actions))._asdict()
+        content = npz_bytes({name: array for name, array in arrays.items() if array is not None})
+        digests.append(int(_digest(content), 16))
+        if name:
+            items.append((_file_of(episode), content))
+        else:
+            (folder / _file_of(episode)).write_bytes(content)
+    if name:
+        write_shard(folder / name, items)
+    return _Written(digests, missing, sha256(folder / name) if name else "")
+
+
+def _size(episode: EpisodeView, space: ActionSpace) -> int:
+    """Bytes of its NPZ."""
+    shapes = episode.shapes if isinstance(episode, StoredEpisode) else shapes_of(episode.table())
+    kinds = {name: shape for name, shape in zip(Table._fields, shapes, strict=True) if shape}
+    if isinstance(episode, StoredEpisode) and episode.narrow:
+        kinds["features"] = "<f4", kinds["features"][1]
+    if "actions" in kinds:
+        kinds["actions"] = "<f4", (episode.length, space.size)
+    return npz_size(kinds)
 
 
 def _digest(content: bytes) -> str:

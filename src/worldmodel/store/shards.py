@@ -4,8 +4,7 @@ Observed episodes and dreams have shards of their own, filled in the order of th
 shard alone. The same episodes give the same bytes.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import lmdb
@@ -18,7 +17,7 @@ SHARD_BYTES = 64 << 20  # a shard ends with the episode that reaches it
 PAGE, SPARE = 4096, 1 << 20  # bytes: of LMDB's pages; of its map, for what describes them
 REMEDY = "run dvc repro prepare"
 
-Item = tuple[str, str, bytes]  # kind of shard, key, value
+Item = tuple[str, bytes]  # key, value
 
 
 class _Latest:
@@ -53,44 +52,41 @@ class _Latest:
 _latest = _Latest()
 
 
-def write_shards(folder: Path, items: Iterable[Item]) -> Iterator[tuple[str, str]]:
-    """Key and shard's file name of each item; items of one kind must be neighbours."""
+def parted(sizes: Iterable[int]) -> Iterator[int]:
+    """How many items each shard has, whose sizes in bytes these are."""
+    count = total = 0
+    for size in sizes:
+        count, total = count + 1, total + size
+        if total >= SHARD_BYTES:
+            yield count
+            count = total = 0
+    if count:
+        yield count
+
+
+def shard_name(kind: str, number: int) -> str:
+    return f"{kind}-{number:05}{SUFFIX}"
+
+
+def write_shard(path: Path, items: Sequence[Item]) -> None:
     _latest.close()
-    for kind, of_kind in groupby(items, key=lambda item: item[0]):
-        yield from _write_kind(folder, kind, of_kind)
-
-
-def _write_kind(folder: Path, kind: str, items: Iterator[Item]) -> Iterator[tuple[str, str]]:
-    number = 0
-    while (first := next(items, None)) is not None:
-        name = f"{kind}-{number:05}{SUFFIX}"
-        for key in _write_shard(folder / name, first, items):
-            yield key, name
-        number += 1
-
-
-def _write_shard(path: Path, first: Item, rest: Iterator[Item]) -> list[str]:
-    items, size = [first], len(first[2])
-    while size < SHARD_BYTES and (item := next(rest, None)) is not None:
-        items.append(item)
-        size += len(item[2])
     try:
         with replacing(path) as temporary:
             new = lmdb.open(str(temporary), subdir=False, lock=False, map_size=_room(items), sync=False)
             with new as shard, shard.begin(write=True) as writing:
-                for _, key, content in items:
+                for key, content in items:
                     writing.put(key.encode(), content)
     except lmdb.Error as error:
+        size = sum(len(content) for _, content in items)
         raise ValueError(
             f"{path}: {size / 1e6:.1f} MB could not be written ({error}); make room on that disk, or let the process "
             "have more memory (ulimit -v)"
         ) from None
-    return [key for _, key, _ in items]
 
 
 def _room(items: Iterable[Item]) -> int:
     """Bytes of address space that hold the items, however their pages are filled."""
-    return SPARE + sum(4 * PAGE + 2 * len(content) for _, _, content in items) // PAGE * PAGE
+    return SPARE + sum(4 * PAGE + 2 * len(content) for _, content in items) // PAGE * PAGE
 
 
 def read_shard(path: Path, key: str, digest: str) -> bytes:

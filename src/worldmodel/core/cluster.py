@@ -1,0 +1,121 @@
+"""Calls on a cluster that Ray runs already. What a node that dies was working on, or held, is made again elsewhere.
+
+Nodes need the same Python and libraries as here, and where calls name files, a file system that all of them see.
+"""
+
+import logging
+import os
+import platform
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from worldmodel.core import jobs
+from worldmodel.core.terminal import variables
+from worldmodel.core.versions import installed
+from worldmodel.numerics.pinning import AVX2, can_be_pinned
+
+LIBRARIES = ("numpy", "torch")  # whose version decides bits
+AHEAD = 2  # calls for each worker that are handed over before they are asked for
+SMALL = (str, bytes, int, float, bool, type(None), Path, tuple)
+
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Of all nodes. Raises ValueError where the cluster does not answer."""
+    return max(1, int(_connected().cluster_resources().get("CPU", 1)))
+
+
+def run_all(
+    function: Callable[..., Result],
+    calls: Sequence[tuple[Any, ...]],
+    before: Callable[[], object] | None,
+    count: int,
+) -> Iterator[Result]:
+    """As jobs.run_all, `count` at once. Raises ValueError where a node's versions are others than those here."""
+    ray = _connected()
+    remote = ray.remote(_called).options(num_cpus=1, max_retries=jobs.ATTEMPTS, name=function.__name__)
+    here, versions, shared = str(Path.cwd()), _versions(), _shared(calls)
+    waiting: deque[Any] = deque()
+    try:
+        for call in calls:
+            if len(waiting) >= AHEAD * count:
+                yield _result(ray, waiting.popleft(), function)
+            given = [shared.get(id(each), each) for each in call]
+            waiting.append(remote.remote(function, before, here, versions, *given))
+        while waiting:
+            yield _result(ray, waiting.popleft(), function)
+    finally:
+        for reference in waiting:  # Ctrl-C, or a call that failed
+            ray.cancel(reference, force=True)
+
+
+def _result(ray: Any, reference: Any, function: Callable[..., Result]) -> Result:
+    try:
+        result: Result = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Exception) else error from None
+    except ray.exceptions.RayError as error:
+        jobs.give_up(function, str(error).partition("\n")[0])
+    return result
+
+
+def _called(
+    function: Callable[..., Result],
+    before: Callable[[], object] | None,
+    folder: str,
+    versions: dict[str, str],
+    *call: Any,
+) -> Result:
+    """On a node, whose libraries must be those of the driver."""
+    if (own := _versions()) != versions:
+        differ = ", ".join(
+            f"{name} {own[name]} (here {versions.get(name)})" for name in own if own[name] != versions.get(name)
+        )
+        raise ValueError(f"node {platform.node()} has {differ}; install what is here on every node: {versions}")
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    return jobs.called(function, call, before)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | installed([name for name in LIBRARIES if find_spec(name)])
+
+
+def _shared(calls: Sequence[tuple[Any, ...]]) -> dict[int, Any]:
+    """References to what several calls are given, which then travels to each node once; by id."""
+    given = [each for call in calls for each in call if not isinstance(each, SMALL)]
+    counts = Counter(map(id, given))
+    ray = _connected()
+    return {number: ray.put(each) for number, each in {id(each): each for each in given}.items() if counts[number] > 1}
+
+
+def _connected() -> Any:
+    """Ray's module, connected to the cluster at RAY_ADDRESS; its workers get this package and begin as `pin` asks."""
+    address = os.environ[jobs.CLUSTER]
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            f"{jobs.CLUSTER} is set, and Ray is not installed here; `pip install worldmodel[cluster]`, or unset it"
+        ) from None
+    if ray.is_initialized():
+        return ray
+    package = str(Path(__file__).parents[1])
+    environment = variables() | (AVX2 if can_be_pinned() else {}) | {"OMP_NUM_THREADS": "1"}
+    try:
+        ray.init(
+            address=address,
+            runtime_env={"py_modules": [package], "env_vars": environment},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{jobs.CLUSTER}={address}: no cluster of Ray answers there ({str(error).strip().partition('.')[0]}); "
+            "start one (`ray start --head`), or unset the variable"
+        ) from None
+    return ray
