@@ -9,12 +9,9 @@ that ends its task. Dimension key: P kinds of plans, N starts, K frames, F featu
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,18 +21,16 @@ import yaml
 
 from examples.collect_gymnasium import Recording, make, record, write
 from research.plans import Simulator, Start, histories, plans
+from research.side_by_side import side_by_side
 from worldmodel.arrays.scaler import Scaler
 from worldmodel.cli import train
 from worldmodel.client import WorldModel, find_bundle
 from worldmodel.core.errors import run
-from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.core.options import PATH, params_option
-from worldmodel.core.parent import end_with
 from worldmodel.core.tables import aligned, rounded
 from worldmodel.core.typing import Doubles, Floats
 from worldmodel.core.yaml12 import read_yaml
 from worldmodel.evaluation.reliability import rank_correlation
-from worldmodel.numerics.pinning import pinned_environment
 from worldmodel.sweeps.grid import with_overrides
 
 ENVIRONMENTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Pendulum-v1")
@@ -86,12 +81,10 @@ def command(
     overrides = {"train.seed": str(seed)} | dict(pair.split("=", 1) for pair in extra)
     values = with_overrides(read_yaml(params_file), {"train.policy_steps": "0"} | overrides)
     cases = [Case(Recording(env, episodes, STEPS, seed, DECIMALS, {}), values, starts, out) for env in envs]
-    os.environ.update({**pinned_environment(), JOBS: "1", "TQDM_DISABLE": "1"})  # of the processes
     results = {}
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with, ([os.getpid()],)) as pool:
-        for case, found in zip(cases, pool.map(study, cases), strict=True):
-            results[case.recording.env] = found
-            print(f"\n{case.recording.env}\n{tables(found)}", flush=True)
+    for case, found in zip(cases, side_by_side(study, [(case,) for case in cases], jobs), strict=True):
+        results[case.recording.env] = found
+        print(f"\n{case.recording.env}\n{tables(found)}", flush=True)
     (out / "executed.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

@@ -5,11 +5,8 @@
 Default params unless said otherwise. Every file is a kind of logs; `python -m research.drawn` writes some.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -20,16 +17,14 @@ from research.floor_scores import Row
 from research.markers import write_between_markers
 from research.options import numbers
 from research.peers.cache import kinds_of
+from research.side_by_side import side_by_side
 from worldmodel.core import params
 from worldmodel.core.errors import run
-from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.core.options import PATH, params_option
-from worldmodel.core.parent import end_with
 from worldmodel.core.tables import write_csv
 from worldmodel.core.text import markdown_cell
 from worldmodel.core.yaml12 import read_yaml
 from worldmodel.evaluation.metrics import NOMINAL
-from worldmodel.numerics.pinning import pinned_environment
 from worldmodel.sweeps.grid import with_overrides
 from worldmodel.sweeps.results import markdown_table
 
@@ -85,23 +80,25 @@ def command(
 
 def measured(cases: Sequence[Case], settings: params.Params, jobs: int, out: Path) -> list[Row]:
     """The file grows with each run; those that cannot be done are named."""
-    os.environ.update({**pinned_environment(), JOBS: "1", "TQDM_DISABLE": "1"})  # of the processes
     rows: list[Row] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with, ([os.getpid()],)) as pool:
-        runs = {pool.submit(measure, case, settings): case for case in cases}
-        for done in as_completed(runs):
-            case = runs[done]
-            try:
-                rows.append(done.result())
-            except Skipped:
-                continue
-            except ValueError as error:
-                print(f"{case.kind}, {case.size}: {error}", flush=True)
-                continue
-            rows.sort()
+    for found in side_by_side(_tried, [(case, settings) for case in cases], jobs):
+        if isinstance(found, str):
+            print(found, flush=True)
+        elif found:
+            rows = sorted([*rows, found])
             write_csv(out, Row._fields, rows)
-            print(line(done.result()), flush=True)
+            print(line(found), flush=True)
     return rows
+
+
+def _tried(case: Case, settings: params.Params) -> Row | str | None:
+    """Why it cannot be done, where it cannot; None where there is nothing to measure."""
+    try:
+        return measure(case, settings)
+    except Skipped:
+        return None
+    except ValueError as error:
+        return f"{case.kind}, {case.size}: {error}"
 
 
 def line(row: Row) -> str:

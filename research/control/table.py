@@ -1,10 +1,6 @@
 """The study of closed loops: every row of every case, and the tables that they make."""
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -15,14 +11,12 @@ from research.control.rows import NAMES, OURS, Contest, Result, Row
 from research.control.training import Study
 from research.markers import write_between_markers
 from research.options import numbers
+from research.side_by_side import side_by_side
 from worldmodel.core import params
 from worldmodel.core.errors import run
-from worldmodel.core.jobs import VARIABLE as JOBS
 from worldmodel.core.options import PATH, params_option
-from worldmodel.core.parent import end_with
 from worldmodel.core.yaml12 import read_yaml
 from worldmodel.numerics import setup
-from worldmodel.numerics.pinning import pinned_environment
 
 RECORDED = 2  # episodes for each of the most that an arm of rho trains on
 
@@ -95,12 +89,8 @@ def _cases(envs: Sequence[str], logs: Sequence[str], seed: int, steps: int, size
 
 def fill(study: Study, cases: Sequence[Case], rows: Sequence[Row], jobs: int) -> list[str]:
     """Measure what is missing; why what is missing still."""
-    os.environ.update({**pinned_environment(), JOBS: "1", "TQDM_DISABLE": "1"})  # the clock counts one process alone
-    one = partial(fill_case, study, rows)
-    if jobs == 1:
-        return [failure for case in cases for failure in one(case)]
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with, ([os.getpid()],)) as pool:
-        return [failure for failures in pool.map(one, cases) for failure in failures]
+    found = side_by_side(fill_case, [(study, rows, case) for case in cases], jobs)
+    return [failure for failures in found for failure in failures]
 
 
 def fill_case(study: Study, rows: Sequence[Row], case: Case) -> list[str]:

@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -14,6 +11,7 @@ from research.markers import write_between_markers
 from research.options import numbers
 from research.peers.cache import Case, ResultCache, kinds_of
 from research.peers.training import BASELINES, OURS, PEERS, Row, in_order, measure, read
+from research.side_by_side import side_by_side
 from worldmodel.core import params
 from worldmodel.core.errors import run
 from worldmodel.core.jobs import VARIABLE as JOBS
@@ -65,12 +63,7 @@ def command(
     results = ResultCache(cache, settings, seconds)
     cases = [Case(kind, path, size, seed) for kind, path in kinds_of(logs).items() for size in sizes]
     print("\n".join(markdown_table([["case", *SHOWN, "CPU seconds", "updates"]])), flush=True)
-    fill = partial(fill_case, results, requested)
-    if jobs == 1:
-        list(map(fill, cases))
-    else:
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            list(pool.map(fill, cases))
+    list(side_by_side(fill_case, [(results, requested, case) for case in cases], jobs))
     rows = {case: {name: row for name in COLUMNS if (row := results.get(case, name))} for case in cases}
     write_between_markers(out, markdown(rows, seconds), "peers")
     print(f"table in {out}")
