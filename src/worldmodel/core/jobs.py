@@ -37,6 +37,11 @@ def workers() -> int:
     return cores()
 
 
+def workers_here() -> int:
+    """How many of them share the memory of one machine, taken to be like this one where there is a cluster."""
+    return min(workers(), cores()) if on_cluster() else workers()
+
+
 def cores() -> int:
     """Of this machine, those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

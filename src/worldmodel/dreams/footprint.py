@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from worldmodel.core.jobs import workers
+from worldmodel.core.jobs import workers_here
 from worldmodel.core.memory import Need, require
 from worldmodel.core.params import Dreams
 from worldmodel.dreams.starts import CHUNK
@@ -33,12 +33,12 @@ def require_for_dreams(shape: Shape, dreams: Dreams, frames: int, device: torch.
     fitting = Need(
         training(shape, teacher.batch_size),
         f"dreams.teacher.batch_size {teacher.batch_size}, dreams.teacher.horizon {teacher.horizon}, {sizes}",
-        min(workers(), teacher.members),
+        min(workers_here(), teacher.members),
     )
     dreaming = Need(
         teacher.members * predicting(replace(shape, horizon=dreams.length + 1), CHUNK),
         f"dreams.length {dreams.length}, {members}, {sizes}",
-        min(workers(), -(-dreams.episodes // CHUNK)),
+        min(workers_here(), -(-dreams.episodes // CHUNK)),
     )
     points = min(teacher.points, frames)
     kept = Need(teacher.members * weights, f"{members}, {sizes}")
