@@ -11,6 +11,7 @@ from worldmodel.core.errors import run
 from worldmodel.numerics.pinning import pin, pinned_environment
 
 COMMANDS = {  # name: where it lives, what --help says of it
+    "run": ("worldmodel.cli.run_stages", "Run the pipeline, or a stage and what it needs, without DVC."),
     "check-logs": (
         "worldmodel.cli.check_logs",
         "Say what logs hold, and what in them is or looks wrong.",
@@ -57,7 +58,7 @@ class Commands(click.Group):
 def worldmodel() -> None:
     """World models from the logs of an execution system.
 
-    The pipeline itself runs by `dvc repro`; these commands are for what surrounds it.
+    The pipeline itself runs by `dvc repro`, or without DVC by `worldmodel run`; the others are for what surrounds it.
     """
 
 
