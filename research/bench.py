@@ -35,14 +35,15 @@ from worldmodel.core.atomic import replacing
 from worldmodel.core.errors import run
 from worldmodel.core.options import PATH, params_option
 from worldmodel.core.typing import Doubles
-from worldmodel.model.objective import PREDICTION_ALONE, total_loss
+from worldmodel.model.inputs import initial_model, training_and_val_windows
+from worldmodel.model.objective import PREDICTION_ALONE, objective_at, total_loss
 from worldmodel.model.optimization import new_optimizer, train_step
 from worldmodel.model.selection import DAMPINGS, BestWeights, subsample
 from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.training_state import TrainingState
 from worldmodel.model.world_model import WorldModel
 from worldmodel.numerics import setup
-from worldmodel.stages.train import EVALUATIONS, fit, initial_model, objective, training_and_val_windows
+from worldmodel.stages.train import EVALUATIONS, fit
 
 LARGE = 256  # windows a batch where FLOP/s are measured beside the batch size of the params
 CALLS = 100  # of control, a round
@@ -135,12 +136,12 @@ def pipeline(data: PackedData, settings: params.Train, steps: int, device: torch
 def _bare(model: WorldModel, batch: Tensors, settings: params.Train) -> Step:
     """Forward, backward, clip and optimizer on one batch that is on the device, for what training minimizes."""
     optimizer = new_optimizer(model)
-    return lambda t: train_step(model, optimizer, batch, settings.lr, objective(settings, t))
+    return lambda t: train_step(model, optimizer, batch, settings.lr, objective_at(t, settings))
 
 
 def _unfused(model: Unfused, batch: Tensors, settings: params.Train) -> Step:
     optimizer = model.new_optimizer(settings.lr)
-    return lambda t: model.update(optimizer, batch, objective(settings, t).likelihood)
+    return lambda t: model.update(optimizer, batch, objective_at(t, settings).likelihood)
 
 
 def _saving(model: WorldModel, batch: Tensors, folder: Path, device: torch.device) -> Step:

@@ -19,9 +19,10 @@ from worldmodel.arrays.windows import Packed, windows
 from worldmodel.core import params
 from worldmodel.core.params import Params, Train
 from worldmodel.core.tables import write_csv
+from worldmodel.model.inputs import initial_model, training_and_val_windows
 from worldmodel.model.selection import mean_error, subsample
 from worldmodel.numerics import setup
-from worldmodel.stages.train import fit, initial_model, training_and_val_windows
+from worldmodel.stages.train import fit
 
 PATTERNS = ("random", "bursts")
 COLUMNS = ("pattern", "share", "linear_start", "mse", "times")

@@ -27,10 +27,10 @@ def cut(monkeypatch):
     whole = Mixture.batch
 
     def at(step):
-        def batch(mixture, t):
+        def batch(mixture, t, part):
             if t == step:
                 raise PowerCutError
-            return whole(mixture, t)
+            return whole(mixture, t, part)
 
         monkeypatch.setattr(Mixture, "batch", batch)
 

@@ -8,9 +8,10 @@ from torch import Tensor
 from research.peers.training import CPU, Logs, Trained
 from worldmodel.core.params import Params
 from worldmodel.dreams.dreamer import generate_dreams
+from worldmodel.model.inputs import initial_model, training_and_val_windows
 from worldmodel.model.selection import BestWeights, subsample
 from worldmodel.model.tensors import Tensors
-from worldmodel.stages.train import fit, initial_model, training_and_val_windows
+from worldmodel.stages.train import fit
 
 
 def train(logs: Logs, params: Params, seed: int) -> Trained:

@@ -89,20 +89,22 @@ class Mixture:
                 "set dreams.episodes above 0, or train.rho to 0 (and train.rho_start, where there is a schedule)"
             )
 
-    def batch(self, t: int) -> Batch:
-        """Exactly the quota of dreams that the schedule has reached by step t, the rest observed."""
+    def batch(self, t: int, part: slice = slice(None)) -> Batch:
+        """Exactly the quota of dreams that the schedule has reached by step t, the rest observed; a part of it."""
         if t % max(1, PICKED // self.batch_size) == 0:
             self.observed.packed.release()
         before, after = self.dreams_by(t), self.dreams_by(t + 1)
         dreams = self._draw(DREAM, before, after)
         observed = self._draw(OBSERVED, t * self.batch_size - before, (t + 1) * self.batch_size - after)
         padding, opening = self._padding(t)
-        begin, parts = 0, list[Batch]()
+        wanted, begin, parts = np.arange(self.batch_size)[part], 0, list[Batch]()
         for source, chosen, weigh in ((self.observed, observed, False), (self.dreams, dreams, self.confidence)):
-            if len(chosen):
-                first, part = source.index[chosen], slice(begin, begin := begin + len(chosen))
-                first = np.where(opening[part], source.packed.starts[source.packed.episode_at(first)], first)
-                parts.append(source.read(first, padding[part], weigh))
+            here = wanted[(begin <= wanted) & (wanted < begin + len(chosen))]
+            if len(here):
+                first = source.index[chosen[here - begin]]
+                first = np.where(opening[here], source.packed.starts[source.packed.episode_at(first)], first)
+                parts.append(source.read(first, padding[here], weigh))
+            begin += len(chosen)
         return join(parts)
 
     def dreams_by(self, t: int) -> int:

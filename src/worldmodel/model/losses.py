@@ -1,6 +1,7 @@
 """Losses: pure functions of (prediction, target, weight). Dimension key as in world_model.py."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,7 +9,15 @@ from torch.nn import functional as F
 
 from worldmodel.model.world_model import DEGREES, Prediction
 
+READINGS = ("mse", "nll")  # parts of a loss that are means over readings; the others' are over frames
 TEMPERATURE = 0.1  # of cosines in info_nce: the best of those compared in SimCLR (arXiv 2002.05709, table 5)
+
+
+class Share(NamedTuple):
+    """What a shard has of its batch's weight: its loss, times this, is its share of the batch's."""
+
+    frames: Tensor  # ()
+    readings: Tensor  # (), of frames and features where readings may be missing
 
 
 def weighted_mean(values: Tensor, weight: Tensor, present: Tensor | None = None) -> Tensor:
@@ -61,6 +70,7 @@ def world_model_loss(
     present: Tensor | None = None,
     degrees: float = DEGREES,
     ended: Tensor | None = None,
+    share: Share | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(scalar to minimize, its parts without gradient): squared error plus the likelihood of the std, or likelihood.
 
@@ -68,20 +78,21 @@ def world_model_loss(
     likelihood alone a frame pulls on the mean the less, the less certain it is. The reward's squared error counts as
     that of one more feature, and so does what the end of the task, 1 in `ended` [B, K], is off its predicted odds.
     """
-    error = squared_error(prediction.features, features, weight, present)
+    parts = {"mse": squared_error(prediction.features, features, weight, present)}
     missed = features - prediction.features
-    nats = negative_log_likelihood(
+    parts["nll"] = negative_log_likelihood(
         missed if likelihood else missed.detach(), prediction.log_std, weight, present, degrees
     )
-    parts = {"mse": error, "nll": nats}
-    total = nats if likelihood else error + nats
     if prediction.rewards is not None and rewards is not None:
         parts["reward"] = squared_error(prediction.rewards, rewards, weight)
-        total = total + parts["reward"] / features.shape[-1]
     if prediction.termination is not None and ended is not None:
         nats = F.binary_cross_entropy_with_logits(prediction.termination, ended, reduction="none")
         parts["termination"] = weighted_mean(nats, weight)
-        total = total + parts["termination"] / features.shape[-1]
+    if share is not None:
+        parts = {name: part * (share.readings if name in READINGS else share.frames) for name, part in parts.items()}
+    total = parts["nll"] if likelihood else parts["mse"] + parts["nll"]
+    for name in [name for name in parts if name not in READINGS]:
+        total = total + parts[name] / features.shape[-1]
     return total, {name: part.detach() for name, part in parts.items()}
 
 

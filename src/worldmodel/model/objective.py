@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.model.losses import info_nce, kl_to_standard_normal, learn_from_observed, world_model_loss
+from worldmodel.core.params import Train
+from worldmodel.model.losses import Share, info_nce, kl_to_standard_normal, learn_from_observed, world_model_loss
 from worldmodel.model.shape import MEMORY
 from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
@@ -20,7 +21,7 @@ class Objective(NamedTuple):
     kl_weight: float = 0.0
     contrastive_weight: float = 0.0
     likelihood: bool = False  # fit mean and std together by likelihood; else the mean by squared error
-    draw: tuple[int, int] = (0, 0)  # (seed, step), which alone decide the noise of sampled contexts
+    draw: tuple[int, ...] = (0, 0)  # (seed, step), or (seed, step, shard): it alone decides sampled contexts' noise
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -31,20 +32,31 @@ class Objective(NamedTuple):
 PREDICTION_ALONE = Objective()
 
 
-def total_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
-    """(scalar to minimize, its parts without gradient).
+def objective_at(t: int, settings: Train) -> Objective:
+    """What step t minimizes."""
+    likelihood = t >= settings.nll_start * settings.steps
+    return Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
+
+
+def total_loss(
+    model: WorldModel, batch: Tensors, objective: Objective, share: Share | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(scalar to minimize, its parts without gradient); of a shard with its share, what it adds to those of its batch.
 
     With a kl_weight the prediction starts from a sampled context, else from the encoder's answer.
     """
+    assert share is None or not objective.contrastive_weight  # which compares the windows of a whole batch
     given = (batch.history, batch.past_actions, batch.known)
     posterior = model.posterior(*given) if objective.kl_weight else None
     z = model.encode(*given) if posterior is None else posterior.sample(noise_like(posterior.mean, objective.draw))
     prediction = model.predict(z, batch.planned_actions, joint=objective.likelihood)
     prediction = learn_from_observed(prediction, batch.observed)
     real = (batch.features, batch.rewards, batch.weight)
-    loss, parts = world_model_loss(prediction, *real, objective.likelihood, batch.present, ended=batch.ended)
+    present, ended = batch.present, batch.ended
+    loss, parts = world_model_loss(prediction, *real, objective.likelihood, present, ended=ended, share=share)
     if posterior is not None:
         nats = kl_to_standard_normal(posterior.mean, posterior.log_variance, batch.weight)
+        nats = nats if share is None else nats * share.frames
         loss, parts = loss + objective.kl_weight * nats, parts | {"kl": nats.detach()}
     if objective.contrastive_weight:
         nats = _contrast(model, z, batch)
@@ -52,10 +64,10 @@ def total_loss(model: WorldModel, batch: Tensors, objective: Objective) -> tuple
     return loss, parts
 
 
-def noise_like(tensor: Tensor, draw: tuple[int, int]) -> Tensor:
+def noise_like(tensor: Tensor, draw: tuple[int, ...]) -> Tensor:
     """Standard normal, a pure function of `draw`: NumPy's own, which is the same on every device."""
-    seed, step = draw
-    noise = np.random.default_rng([seed, NOISE, step]).standard_normal(tuple(tensor.shape), np.float32)
+    seed, *place = draw
+    noise = np.random.default_rng([seed, NOISE, *place]).standard_normal(tuple(tensor.shape), np.float32)
     return torch.from_numpy(noise).to(tensor.device)
 
 

@@ -41,9 +41,14 @@ def train_step(
 
 def optimizer_step(model: nn.Module, optimizer: Optimizer, loss: Tensor, rate: float) -> None:
     """One step along the clipped gradient of the loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    descend(model, optimizer, rate)
+
+
+def descend(model: nn.Module, optimizer: Optimizer, rate: float) -> None:
+    """One step along the gradient that the parameters hold, clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
     nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
     optimizer.step()

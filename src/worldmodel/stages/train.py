@@ -1,7 +1,8 @@
 """packed arrays, artifacts/normalizer.json -> artifacts/train (weights, manifest), curves of loss and rho.
 
 Trains on train windows, observed and dreamed in exact shares; selects and calibrates on observed val windows. Then a
-policy is trained in the model, where the logs hold rewards and continuous actions.
+policy is trained in the model, where the logs hold rewards and continuous actions. The steps may be taken by several
+processes.
 """
 
 import copy
@@ -15,10 +16,10 @@ import click
 import torch
 from tqdm import tqdm
 
-from worldmodel.arrays.mixing import Mixture, RhoSchedule
-from worldmodel.arrays.packing import read_packed
+from worldmodel.arrays.mixing import Mixture
+from worldmodel.arrays.packing import PackedData, read_packed
 from worldmodel.arrays.scaler import UNITS, Scaler
-from worldmodel.arrays.windows import Packed, Windows, windows
+from worldmodel.arrays.windows import Windows
 from worldmodel.checkpoints.checkpoint import Checkpoints, checkpoints_of, graceful_shutdown
 from worldmodel.core import params, timing
 from worldmodel.core.atomic import publishing
@@ -27,21 +28,19 @@ from worldmodel.core.options import PATH, params_option
 from worldmodel.core.stage_run import begin
 from worldmodel.core.tables import six_digits
 from worldmodel.core.versions import installed
-from worldmodel.model import footprint
+from worldmodel.model import footprint, processes
 from worldmodel.model.artifact import OWN, Trained, write_trained
 from worldmodel.model.baselines import floor_errors
 from worldmodel.model.calibration import calibrate, calibrate_termination
 from worldmodel.model.disagreement import fit_disagreement
-from worldmodel.model.initialization import new_model
-from worldmodel.model.linear_start import roomy
+from worldmodel.model.inputs import initial_model, shape_of, training_and_val_windows
 from worldmodel.model.live_curves import write_curves
-from worldmodel.model.objective import Objective
-from worldmodel.model.optimization import learning_rate, new_optimizer, should_evaluate, train_step
+from worldmodel.model.objective import objective_at
+from worldmodel.model.optimization import new_optimizer, should_evaluate
 from worldmodel.model.policy_training import trained_policy
 from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
-from worldmodel.model.shape import Shape
+from worldmodel.model.sharding import Team, shard_count
 from worldmodel.model.shrinking import shrink
-from worldmodel.model.tensors import to_device
 from worldmodel.model.training_state import TrainingState
 from worldmodel.model.world_model import WorldModel
 from worldmodel.numerics import setup
@@ -67,8 +66,9 @@ def train(
     Raises ValueError where inputs do not belong together, where there is no window, or no dream for rho.
     """
     device = setup.configure(settings)
-    with publishing(out, own=OWN) as (folder,):
-        trained, speed = _train(normalized, normalizer, plots, settings, device, checkpoints)
+    others = processes.leading(settings, follow, normalized, settings)
+    with publishing(out, own=OWN) as (folder,), others as place:
+        trained, speed = _train(normalized, normalizer, plots, settings, device, checkpoints, place)
         manifest = write_trained(folder, trained)
     timing.record(clock, "train", fingerprint(manifest)[:12], speed)
     return manifest
@@ -81,17 +81,21 @@ def _train(
     settings: params.Train,
     device: torch.device,
     checkpoints: Checkpoints | None,
+    place: processes.Place,
 ) -> tuple[Trained, dict[str, float]]:
     """The trained model, and how fast it was trained."""
     data, scaler = read_packed(normalized), Scaler.read(normalizer)
     data.require_scales(scaler, normalizer)
 
     mixture, held_out = training_and_val_windows(data.packed, settings)
-    footprint.require_for_training(_shape(data.packed, settings), settings, len(held_out), device)
+    footprint.require_for_training(shape_of(data.packed, settings), settings, len(held_out), device)
 
     # From ridge to the selected, calibrated weights
     model = initial_model(data.packed, settings, device)
-    run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots)
+    with processes.joined(place, settings, device, _work(data, settings, device)) as team:
+        run = fit(
+            model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots, team=team
+        )
 
     errors = floor_errors(data.packed, subsample(held_out))
     floors = {name: six_digits(error) for name, error in errors.items()}
@@ -129,50 +133,6 @@ def described(scaler: Scaler) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def training_and_val_windows(packed: Packed, settings: params.Train) -> tuple[Mixture, Windows]:
-    """What is trained on, and what is selected on."""
-    observed, dreamed = (
-        windows(packed, packed.where("train", source), settings.history, settings.horizon)
-        for source in ("observed", "dream")
-    )
-    rho = RhoSchedule(settings.rho_schedule, settings.rho_start, settings.rho, settings.steps)
-    weigh = settings.dream_weighting == "confidence"
-    return Mixture(observed, dreamed, settings.batch_size, rho, settings.seed, weigh), _held_out(packed, settings)
-
-
-def _held_out(packed: Packed, settings: params.Train) -> Windows:
-    return windows(packed, packed.where("val", "observed"), settings.history, settings.horizon)
-
-
-def initial_model(packed: Packed, settings: params.Train, device: torch.device) -> WorldModel:
-    """The model that training starts from: seeded, and as good as the linear model."""
-    held_out, shape = subsample(_held_out(packed, settings)), _shape(packed, settings)
-    return new_model(shape, packed, packed.where("train"), settings.seed, device, held_out=held_out)
-
-
-def _shape(packed: Packed, settings: params.Train) -> Shape:
-    return Shape(
-        features=packed.features.shape[1],
-        actions=packed.actions.shape[1],
-        rewards=packed.rewards is not None,
-        history=settings.history,
-        horizon=settings.horizon,
-        z_dim=roomy(settings.z_dim, packed.each(packed.features, packed.where("train"))),
-        hidden_dim=settings.hidden_dim,
-        encoder=settings.encoder,
-        context_spread=settings.kl_weight > 0,
-        context=packed.context_count,
-        masked=packed.missing,
-        terminals=packed.ends(packed.where("train")),
-    )
-
-
-def objective(settings: params.Train, t: int) -> Objective:
-    """What step t minimizes."""
-    likelihood = t >= settings.nll_start * settings.steps
-    return Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
-
-
 @dataclass(frozen=True)
 class Run:
     """What one training run leaves beside the weights."""
@@ -197,14 +157,17 @@ def fit(
     evaluations: int = EVALUATIONS,
     checkpoints: Checkpoints | None = None,
     plots: Path | None = None,
+    team: Team | None = None,
 ) -> Run:
     """Train `model` in place for settings.steps steps and leave the weights that do best on held-out windows, with what
     these take back of them and the std that these ask for.
 
-    Goes on from the latest checkpoint, to the same bits. The curves in `plots` grow with each evaluation.
+    Goes on from the latest checkpoint, to the same bits, with whoever else is in the team. The curves in `plots` grow
+    with each evaluation.
     """
+    team = team or Team(shard_count(settings))
     optimizer, start = new_optimizer(model), copy.deepcopy(model.state_dict())
-    of_context = objective(settings, 0).names
+    of_context = objective_at(0, settings).names
     shown, series = ("mse", *of_context), ("train", *of_context)
     saved = checkpoints.latest() if checkpoints else None
     if saved:
@@ -213,13 +176,12 @@ def fit(
         state = TrainingState(BestWeights(0, math.inf, start), torch.zeros(len(shown), device=device))
     if saved and plots:
         write_curves(plots, state, mixture)
+    team.begin(state.state(model, optimizer), device)
     bar = tqdm(total=settings.steps, initial=state.step, desc="train", unit="step", mininterval=1.0)
     with graceful_shutdown(checkpoints), bar as progress:
         for t in range(state.step, settings.steps):
             begin = time.perf_counter()
-            batch = to_device(mixture.batch(t), device)
-            rate = learning_rate(t, settings.steps, settings.lr)
-            parts = train_step(model, optimizer, batch, rate, objective(settings, t))
+            parts = team.step(t, model, optimizer, mixture, settings, device)
             state.add(torch.stack([parts[name] for name in shown]), time.perf_counter() - begin)
             if (t + 1) % REFRESH == 0:
                 progress.set_postfix_str(state.progress(shown, settings.batch_size), refresh=False)
@@ -242,6 +204,29 @@ def fit(
     return Run(state.losses, step, val_error, settings.steps, state.seconds)
 
 
+def follow(normalized: Path, settings: params.Train, place: processes.Place) -> None:
+    """Take the steps that the first process takes, from where it begins, and nothing else.
+
+    Raises Lost where that ends before the last one, ValueError where it has been given something else.
+    """
+    device, data = setup.configure(settings, quiet=True), read_packed(normalized)
+    mixture, _ = training_and_val_windows(data.packed, settings)
+    with processes.joined(place, settings, device, _work(data, settings, device)) as team:
+        model = WorldModel(shape_of(data.packed, settings)).to(device)
+        optimizer = new_optimizer(model)
+        state = TrainingState.resumed(team.begun(device), model, optimizer, device)
+        for t in range(state.step, settings.steps):
+            team.step(t, model, optimizer, mixture, settings, device)
+
+
+def _work(data: PackedData, settings: params.Train, device: torch.device) -> str:
+    """What processes must have in common to take steps together."""
+    return fingerprint(
+        {"settings": asdict(settings), "arrays": data.digests, "bits": setup.bits(settings, device)}
+        | {"versions": installed(LIBRARIES), "code": stage_code("train")}
+    )
+
+
 @click.command(help="Train one world model on packed episodes.")
 @click.option("--normalized", type=PATH, required=True, help="Folder of packed arrays.")
 @click.option("--normalizer", type=PATH, required=True, help="Scales that normalize wrote.")
@@ -251,6 +236,8 @@ def fit(
 @params_option
 def command(normalized: Path, normalizer: Path, out: Path, plots: Path, timing: Path, params_file: Path) -> None:
     settings = params.load(params_file, params.TrainStage)
+    if processes.rank():
+        return processes.follow_torchrun(settings.train, follow, normalized, settings.train)
     inputs = {"normalized": normalized, "normalizer": normalizer}
     run = begin("train", settings, inputs, LIBRARIES)
     with checkpoints_of(run) as checkpoints, run.record(params_file):
