@@ -101,7 +101,8 @@ def test_params_that_ask_for_too_much_are_named_before_anything_is_taken(monkeyp
     limited(monkeypatch, 18_000 * MB)
     large = {"hidden_dim": 8192, "horizon": 1024}
     for call, first in [
-        (lambda: training(batch_size=10**6), "train.batch_size 1000000, train.horizon 16"),
+        (lambda: training(batch_size=10**8), "train.batch_size 100000000, train.horizon 16"),
+        (lambda: training(batch_size=10**6, contrastive_weight=0.1), "train.batch_size 1000000, train.horizon 16"),
         (lambda: training(replace(SHAPE, **large), batch_size=1, **large), "train.horizon 1024, train.hidden_dim 8192"),
         (
             lambda: footprint.require_for_validation(SHAPE, replace(PARAMS.validate, latency_calls=10**9), 100),
@@ -115,5 +116,5 @@ def test_params_that_ask_for_too_much_are_named_before_anything_is_taken(monkeyp
     ]:
         with pytest.raises(ValueError, match=rf"would take about .* most of it is for {first}.*: lower the first"):
             call()
-    training(steps=10**9, batch_size=20_000)
+    training(steps=10**9, batch_size=10**6)  # shard by shard
     dreaming({"points": 20_000}, frames=3000)

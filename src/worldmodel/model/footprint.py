@@ -11,12 +11,12 @@ from worldmodel.core.memory import Ceiling, Need, require
 from worldmodel.core.params import Train, Validate
 from worldmodel.model.selection import EVALUATION_BATCH
 from worldmodel.model.shape import Shape
+from worldmodel.model.sharding import shard_count
 from worldmodel.model.world_model import WorldModel
 
 FLOAT = 4  # bytes
 COPIES = 8  # of the parameters: their gradients, two moments of the optimizer, the best ones, what a checkpoint writes
-
-
+SUMS = 4  # of the gradients: a shard's, the sum of several, and both as they are sent and received
 CALL = 32  # bytes, of the time that one took
 
 
@@ -24,7 +24,10 @@ def require_for_training(shape: Shape, settings: Train, held_out: int, device: t
     """Raises ValueError where memory lacks what batches, or the held-out windows, will take."""
     sizes = f"train.horizon {settings.horizon}, train.hidden_dim {settings.hidden_dim}, train.z_dim {settings.z_dim}"
     history = f"train.history {settings.history}"
-    batch = training(shape, settings.batch_size, settings.contrastive_weight > 0)
+    shards = shard_count(settings)
+    batch = training(shape, -(-settings.batch_size // shards), settings.contrastive_weight > 0)
+    if shards > 1:
+        batch += FLOAT * (SUMS * parameters(shape) + 2 * settings.batch_size * _read(shape))
     held = predicting(shape, min(held_out, EVALUATION_BATCH))
     keys = f"train.batch_size {settings.batch_size}, {sizes}, {history}" if batch >= held else sizes
     require("train", [Need(max(batch, held), keys)], on(device))
@@ -56,8 +59,7 @@ def training(shape: Shape, batch: int, contrastive: bool = False) -> int:
     steps = horizon + (history - 1 if shape.masked else 0)  # those of the history fill in what is missing
     rollout = steps * (10 * shape.hidden_dim + 4 * shape.z_dim + 18 * features)
     window = rollout + _encoded(shape) * (2 if contrastive else 1)
-    read = features * (2 if shape.masked else 1) + shape.actions
-    window += 6 * (history + horizon) * read  # as it is read and handed over
+    window += 6 * _read(shape)  # as it is read and handed over
     if contrastive:
         window += 4 * batch
     return FLOAT * (COPIES * parameters(shape) + batch * window)
@@ -73,6 +75,11 @@ def parameters(shape: Shape) -> int:
     """How many numbers the weights are; none of them is made."""
     with torch.device("meta"):
         return sum(each.numel() for each in WorldModel(shape).parameters())
+
+
+def _read(shape: Shape) -> int:
+    """Numbers that are read of one window."""
+    return (shape.history + shape.horizon) * (shape.features * (2 if shape.masked else 1) + shape.actions)
 
 
 def _encoded(shape: Shape) -> int:
