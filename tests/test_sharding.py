@@ -10,9 +10,9 @@ from worldmodel.arrays.mixing import Mixture
 from worldmodel.arrays.windows import windows
 from worldmodel.checkpoints.content import State, content_of
 from worldmodel.model import objective as objectives
-from worldmodel.model.objective import Objective
+from worldmodel.model.objective import Objective, shard_count
 from worldmodel.model.optimization import new_optimizer, train_step
-from worldmodel.model.sharding import Team, shard_count
+from worldmodel.model.sharding import Team
 from worldmodel.model.tensors import to_device
 from worldmodel.model.world_model import WorldModel
 

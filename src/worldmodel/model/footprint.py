@@ -9,9 +9,9 @@ import torch
 
 from worldmodel.core.memory import Ceiling, Need, require
 from worldmodel.core.params import Train, Validate
+from worldmodel.model.objective import shard_count
 from worldmodel.model.selection import EVALUATION_BATCH
 from worldmodel.model.shape import Shape
-from worldmodel.model.sharding import shard_count
 from worldmodel.model.world_model import WorldModel
 
 FLOAT = 4  # bytes

@@ -13,6 +13,7 @@ from worldmodel.model.tensors import Tensors
 from worldmodel.model.world_model import WorldModel
 
 NOISE = 2  # numbers the noise among the random sequences of a seed; 0 and 1 are the mixture's
+SHARD = 256  # windows: a batch has as many shards as it holds of these
 
 
 class Objective(NamedTuple):
@@ -36,6 +37,11 @@ def objective_at(t: int, settings: Train) -> Objective:
     """What step t minimizes."""
     likelihood = t >= settings.nll_start * settings.steps
     return Objective(settings.kl_weight, settings.contrastive_weight, likelihood, draw=(settings.seed, t))
+
+
+def shard_count(settings: Train) -> int:
+    """Of a batch; one where its loss compares all of its windows with each other."""
+    return 1 if settings.contrastive_weight else max(1, settings.batch_size // SHARD)
 
 
 def total_loss(

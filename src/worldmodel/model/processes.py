@@ -25,7 +25,8 @@ from worldmodel.checkpoints.checkpoint import SIGNALS
 from worldmodel.core.errors import outer_edge
 from worldmodel.core.params import Train
 from worldmodel.core.parent import end_with, end_with_parent
-from worldmodel.model.sharding import AGAIN, Lost, Team, shard_count
+from worldmodel.model.objective import shard_count
+from worldmodel.model.sharding import AGAIN, Lost, Team
 
 VARIABLE = "WORLDMODEL_TRAIN_PROCS"  # of the environment
 HERE = "127.0.0.1"

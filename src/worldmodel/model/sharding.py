@@ -24,7 +24,6 @@ from worldmodel.model.optimization import descend, learning_rate, train_step
 from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import WorldModel
 
-SHARD = 256  # windows: a batch has as many shards as it holds of these
 AGAIN = "run the same command again: it goes on from the last checkpoint"
 
 
@@ -35,11 +34,6 @@ class Lost(ValueError):
         """`why` as gloo or NCCL says it, behind the place in their code."""
         said = re.sub(r"^\[[^]]*\] ", "", why).partition(". ")[0]
         super().__init__(f"another process of this training has ended, or does not answer ({said}); {AGAIN}")
-
-
-def shard_count(settings: Train) -> int:
-    """Of a batch; one where its loss compares all of its windows with each other."""
-    return 1 if settings.contrastive_weight else max(1, settings.batch_size // SHARD)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ from worldmodel.model.calibration import calibrate, calibrate_termination
 from worldmodel.model.disagreement import fit_disagreement
 from worldmodel.model.inputs import initial_model, shape_of, training_and_val_windows
 from worldmodel.model.live_curves import write_curves
-from worldmodel.model.objective import objective_at
+from worldmodel.model.objective import objective_at, shard_count
 from worldmodel.model.optimization import new_optimizer, should_evaluate
 from worldmodel.model.policy_training import trained_policy
 from worldmodel.model.selection import BestWeights, choose_damping, mean_error, subsample
-from worldmodel.model.sharding import Team, shard_count
+from worldmodel.model.sharding import Team
 from worldmodel.model.shrinking import shrink
 from worldmodel.model.training_state import TrainingState
 from worldmodel.model.world_model import WorldModel
