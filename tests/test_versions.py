@@ -48,6 +48,7 @@ READS = {
     "pyarrow",
     "pydantic",
     "pyulog",
+    "ray",
     "ruamel",
     "safetensors",
     "threadpoolctl",

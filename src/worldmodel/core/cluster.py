@@ -5,6 +5,7 @@ Nodes need the same Python and libraries as here, and where calls name files, a 
 
 import logging
 import os
+import pickle
 import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -55,11 +56,12 @@ def run_all(
 
 def _result(ray: Any, reference: Any, function: Callable[..., Result]) -> Result:
     try:
-        result: Result = ray.get(reference)
+        packed: bytes = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, Exception) else error from None
     except ray.exceptions.RayError as error:
         jobs.give_up(function, str(error).partition("\n")[0])
+    result: Result = pickle.loads(packed)
     return result
 
 
@@ -69,8 +71,8 @@ def _called(
     folder: str,
     versions: dict[str, str],
     *call: Any,
-) -> Result:
-    """On a node, whose libraries must be those of the driver."""
+) -> bytes:
+    """On a node, whose libraries must be those here. Pickled: into arrays that Ray hands over nobody may write."""
     if (own := _versions()) != versions:
         differ = ", ".join(
             f"{name} {own[name]} (here {versions.get(name)})" for name in own if own[name] != versions.get(name)
@@ -78,7 +80,7 @@ def _called(
         raise ValueError(f"node {platform.node()} has {differ}; install what is here on every node: {versions}")
     if Path(folder).is_dir():
         os.chdir(folder)
-    return jobs.called(function, call, before)
+    return pickle.dumps(jobs.called(function, call, before))
 
 
 def _versions() -> dict[str, str]:
@@ -116,6 +118,6 @@ def _connected() -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{jobs.CLUSTER}={address}: no cluster of Ray answers there ({str(error).strip().partition('.')[0]}); "
-            "start one (`ray start --head`), or unset the variable"
+            "start one (`ray start --head`), give its token (RAY_AUTH_MODE=token), or unset the variable"
         ) from None
     return ray

@@ -1,0 +1,169 @@
+"""The seam: the same results in the same order and the same bytes, whoever works, and whoever dies."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from ray._private import services
+
+import engines
+from copies import ENVIRONMENT
+from factories import STAGES, make_episodes, write_logs
+from test_episodes import contents
+from worldmodel.core import jobs
+
+TESTS = Path(__file__).parent
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """Files of unlike episodes, one row wrong, the first file without a frame that counts."""
+    (tmp_path / "logs").mkdir()
+    for number in range(3):
+        write_logs(tmp_path / "logs", make_episodes(6, 9, seed=number, agents=3), f"log-{number}.jsonl")
+    with (tmp_path / "logs/log-1.jsonl").open("a") as lines:
+        lines.write('{"agent_id": "a", "timestamp": 1, "features": [1, null], "action": [0, 0, 0], "reward": 0}\n')
+    return tmp_path / "logs"
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_results_come_in_order_and_what_a_call_raises_reaches_the_caller(monkeypatch, count):
+    monkeypatch.setenv(jobs.VARIABLE, count)
+    assert list(jobs.run_all(engines.square, [(number,) for number in range(5)])) == [(n * n, "1") for n in range(5)]
+    with pytest.raises(ValueError, match=r"^two is wrong$"):
+        list(jobs.run_all(engines.failing, [(number,) for number in range(4)]))
+
+
+def test_what_a_killed_process_worked_on_is_made_again_and_handed_out_once(monkeypatch, tmp_path):
+    monkeypatch.setenv(jobs.VARIABLE, "2")
+    for deaths, folder in ((2, tmp_path / "two"), (9, tmp_path / "nine")):
+        folder.mkdir()
+        found = jobs.run_all(engines.dying, [(folder, number, deaths) for number in range(6)])
+        if deaths < jobs.ATTEMPTS:
+            assert list(found) == list(range(6))
+        else:
+            with pytest.raises(ValueError, match=r"^dying: a process that worked on it ended by itself 3 times"):
+                list(found)
+
+
+@pytest.mark.parametrize("form", ["npz", "lmdb"])
+def test_pieces_give_the_same_bytes_as_one_process(monkeypatch, logs, tmp_path, form):
+    monkeypatch.setattr(engines.reader, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(engines.prepared, "BATCH_BYTES", 0)
+    monkeypatch.setattr(engines.prepared, "PARALLEL_BYTES", 0)
+    monkeypatch.setattr(engines.normalize, "BATCH_BYTES", 0)
+    monkeypatch.setattr(engines.normalize, "MANY", 10**9)
+    monkeypatch.setenv(jobs.VARIABLE, "1")
+    whole = _built(logs, tmp_path / "one", form)
+    monkeypatch.setattr(engines.normalize, "MANY", 0)
+    monkeypatch.setenv(jobs.VARIABLE, "2")
+    assert _built(logs, tmp_path / "two", form) == whole
+
+
+def _built(logs, out, form):
+    engines.prepare.prepare(logs, None, out / "prepared", engines.make_intake(seed=0, format=form, missing="mask"))
+    given = out / "prepared", out / "normalized", out / "normalizer.json"
+    engines.normalize.normalize(*given, engines.make_normalize())
+    return contents(out)
+
+
+def test_an_address_at_which_no_cluster_answers_is_named(logs, tmp_path):
+    done = _python(TESTS / "engines.py", logs, tmp_path / "out", RAY_ADDRESS="somewhere")
+    assert "\nValueError: RAY_ADDRESS=somewhere: no cluster of Ray answers there (" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_reaches_the_bits_of_one_process_though_a_node_is_killed(logs, copy, tmp_path):
+    engines_alone = _python(TESTS / "engines.py", logs, tmp_path / "one", WORLDMODEL_JOBS="1")
+    assert not engines_alone.returncode, engines_alone.stderr
+    whole, lock = contents(tmp_path / "one"), copy.read("dvc.lock")
+    with _cluster() as (address, second):
+        out = tmp_path / "two"
+        command = [sys.executable, str(TESTS / "engines.py"), str(logs), str(out)]
+        driver = subprocess.Popen(command, env=_environment(RAY_ADDRESS=address), stdout=subprocess.PIPE, text=True)
+        begun = tmp_path / "begun"
+        while len(list(begun.glob("*"))) < engines.CALLS + 4:  # those of the first process are there
+            assert driver.poll() is None
+            time.sleep(0.1)
+        _kill(second)
+        assert driver.communicate(timeout=120)[0].splitlines()[-1] == str(list(range(engines.CALLS)))
+        assert len(list(begun.iterdir())) > 2 * engines.CALLS  # what the killed node worked on began twice
+        assert contents(out) == whole
+        copy.environment = _environment(RAY_ADDRESS=address)
+        assert copy.repro("--force") == (set(STAGES), set())
+    assert copy.read("dvc.lock") == lock
+
+
+def _environment(**variables):
+    return {
+        **ENVIRONMENT,
+        "PYTHONPATH": str(TESTS.parent / "src"),
+        "no_proxy": "*",
+        "RAY_AUTH_MODE": "disabled",
+        "WORLDMODEL_JOBS": "2",
+        **variables,
+    }
+
+
+def _python(*arguments, **variables):
+    command, environment = [sys.executable, *map(str, arguments)], _environment(**variables)
+    return subprocess.run(
+        command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@contextmanager
+def _cluster():
+    """Address of a cluster of two nodes on this machine, and the process that the second one hangs on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        place = services.get_node_ip_address(), probe.getsockname()[1]
+    address = ":".join(map(str, place))
+    with ExitStack() as stack:
+        head = stack.enter_context(_node("--head", f"--port={place[1]}", "--include-dashboard=false"))
+        while not _answers(place):
+            assert head.poll() is None
+            time.sleep(0.1)
+        yield address, stack.enter_context(_node(f"--address={address}"))
+
+
+def _answers(place):
+    with socket.socket() as probe:
+        return not probe.connect_ex(place)
+
+
+@contextmanager
+def _node(*options):
+    folder = tempfile.mkdtemp(prefix="ray")  # a short name: sockets lie in it
+    own = [f"--temp-dir={folder}"] if "--head" in options else []
+    common = ["--block", "--num-cpus=1", "--object-store-memory=100000000"]
+    started = subprocess.Popen(
+        [RAY, "start", *options, *own, *common, "--disable-usage-stats"],
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield started
+    finally:
+        _kill(started)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(process):
+    """With all that it has started."""
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    for each in [*family, process]:
+        with suppress(ProcessLookupError):
+            os.kill(each.pid, signal.SIGKILL)
+    process.wait()
