@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ import yaml
 
 from copies import ENVIRONMENT, ROOT, tiny_params
 from scratch import Scratch
-from worldmodel.sweeps import runner
+from worldmodel.sweeps import experiments, runner, trial
 from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
 from worldmodel.sweeps.results import by_episode, markdown, ranked
-from worldmodel.sweeps.runner import ATTEMPTS, STAGE_FAILED, Runner
+from worldmodel.sweeps.runner import source_of, take_results, waves
+from worldmodel.sweeps.trial import STAGE_FAILED, Outcome, Source, make
 
 # Waits in the project's folder, which DVC_ROOT names, while a file `hold` is there.
 STAGE = """
@@ -24,11 +26,13 @@ import json, os, pathlib, sys, time, yaml
 train, here = yaml.safe_load(pathlib.Path("params.yaml").read_text())["train"], pathlib.Path(os.environ["DVC_ROOT"])
 if train["rho"] == 0.9:
     sys.exit("error: rho is 0.9 | too much")
+(here / "runs").mkdir(exist_ok=True)
 with (here / "runs/begun").open("a") as file:
     file.write(f"{train['rho']} {train['seed']}\\n")
 while (here / "runs/hold").exists():
     time.sleep(0.05)
 pathlib.Path("artifacts/plots").mkdir(parents=True, exist_ok=True)
+pathlib.Path("artifacts/train").write_text(str(train["rho"]))
 pathlib.Path("artifacts/metrics.json").write_text(json.dumps({"mse": {"mean": train["rho"]}}))
 rows = [f"{split},a,e{n},10,{1 + train['rho'] + 0.1 * train['seed']}" for n, split in enumerate(("test", "val", "val"))]
 pathlib.Path("artifacts/plots/episodes.csv").write_text("\\n".join(["split,agent_id,episode,windows,model", *rows]))
@@ -106,53 +110,41 @@ def test_pieces_of_an_episode_are_one_and_runs_on_other_episodes_are_not_compare
         ranked([one, other], {one.name: [row], other.name: [row | {"episode": "f"}]})
 
 
-class Experiments:
-    """In place of DVC: what each attempt of a run ends with, and which were under way together."""
-
-    def __init__(self, monkeypatch, outcomes):
-        self.outcomes, self.begun, self.done, self.together = outcomes, [], [], []
-        monkeypatch.setattr(runner, "finished", lambda runs: {run.name: "" for run in runs if run in self.done})
-        monkeypatch.setattr(runner, "output", lambda *command: "/")
-        monkeypatch.setattr(runner, "git", lambda *arguments: "/")
-        monkeypatch.setattr(Runner, "_attempt", self.attempt)
-
-    def attempt(self, run, log):
-        self.together.append([other for other in self.begun if other not in self.done])
-        self.begun.append(run)
-        time.sleep(0.02)
-        why = self.outcomes[run.name].pop(0) if self.outcomes.get(run.name) else ""
-        log.write(why)
-        log.flush()
-        if not why:
-            self.done.append(run)
-        return why
+def test_one_run_makes_the_dreams_before_others_need_them():
+    runs = runs_of("train.rho=0,0.3,0.5", "dreams.seed=1,2")  # by seed: 1, 1, 1, 2, 2, 2
+    assert list(waves(runs, {runs[0].dreams})) == [runs[:4], runs[4:]]
+    assert list(waves(runs, ())) == [[runs[0], runs[3]], [*runs[1:3], *runs[4:]]]
+    assert list(waves(runs[:1], ())) == [runs[:1]]
+    assert list(waves([], ())) == []
 
 
-def test_one_run_makes_the_dreams_before_others_need_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    runs = runs_of("train.rho=0,0.3,0.5", "dreams.seed=1,2")
-    experiments = Experiments(monkeypatch, {})
-    experiments.done.append(runs[0])
-    assert Runner(runs, 3).run().keys() == {run.name for run in runs}
-    assert {run.name for run in experiments.begun} == {run.name for run in runs[1:]}
-    first = [run.dreams for run in experiments.begun].index(runs[3].dreams)
-    assert not any(run.dreams == runs[3].dreams for run in experiments.together[first])
-    second = [run.dreams for run in experiments.begun].index(runs[3].dreams, first + 1)
-    assert experiments.begun[first] in experiments.done
-    assert experiments.begun[first] not in experiments.together[second]
-    assert any(experiments.together)
+def source(**fields):
+    """Of a machine that shares nothing with the project."""
+    texts = dict.fromkeys(("shallow", "head", "below", "cache", "settings"), "")
+    nowhere = {"project": Path("/nowhere"), "mark": Path("/nowhere/mark")}
+    return Source(**{"commits": b"", "remote": "storage", "variables": {}, "jobs": 1} | texts | nowhere | fields)
 
 
-def test_a_run_that_dies_before_a_stage_fails_is_tried_again_and_a_failed_stage_is_final(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    runs = runs_of("train.rho=0,0.3,0.5,0.7")
-    once, always, stage, fine = (run.name for run in runs)
-    outcomes = {once: ["locked"], always: ["locked"] * 9, stage: [f"lr is silly {STAGE_FAILED}"] * 9}
-    experiments, made = Experiments(monkeypatch, outcomes), Runner(runs, 1)
-    assert made.run().keys() == {once, fine}
-    assert made.failed == {always: "locked", stage: f"lr is silly {STAGE_FAILED}"}
-    assert [[run.name for run in experiments.begun].count(name) for name in (once, always, stage)] == [2, ATTEMPTS, 1]
-    assert "4 runs finished, 2 failed" in capsys.readouterr().out
+def test_a_run_that_dies_before_a_stage_fails_is_tried_again_and_a_failed_stage_is_final(monkeypatch):
+    endings = iter(["locked", "", "locked", "locked", "locked", f"lr is silly {STAGE_FAILED}", ""])
+
+    def attempt(*_):
+        why = next(endings)
+        return Outcome(b"" if why else b"it", why, why)
+
+    monkeypatch.setattr(trial, "_attempt", attempt)
+    made = [make(source(), "name", {}) for _ in range(3)]
+    assert made == [
+        Outcome(b"it"),
+        Outcome(b"", "locked", "locked"),
+        Outcome(b"", *[f"lr is silly {STAGE_FAILED}"] * 2),
+    ]
+    assert list(endings) == [""]
+
+
+def test_what_nobody_could_have_is_not_made():
+    with pytest.raises(ValueError, match="does not see /nowhere, and there is no default DVC remote to bring results"):
+        make(source(remote=""), "name", {})
 
 
 @pytest.fixture
@@ -164,7 +156,7 @@ def project(tmp_path: Path) -> Scratch:
     (made.folder / "runs").mkdir()
     plots = [{"artifacts/plots/episodes.csv": {"cache": False}}]
     stage = {"cmd": "python src/stage.py", "deps": ["src/stage.py"], "params": ["train.rho", "train.seed"]}
-    stage |= {"metrics": [{"artifacts/metrics.json": {"cache": False}}], "plots": plots}
+    stage |= {"outs": ["artifacts/train"], "metrics": [{"artifacts/metrics.json": {"cache": False}}], "plots": plots}
     made.write("dvc.yaml", yaml.safe_dump({"stages": {"validate": stage}}))
     made.commit()
     return made
@@ -194,13 +186,14 @@ def begun(project: Scratch) -> list[str]:
 
 
 @pytest.mark.dvc
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
-def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(project, number):
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)], ids=["ctrl-c", "kill"])
+def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(project, number, jobs):
+    asked = ("train.rho=0", "train.seed=0,1,2", "--jobs", str(jobs))
     head, branch = project.run("git", "rev-parse", "HEAD"), project.run("git", "symbolic-ref", "HEAD")
-    first = sweep(project, "train.rho=0", "train.seed=0,1")
+    first = sweep(project, *asked)
     until(lambda: commits_of(project), first)
     (project.folder / "runs/hold").touch()
-    until(lambda: len(begun(project)) == 2, first)
+    until(lambda: len(begun(project)) == 1 + jobs, first)
     edited = project.read("params.yaml") + "# an edit\n"
     project.write("params.yaml", edited)
     os.kill(first.pid, number)
@@ -208,8 +201,8 @@ def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(
     before = commits_of(project)
     if number == signal.SIGINT:
         assert first.returncode == 130
-        assert "2 runs: 1 finished, 0 failed, 1 not run yet." in out
-    refused = sweep(project, "train.rho=0", "train.seed=0,1")
+        assert "3 runs: 1 finished, 0 failed, 2 not run yet." in out
+    refused = sweep(project, *asked)
     assert refused.communicate()[1] == "error: not as committed: params.yaml; commit or restore them first\n"
     assert refused.returncode == 1
     assert project.read("params.yaml") == edited
@@ -218,11 +211,31 @@ def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(
     assert project.run("git", "stash", "list") == ""
     project.run("git", "checkout", "params.yaml")
     (project.folder / "runs/hold").unlink()
-    out, _ = sweep(project, "train.rho=0", "train.seed=0,1").communicate()
-    assert "2 runs: 2 finished, 0 failed, 0 not run yet." in out
+    out, _ = sweep(project, *asked).communicate()
+    assert "3 runs: 3 finished, 0 failed, 0 not run yet." in out
     assert before.items() < commits_of(project).items()
-    assert len(begun(project)) == (3 if number == signal.SIGINT else 2)  # what a kill left behind was waited for
-    assert not [path for path in (project.folder / ".dvc/tmp/sweeps").iterdir() if path.is_dir()]
+    assert len(begun(project)) == 3 + jobs  # what had ended was not run again
+    assert [path.suffix for path in (project.folder / ".dvc/tmp/sweeps").iterdir()] == [".log"] * 3
+
+
+@pytest.mark.dvc
+def test_a_machine_with_a_disk_of_its_own_brings_results_back_by_the_remote(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    project.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "remote"))
+    monkeypatch.setattr(runner, "on_cluster", lambda: True)
+    (run,) = sweep_runs(axes(["train.rho=0.25"]), experiments.committed_params(), experiments.committed_code())
+    Path(".dvc/tmp/sweeps").mkdir(parents=True)
+    (tmp_path / "mark").mkdir()
+    away = replace(source_of(tmp_path / "mark"), mark=tmp_path / "not seen")
+    made = make(away, run.name, run.overrides)
+    assert made.experiment, made
+    assert experiments.finished([run]) == {}
+    Path(".dvc/tmp/sweeps/it.bundle").write_bytes(made.experiment)
+    take_results()
+    assert list(experiments.finished([run])) == [run.name]
+    project.attempt("dvc", "exp", "apply", run.name)  # which lacks the outs, and says so
+    project.run("dvc", "pull")
+    assert project.read("artifacts/train") == "0.25"
 
 
 @pytest.mark.dvc

@@ -16,10 +16,10 @@ from worldmodel.sweeps.runner import Runner
 
 @click.command()
 @click.argument("combinations", nargs=-1, required=True, metavar="KEY=VALUE,VALUE...")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at once; else 1, or what a cluster has room for.")
 @click.option("--out", type=PATH, help="Folder for table and picture; else one in runs/, named after the sweep.")
 @click.option("--dry-run", is_flag=True, help="List what would be run.")
-def command(combinations: tuple[str, ...], jobs: int, out: Path | None, dry_run: bool) -> None:
+def command(combinations: tuple[str, ...], jobs: int | None, out: Path | None, dry_run: bool) -> None:
     """Run every combination of some params, averaged over seeds (keys ending in .seed), best first.
 
     Each is a DVC experiment of what is committed, made in a clone: your files stay as they are. After Ctrl-C, or
