@@ -85,7 +85,7 @@ gate: $(VENV)/pipeline  ## fails where a metric breaks gates.yaml, against the m
 pr-report: $(VENV)/pipeline  ## what changes against the merge base with BASE=origin/main, as Markdown (OUT=file)
 	@worldmodel pr-report --base "$$BASE" $${OUT:+--out "$$OUT"}
 
-sweep: $(VENV)/pipeline  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", JOBS=2 at once (call it again to go on)
+sweep: $(VENV)/pipeline  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", or a search in S="train.rho=0..1", JOBS=2 at once
 	set -f; worldmodel sweep $$S --jobs "$$JOBS"
 
 export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO=an address of MLflow

@@ -28,7 +28,6 @@ ELSEWHERE = {  # how a command begins: why it is not run here
     "make reproduce": "a whole run: tests/test_reproduce.py",
     "make sweep": "several trainings: tests/test_sweep.py",
     "dvc exp run": "a training: tests/test_everywhere.py",
-    "dvc queue": "the same: tests/test_everywhere.py",
     "python examples/collect_gymnasium.py": "minutes in a simulator: tests/test_collect_gymnasium.py",
     "python examples/train_in_model.py": "minutes of training: tests/test_train_in_model.py",
     "worldmodel convert": "needs logs of other formats: tests/test_convert.py writes some",

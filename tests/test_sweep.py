@@ -6,18 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from copies import ENVIRONMENT, ROOT, tiny_params
+from copies import ENVIRONMENT, ROOT, Workplace, tiny_params
 from scratch import Scratch
-from worldmodel.sweeps import experiments, runner, trial
+from worldmodel.sweeps import experiments, runner, search, trial
 from worldmodel.sweeps.grid import arm_of, axes, sweep_runs
 from worldmodel.sweeps.results import by_episode, markdown, ranked
 from worldmodel.sweeps.runner import source_of, take_results, waves
+from worldmodel.sweeps.search import Range, Search, axis_of
 from worldmodel.sweeps.trial import STAGE_FAILED, Outcome, Source, make
 
 # Waits in the project's folder, which DVC_ROOT names, while a file `hold` is there.
@@ -147,6 +149,72 @@ def test_what_nobody_could_have_is_not_made():
         make(source(remote=""), "name", {})
 
 
+def searched(folder, monkeypatch, jobs=1, until=99):
+    """A search whose experiments take no time, and fail where rho is over 0.9; interrupted in its batch `until`."""
+    there, batches = {}, []
+
+    class Instantly:
+        def __init__(self, runs, jobs):
+            self.runs, self.failed = runs, {}
+
+        def run(self):
+            batches.append(self.runs)
+            if len(batches) > until:
+                raise KeyboardInterrupt
+            for run in self.runs:
+                error = (float(run.overrides["train.rho"]) - 0.3) ** 2
+                if error < 0.36:
+                    there[run.name] = rows_of(error)
+                else:
+                    self.failed[run.name] = "too much"
+            return there
+
+    monkeypatch.setattr(search, "Runner", Instantly)
+    monkeypatch.setattr(experiments, "episodes_of", lambda rows: rows)
+    values = tiny_params()
+    asked = {"train.rho": ["0..1"], "train.lr": ["0.0003..0.01"], "train.steps": ["2..30"], "train.seed": ["0", "1"]}
+    asked |= {"train.encoder": ["mlp", "gru"]}
+    found = {key: axis_of(key, texts, values) for key, texts in asked.items()}
+    made = Search(found, values, "code", folder, 16, 4, jobs)
+    with suppress(KeyboardInterrupt):
+        made.run()
+    return made
+
+
+def test_a_search_learns_goes_on_where_it_was_ended_and_tries_the_same_whoever_works(tmp_path, monkeypatch):
+    whole = searched(tmp_path / "whole", monkeypatch)
+    assert len(whole.runs) == 32
+    assert {run.overrides["train.encoder"] for run in whole.runs} == {"mlp", "gru"}
+    tried = [{key: run.values["train"][key] for key in ("rho", "lr", "steps", "seed")} for run in whole.runs]
+    assert [each["seed"] for each in tried] == [0, 1] * 16
+    assert all(0 <= each["rho"] <= 1 and 0.0003 <= each["lr"] <= 0.01 and 2 <= each["steps"] <= 30 for each in tried)
+    assert {type(each["steps"]) for each in tried} == {int}
+    assert sum(each["lr"] < 0.0018 for each in tried) > 7  # half of the range's logarithm
+    rho = [each["rho"] for each in tried]
+    assert sum(abs(each - 0.3) for each in rho[24:]) < sum(abs(each - 0.3) for each in rho[:8])
+    assert any(name for name in whole.failed)
+    assert len(searched(tmp_path / "ended", monkeypatch, until=2).runs) == 24
+    again = searched(tmp_path / "ended", monkeypatch, jobs=7)
+    assert [run.name for run in again.runs] == [run.name for run in whole.runs]
+
+
+def test_a_range_is_two_numbers_that_the_param_may_have():
+    values = tiny_params()
+    assert axis_of("train.lr", ["1e-4..1e-2"], values) == Range(1e-4, 1e-2, whole=False)
+    assert axis_of("train.steps", ["2..9"], values) == Range(2, 9, whole=True)
+    assert axis_of("train.rho", ["0..1"], values) == Range(0, 1, whole=False)
+    assert [Range(*ends, whole=False).log for ends in ((0, 1), (0.1, 0.9), (0.1, 1.0), (-1, 10))] == [0, 0, 1, 0]
+    assert axis_of("train.rho", ["0", "1"], values) == ["0", "1"]
+    for key, text, message in (
+        ("train.rho", "1..0", "expected two numbers, the lower one first"),
+        ("train.seed", "0..9", "of no seed"),
+        ("train.rho", "0..2", "train.rho: found 2"),
+        ("train.roh", "0..1", "params.yaml has no train.roh"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            axis_of(key, [text], values)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Scratch:
     made = Scratch(tmp_path / "project")
@@ -162,7 +230,7 @@ def project(tmp_path: Path) -> Scratch:
     return made
 
 
-def sweep(project: Scratch, *combinations: str) -> subprocess.Popen[str]:
+def sweep(project: Workplace, *combinations: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "worldmodel", "sweep", *combinations, "--out", "runs/found"]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
     pipe = subprocess.PIPE
@@ -175,7 +243,7 @@ def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> No
         time.sleep(0.05)
 
 
-def commits_of(project: Scratch) -> dict[str, str]:
+def commits_of(project: Workplace) -> dict[str, str]:
     lines = project.run("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
     return dict(line.split() for line in lines)
 
@@ -188,12 +256,13 @@ def begun(project: Scratch) -> list[str]:
 @pytest.mark.dvc
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)], ids=["ctrl-c", "kill"])
 def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(project, number, jobs):
-    asked = ("train.rho=0", "train.seed=0,1,2", "--jobs", str(jobs))
+    count = 1 + jobs
+    asked = ("train.rho=0", f"train.seed={','.join(map(str, range(count)))}", "--jobs", str(jobs))
     head, branch = project.run("git", "rev-parse", "HEAD"), project.run("git", "symbolic-ref", "HEAD")
     first = sweep(project, *asked)
     until(lambda: commits_of(project), first)
     (project.folder / "runs/hold").touch()
-    until(lambda: len(begun(project)) == 1 + jobs, first)
+    until(lambda: len(begun(project)) == count, first)
     edited = project.read("params.yaml") + "# an edit\n"
     project.write("params.yaml", edited)
     os.kill(first.pid, number)
@@ -201,7 +270,7 @@ def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(
     before = commits_of(project)
     if number == signal.SIGINT:
         assert first.returncode == 130
-        assert "3 runs: 1 finished, 0 failed, 2 not run yet." in out
+        assert "2 runs: 1 finished, 0 failed, 1 not run yet." in out
     refused = sweep(project, *asked)
     assert refused.communicate()[1] == "error: not as committed: params.yaml; commit or restore them first\n"
     assert refused.returncode == 1
@@ -212,10 +281,10 @@ def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(
     project.run("git", "checkout", "params.yaml")
     (project.folder / "runs/hold").unlink()
     out, _ = sweep(project, *asked).communicate()
-    assert "3 runs: 3 finished, 0 failed, 0 not run yet." in out
+    assert f"{count} runs: {count} finished, 0 failed, 0 not run yet." in out
     assert before.items() < commits_of(project).items()
-    assert len(begun(project)) == 3 + jobs  # what had ended was not run again
-    assert [path.suffix for path in (project.folder / ".dvc/tmp/sweeps").iterdir()] == [".log"] * 3
+    assert len(begun(project)) == count + jobs  # what had ended was not run again
+    assert [path.suffix for path in (project.folder / ".dvc/tmp/sweeps").iterdir()] == [".log"] * count
 
 
 @pytest.mark.dvc
@@ -253,3 +322,15 @@ def test_a_sweep_reports_means_and_failures_and_dvc_lists_its_runs(project):
     assert project.run("git", "status", "--porcelain") == ""
     listed = project.run("dvc", "exp", "show", "--csv")
     assert all(name.rpartition("/")[2] in listed for name in commits_of(project))
+
+
+@pytest.mark.slow
+def test_runs_of_the_real_pipeline_have_the_bits_of_the_workspace_and_can_be_applied(copy):
+    done = sweep(copy, "train.rho=0.5,0.2", "--jobs", "2")
+    out, err = done.communicate()
+    assert done.returncode == 0, out + err
+    same, other = sorted(commits_of(copy).items(), key=lambda each: "0-2" in each[0])
+    assert copy.run("git", "show", f"{same[1]}:dvc.lock") == copy.read("dvc.lock")
+    copy.run("dvc", "exp", "apply", other[0].rpartition("/")[2])
+    assert copy.run("dvc", "status") == "Data and pipelines are up to date.\n"
+    assert yaml.safe_load(copy.read("params.yaml"))["train"]["rho"] == 0.2

@@ -1,4 +1,4 @@
-"""The command `worldmodel sweep`: every combination of some params, averaged over seeds; a table and a picture."""
+"""The command `worldmodel sweep`: combinations of params, all or those that a search tries; a table and a picture."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,32 +12,45 @@ from worldmodel.core.project import project_folder
 from worldmodel.sweeps import experiments, figure, results
 from worldmodel.sweeps.grid import Run, axes, sweep_runs
 from worldmodel.sweeps.runner import Runner
+from worldmodel.sweeps.search import Range, Search, axis_of
 
 
 @click.command()
-@click.argument("combinations", nargs=-1, required=True, metavar="KEY=VALUE,VALUE...")
+@click.argument("combinations", nargs=-1, required=True, metavar="KEY=VALUE,VALUE... | KEY=LOW..HIGH")
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at once; else 1, or what a cluster has room for.")
+@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Of a search in ranges.")
+@click.option("--batch", type=click.IntRange(min=1), default=5, show_default=True, help="Trials chosen together.")
 @click.option("--out", type=PATH, help="Folder for table and picture; else one in runs/, named after the sweep.")
 @click.option("--dry-run", is_flag=True, help="List what would be run.")
-def command(combinations: tuple[str, ...], jobs: int | None, out: Path | None, dry_run: bool) -> None:
+def command(
+    combinations: tuple[str, ...], jobs: int | None, trials: int, batch: int, out: Path | None, dry_run: bool
+) -> None:
     """Run every combination of some params, averaged over seeds (keys ending in .seed), best first.
 
-    Each is a DVC experiment of what is committed, made in a clone: your files stay as they are. After Ctrl-C, or
-    anything that went wrong, call it again: only what is missing is run. The best is chosen on val episodes; test
-    episodes are for what was chosen.
+    Where a key has a range, Optuna looks for the best instead: it chooses a batch of trials at a time, by what those
+    before have shown. Each run is a DVC experiment of what is committed, made in a clone: your files stay as they are.
+    After Ctrl-C, or anything that went wrong, call it again: only what is missing is run. The best is chosen on val
+    episodes; test episodes are for what was chosen.
     """
     project_folder()
-    runs = sweep_runs(axes(combinations), experiments.committed_params(), experiments.committed_code())
+    requested, values, code = axes(combinations), experiments.committed_params(), experiments.committed_code()
+    folder = out or Path("runs") / f"sweep-{fingerprint({'of': requested, 'params': values, 'code': code})[:8]}"
+    found = {key: axis_of(key, texts, values) for key, texts in requested.items()}
+    work: Search | Runner
+    if any(isinstance(axis, Range) for axis in found.values()):
+        work = Search(found, values, code, folder, trials, batch, jobs)
+    else:
+        work = Runner(sweep_runs(requested, values, code), jobs)
     if dry_run:
-        print(listing(runs))
+        if isinstance(work, Search):
+            work.propose(0)
+        print(listing(work.runs))
         return
-    runner = Runner(runs, jobs)
-    name = fingerprint({"runs": [run.name for run in runs]})[:8]
     try:
-        runner.run()
+        work.run()
     finally:
-        write(out or Path("runs") / f"sweep-{name}", runs, experiments.finished(runs), runner.failed)
-    if runner.failed:
+        write(folder, work.runs, experiments.finished(work.runs), work.failed)
+    if work.failed:
         raise SystemExit(1)
 
 
