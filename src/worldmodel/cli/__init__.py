@@ -24,7 +24,7 @@ COMMANDS = {  # name: where it lives, what --help says of it
     "export-triton": ("worldmodel.cli.export_triton", "Write a bundle as a model repository of Triton's."),
     "report": ("worldmodel.report.build", "Make one HTML page about the trained model."),
     "runs": ("worldmodel.cli.runs", "List what ran, when and where, and how it ended."),
-    "sweep": ("worldmodel.sweeps.sweep", "Run all combinations of some params, or search in ranges; best first."),
+    "sweep": ("worldmodel.sweeps.sweep", "Run all combinations of some params, or search in ranges."),
     "reproduce": ("worldmodel.ci.reproduce", "Run HEAD from nothing and compare all md5 with the committed."),
     "check-files": ("worldmodel.ci.check_files", "Fail where a file is one that DVC waits at for ever."),
     "fresh": ("worldmodel.ci.fresh", "Fail where dvc.lock does not belong to the files here."),
