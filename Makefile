@@ -19,7 +19,7 @@ SHELL := bash
 export PATH := $(abspath $(VENV))/bin:$(value PATH)
 
 .PHONY: help files repro data train export validate runs reproduce test test-fast check check-logs smoke bench bench-logs
-.PHONY: bench-memory bench-serve rho-study control-study report explorer export-mlflow export-tensorboard peers sweep fresh gate
+.PHONY: bench-scale bench-serve rho-study control-study report explorer export-mlflow export-tensorboard peers sweep fresh gate
 .PHONY: pr-report hooks proto pins remote merge-driver clean
 
 help:  ## what each target does
@@ -101,8 +101,8 @@ bench: files $(VENV)/dev  ## how fast training and planning are, beside a bare l
 bench-logs: $(VENV)/dev  ## how fast logs are read, beside json.loads and bare parsers on the same lines
 	python -m research.bench_logs
 
-bench-memory: $(VENV)/pipeline  ## peak memory and time of each stage for SIZE=50 megabytes of logs, and for 10 times as many
-	python -m research.bench_memory --megabytes "$${SIZE:-50}"
+bench-scale: $(VENV)/pipeline  ## time and peak memory of each stage for SIZE=50 megabytes of logs, 3 and 10 times as many
+	python -m research.bench_scale --megabytes "$${SIZE:-50}"
 
 bench-serve: $(VENV)/dev  ## how fast `worldmodel serve` answers, beside one's own process and a bare FastAPI handler
 	python -m research.bench_serve

@@ -81,7 +81,7 @@ CALLS = {  # target, variable -> arguments, in which HOSTILE stands for its valu
     ("remote", "KEYS"): ["remote", "--", ""],
     ("sweep", "S"): ["sweep", *HOSTILE.split(), "--jobs", "1"],
     ("sweep", "JOBS"): ["sweep", "--jobs", HOSTILE],
-    ("bench-memory", "SIZE"): ["-m", "research.bench_memory", "--megabytes", HOSTILE],
+    ("bench-scale", "SIZE"): ["-m", "research.bench_scale", "--megabytes", HOSTILE],
     ("peers", "LOGS"): ["-m", "research.peers.table", "--logs", HOSTILE],
     ("export-mlflow", "TO"): ["track", "mlflow", "--to", HOSTILE],
     ("pins", "PYTHON"): [*HOSTILE.split(), "-m", "venv", ".venv"],

@@ -27,7 +27,7 @@ from worldmodel.episodes.table import Table
 
 MANIFEST = "manifest.json"
 OWN = (MANIFEST, "*.npy")  # files of the folder
-WRITTEN = 16 << 20  # bytes in one go
+WRITTEN = 4 << 20  # bytes in one go
 
 
 Flag = Annotated[bool, Field(strict=True)]

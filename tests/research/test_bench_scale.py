@@ -1,7 +1,7 @@
 import pytest
 
-from research import bench_logs, bench_memory
-from research.bench_memory import Cost, costs, line
+from research import bench_logs, bench_scale
+from research.bench_scale import Cost, costs, lines
 from worldmodel.core.jobs import VARIABLE
 
 
@@ -14,13 +14,13 @@ def test_four_times_the_logs_take_a_tenth_more_memory_at_most(tmp_path):
 
 def test_a_stage_that_fails_ends_with_its_own_complaint(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)train: exit code 1.*no such file"):
-        bench_memory.cost_of("train", tmp_path)
+        bench_scale.cost_of("train", tmp_path)
 
 
-def test_a_line_says_what_both_sizes_took_and_how_many_times_as_much():
-    name, *numbers = line("train", Cost(1, 2, 100), Cost(10, 20, 110)).split()
-    assert name == "train"
-    assert [float(number) for number in numbers] == [1, 10, 10, 2, 20, 10, 100, 110, 1.1]
+def test_a_line_says_what_a_size_took_and_how_far_that_is_from_linear():
+    found = [line.split() for line in lines("train", [(50, Cost(1, 2, 100)), (500, Cost(11, 20, 110))])]
+    assert [name for name, *_ in found] == ["train"] * 2
+    assert [list(map(float, numbers)) for _, *numbers in found] == [[50, 1, 1, 2, 100], [500, 11, 1.1, 20, 110]]
 
 
 def test_reading_is_compared_with_bare_parsers_on_the_same_lines(capsys, monkeypatch):

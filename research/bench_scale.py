@@ -1,7 +1,4 @@
-"""Peak memory and time of each stage for a log and for TIMES as much of it.
-
-The log is made on the fly, the params are the project's with few steps.
-"""
+"""Peak memory and time of each stage as logs grow: made on the fly, the params are the project's with few steps."""
 
 import json
 import os
@@ -17,9 +14,12 @@ import click
 import yaml
 
 from research.made_log import ROOT, make_log
+from research.options import numbers
 from worldmodel.core.errors import run
+from worldmodel.core.options import PATH
 from worldmodel.core.yaml12 import read_yaml
 
+FILES = 8  # of the log
 COMMANDS = {
     "check-logs": "-m worldmodel check-logs logs",
     "dreams": "{src}/dreams.py --logs logs --out dreams",
@@ -76,7 +76,7 @@ def write_params(path: Path, dreaming: bool) -> None:
     values = read_yaml(ROOT / "params.yaml")
     values["dreams"]["episodes"] = 300
     values["dreams"]["teacher"]["steps"] = 20
-    values["train"]["steps"] = 10
+    values["train"].update(steps=10, policy_steps=10)
     values["validate"]["latency_calls"] = 20
     if not dreaming:
         values["train"].update(rho=0.0, rho_start=0.0)
@@ -87,29 +87,43 @@ def costs(folder: Path, megabytes: float, names: Sequence[str]) -> dict[str, Cos
     """Of the named stages, in the pipeline's order, in a folder made anew."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
-    make_log(folder / "logs/log.jsonl", megabytes)
+    for number in range(FILES):
+        make_log(folder / f"logs/log-{number}.jsonl", megabytes / FILES)
     shutil.copy(ROOT / "versions.yaml", folder)
     write_params(folder / "params.yaml", "dreams" in names)
     return {name: cost_of(name, folder) for name in COMMANDS if name in names}
 
 
-def line(name: str, one: Cost, many: Cost) -> str:
-    cells = (f"{a:9.1f}{b:9.1f}{b / max(a, 0.01):7.2f}" for a, b in zip(one, many, strict=True))
-    return f"{name:11}" + "".join(cells)
+def lines(name: str, found: Sequence[tuple[float, Cost]]) -> list[str]:
+    """A row for each size in MB; `linear` is the time against as many times the first one's as it is larger."""
+    first, alone = found[0]
+    return [
+        f"{name:11}{size:9g}{cost.seconds:9.1f}{cost.seconds * first / size / max(alone.seconds, 0.01):9.2f}"
+        f"{cost.processor:9.1f}{cost.resident:9.0f}"
+        for size, cost in found
+    ]
 
 
 @click.command()
 @click.argument("stages", nargs=-1, type=click.Choice(list(COMMANDS)))
-@click.option("--megabytes", default=50.0, show_default=True, help="Of logs.")
-@click.option("--times", default=10.0, show_default=True, help="How many times as much the second log holds.")
-def command(megabytes: float, times: float, stages: tuple[str, ...]) -> None:
-    """Measure time and peak memory of the named STAGES, else of all, with a log and with TIMES as much of it."""
-    sizes = (megabytes, megabytes * times)
-    with tempfile.TemporaryDirectory() as folder:
-        one, many = (costs(Path(folder) / "made", size, stages or list(COMMANDS)) for size in sizes)
-    print(f"{sizes[0]:g} and {sizes[1]:g} MB of logs, and how many times as much the second takes")
-    print(f"{'':11}" + "".join(f"{title:>25}" for title in ("s", "s of processor", "MiB resident")))
-    print("\n".join(line(name, one[name], many[name]) for name in one))
+@click.option("--megabytes", default=50.0, show_default=True, help="Of the smallest log.")
+@click.option(
+    "--times", callback=numbers(float), default="1,3,10", show_default=True, help="Sizes, as multiples of it."
+)
+@click.option("--folder", type=PATH, help="Where logs and results go for the while.  [default: a temporary one]")
+def command(megabytes: float, times: list[float], folder: Path | None, stages: tuple[str, ...]) -> None:
+    """Measure time and peak memory of the named STAGES, else of all, as logs grow.
+
+    WORLDMODEL_JOBS and RAY_ADDRESS say where the work runs. The disk must hold twice the largest log.
+    """
+    print(f"{'':11}{'MB':>9}{'s':>9}{'linear':>9}{'s of CPU':>9}{'MiB':>9}   (MiB: peak of the largest process)")
+    found = dict[str, list[tuple[float, Cost]]]()
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        for each in times:
+            size = megabytes * each
+            for name, cost in costs(Path(made) / "made", size, stages or list(COMMANDS)).items():
+                found.setdefault(name, []).append((size, cost))
+                print(lines(name, found[name])[-1], flush=True)
 
 
 if __name__ == "__main__":
