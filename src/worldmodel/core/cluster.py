@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import platform
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -95,6 +96,13 @@ def _shared(calls: Sequence[tuple[Any, ...]]) -> dict[int, Any]:
     return {number: ray.put(each) for number, each in {id(each): each for each in given}.items() if counts[number] > 1}
 
 
+def _own_path() -> str:
+    """Folders that modules are imported from here, without those of what is installed."""
+    folders = [Path(each).resolve() for each in sys.path]
+    own = [str(each) for each in folders if each.is_dir() and not each.is_relative_to(sys.prefix)]
+    return os.pathsep.join(each for each in own if not each.startswith(sys.base_prefix))
+
+
 def _connected() -> Any:
     """Ray's module, connected to the cluster at RAY_ADDRESS; its workers get this package and begin as `pin` asks."""
     address = os.environ[jobs.CLUSTER]
@@ -107,7 +115,7 @@ def _connected() -> Any:
     if ray.is_initialized():
         return ray
     package = str(Path(__file__).parents[1])
-    environment = variables() | (AVX2 if can_be_pinned() else {}) | {"OMP_NUM_THREADS": "1"}
+    environment = variables() | (AVX2 if can_be_pinned() else {}) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _own_path()}
     try:
         ray.init(
             address=address,
