@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from tqdm import tqdm
 
 from worldmodel.arrays.batches import Look, Result
 from worldmodel.arrays.packing import OWN, label_of, write_packed
@@ -35,14 +36,14 @@ def normalize(prepared: Path, out: Path, normalizer: Path, settings: params.Norm
     """
     episodes = read_prepared(prepared)
     records = list(episodes)
-    train = Tables(episodes, [each for each in records if (each.source, each.split) == ("observed", "train")])
+    train = Tables(episodes, [each for each in records if (each.source, each.split) == ("observed", "train")], "scales")
     one_hot = episodes.action_space.kind == "discrete"
     with publishing(out, normalizer, own=OWN) as (folder, scales):
         scaler = fit(train, settings.method, settings.min_std, one_hot, episodes.columns)
         scales.write_text(scaler.to_json(), encoding="utf-8")
         labels = (label_of(record, record.split, record.frames) for record in records)
         frames = sum(record.frames for record in records)
-        tables = Tables(episodes, records)
+        tables = Tables(episodes, records, "packed")
         write_packed(folder, tables, frames, labels, episodes.action_space, scaler, episodes.interval_s)
     print(f"scales of {len(train.records)} observed train episodes; packed {len(records)} episodes, {frames} frames")
     if scaler.constant.any():
@@ -67,15 +68,20 @@ class Tables:
 
     prepared: Prepared
     records: list[Record]
+    what: str  # is done with them, for a progress bar
 
     def apply(self, look: Look[Result]) -> Iterator[Result]:
         parts = list(self._batches())
-        if len(parts) < MANY:
-            yield from look(map(self.prepared.load, self.records), 0)
-            return
-        calls = [(look, self.prepared, records, first) for records, first in parts]
-        for found in run_all(_looked, calls):
-            yield from found
+        with tqdm(total=len(self.records), desc=self.what, unit="episode", disable=None) as bar:
+            if len(parts) < MANY:
+                for result in look(map(self.prepared.load, self.records), 0):
+                    yield result
+                    bar.update()
+                return
+            calls = [(look, self.prepared, records, first) for records, first in parts]
+            for (records, _), found in zip(parts, run_all(_looked, calls), strict=True):
+                yield from found
+                bar.update(len(records))
 
     def _batches(self) -> Iterator[tuple[list[Record], int]]:
         """Records, and the row of the first frame."""
