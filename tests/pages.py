@@ -64,7 +64,9 @@ def elsewhere(page: str, command: str) -> str | None:
     if page == "docs/s3.md":
         return SERVER
     if page == "docs/cluster.md":
-        return "needs a cluster: tests/test_jobs.py starts one; tests/test_training_processes.py, tests/test_run_stages.py"
+        return (
+            "needs a cluster: tests/test_jobs.py starts one; tests/test_training_processes.py, tests/test_run_stages.py"
+        )
     if page == "docs/serve.md":
         return "asks a server: tests/test_serve.py starts one"
     return next((reason for start, reason in ELSEWHERE.items() if command.startswith(start)), None)

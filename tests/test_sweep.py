@@ -217,7 +217,11 @@ def test_a_range_is_two_numbers_that_the_param_may_have():
 
 @pytest.fixture
 def project(tmp_path: Path) -> Scratch:
-    made = Scratch(tmp_path / "project")
+    return quick_project(tmp_path / "project")
+
+
+def quick_project(top: Path, below: str = "") -> Scratch:
+    made = Scratch(top, below)
     made.write("src/stage.py", STAGE)
     made.write("params.yaml", yaml.safe_dump(tiny_params()))
     made.write(".gitignore", "/runs/\n")
@@ -288,7 +292,8 @@ def test_a_sweep_that_is_ended_leaves_edits_alone_and_goes_on_when_called_again(
 
 
 @pytest.mark.dvc
-def test_a_machine_with_a_disk_of_its_own_brings_results_back_by_the_remote(project, tmp_path, monkeypatch):
+def test_a_machine_with_a_disk_of_its_own_brings_results_back_by_the_remote(tmp_path, monkeypatch):
+    project = quick_project(tmp_path / "project", "below the top")
     monkeypatch.chdir(project.folder)
     project.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "remote"))
     monkeypatch.setattr(runner, "on_cluster", lambda: True)

@@ -79,7 +79,7 @@ def waves(waiting: Sequence[Run], have_dreams: Collection[str]) -> Iterator[list
 def take_results() -> None:
     """Fetch the experiments that wait in RESULTS."""
     for path in sorted(RESULTS.glob("*.bundle")):
-        git("fetch", "--quiet", "--force", "--no-write-fetch-head", str(path), "refs/exps/*:refs/exps/*")
+        git("fetch", "--quiet", "--force", "--no-write-fetch-head", str(path.resolve()), "refs/exps/*:refs/exps/*")
         path.unlink(missing_ok=True)
 
 
