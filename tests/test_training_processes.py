@@ -16,10 +16,12 @@ from killing import training
 from projects import Project, make_project, make_train
 from test_episodes import contents
 from test_killed import wait_until
+from worldmodel.checkpoints import checkpoint
 from worldmodel.model import processes
 from worldmodel.model.processes import VARIABLE, Place, joined
+from worldmodel.model.sharding import Team
 
-FOUR_SHARDS = {"batch_size": 1024, "hidden_dim": 8}
+FIVE_SHARDS = {"batch_size": 1300, "hidden_dim": 8}
 TWO_SHARDS = {"batch_size": 512, "hidden_dim": 8, "steps": 150}
 AT_WORK = """
 import sys
@@ -38,7 +40,7 @@ with outer_edge():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Normalized, and trained by one process."""
-    project = make_project(tmp_path_factory.mktemp("data"), steps=5, **FOUR_SHARDS)
+    project = make_project(tmp_path_factory.mktemp("data"), steps=5, **FIVE_SHARDS)
     project.train()
     return project
 
@@ -47,7 +49,7 @@ def again(data, folder, **fields):
     """The same data, nothing trained."""
     shutil.copytree(data.normalized, folder / "normalized")
     shutil.copy(data.normalizer, folder)
-    return Project(folder, make_train(**(FOUR_SHARDS | {"steps": 5} | fields)))
+    return Project(folder, make_train(**(FIVE_SHARDS | {"steps": 5} | fields)))
 
 
 def results(project):
@@ -79,7 +81,7 @@ def test_torchrun_computes_them_too_and_one_process_leaves_all_that_is_left(tmp_
     assert done.returncode == 0, done.stderr
     assert results(project) == results(data)
     assert len(list(tmp_path.glob("runs/*/metadata.json"))) == 1
-    assert done.stderr.count("5/5") == 1
+    assert done.stdout.count("weights of step") == 1
     assert "Traceback" not in done.stderr
 
 
@@ -111,12 +113,20 @@ class AtWork:
 
 
 @pytest.mark.slow
-def test_whichever_process_dies_all_end_and_one_alone_goes_on_to_the_same_bits(tmp_path, data):
+def test_whichever_process_dies_all_end_and_another_number_goes_on_to_the_same_bits(tmp_path, data, monkeypatch):
     project = again(data, tmp_path, **TWO_SHARDS)
     work = AtWork(project)
 
+    # One process, then two, with a checkpoint at every step
+    step = Team.step
+    with monkeypatch.context() as cut:
+        cut.setattr(checkpoint, "SHARE", float("inf"))
+        cut.setattr(Team, "step", lambda team, t, *given: step(team, t, *given) if t < 3 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            training(project, tmp_path / "out", tmp_path / "kept")
     code, said = work.stopped(lambda _, other: other.kill())
     assert code == 1
+    assert "going on from step 3" in said
     assert "error: process 1 of the 2 of this training has ended (SIGKILL); run the same command again" in said
 
     code, said = work.stopped(lambda first, _: os.killpg(first.pid, signal.SIGINT))
@@ -126,6 +136,7 @@ def test_whichever_process_dies_all_end_and_one_alone_goes_on_to_the_same_bits(t
 
     assert work.stopped(lambda first, _: first.kill())[0] == -signal.SIGKILL
 
+    # And one again
     training(project, tmp_path / "out", tmp_path / "kept")
     training(project, tmp_path / "whole", None)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -135,7 +146,7 @@ def test_processes_without_work_are_told_and_not_started(tmp_path, data, monkeyp
     monkeypatch.setattr(processes, "get_context", None)
     monkeypatch.setenv(VARIABLE, "3")
     again(data, tmp_path, batch_size=511, steps=1).train()
-    assert "a batch of 511 windows is work for 1: 2 of 3 processes have nothing to do" in capsys.readouterr().err
+    assert "windows is work for 1: there is nothing to do for 2 of 3 processes" in capsys.readouterr().err
 
 
 def test_what_is_no_number_of_processes_is_refused_before_anything_is_done(tmp_path, data, monkeypatch):
@@ -144,22 +155,21 @@ def test_what_is_no_number_of_processes_is_refused_before_anything_is_done(tmp_p
         monkeypatch.setenv(VARIABLE, text)
         with pytest.raises(ValueError, match=rf"^{VARIABLE}: found '{text}', expected a whole number of at least 1"):
             project.train()
-    monkeypatch.setenv("RANK", "1")
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
     with pytest.raises(ValueError, match=r"^this is process 1 of torchrun's, and only src/train\.py trains"):
         project.train()
     assert not project.trained.exists()
 
 
 def test_on_gpus_each_process_has_one_of_its_own(monkeypatch):
-    begun, settings = [], make_train(**FOUR_SHARDS, device="cuda")
+    begun, settings = [], make_train(**FIVE_SHARDS, device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", begun.append)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: begun.append(backend))
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: begun.append("over"))
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with joined(Place(3, 4), settings, torch.device("cuda"), "work") as team:
-        assert (team.rank, team.size, team.shards) == (3, 4, 4)
-    assert begun == [1, "nccl", "over"]
+    assert joined(Place(3, 4), settings, torch.device("cuda"), "this") == Team(5, 3, 4, "this")
+    assert begun == [1, "nccl"]
     monkeypatch.delenv("LOCAL_RANK")
     with pytest.raises(ValueError, match=r"^process 3 of this training has no GPU of its own: 2 are here; start"):
-        joined(Place(3, 4), settings, torch.device("cuda"), "work").__enter__()
+        joined(Place(3, 4), settings, torch.device("cuda"), "this")

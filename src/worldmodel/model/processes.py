@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 def rank() -> int:
     """Of a process of torchrun's; 0, which leads, of any other."""
-    return _number("RANK", 0, least=0)
+    return _number("RANK", 0, least=0) if _by_torchrun() else 0
 
 
 @contextmanager
@@ -55,11 +55,12 @@ def leading(settings: Train, follow: Callable[..., None], *given: Any) -> Iterat
     """
     if rank():
         raise ValueError(f"this is process {rank()} of torchrun's, and only src/train.py trains with several of them")
-    size = _size(settings)
-    if size == 1 or "RANK" in os.environ:
+    size, over = _size(settings), Event()
+    if size == 1 or _by_torchrun():
         yield Place(0, size)
+        leave()
         return
-    store, over = TCPStore(HERE, 0, size, is_master=True, wait_for_workers=False), Event()
+    store = TCPStore(HERE, 0, size, is_master=True, wait_for_workers=False)
     others = [
         get_context("loky").Process(target=_work, args=(os.getpid(), number, size, store.port, follow, given))
         for number in range(1, size)
@@ -78,6 +79,7 @@ def leading(settings: Train, follow: Callable[..., None], *given: Any) -> Iterat
             if each.pid and each.is_alive():
                 os.kill(each.pid, signal.SIGKILL)
                 each.join()
+        leave()  # not before: it would wait for one that does not answer
 
 
 def follow_torchrun(settings: Train, follow: Callable[..., None], *given: Any) -> None:
@@ -89,16 +91,14 @@ def follow_torchrun(settings: Train, follow: Callable[..., None], *given: Any) -
         follow(*given, place)
 
 
-@contextmanager
-def joined(place: Place, settings: Train, device: torch.device, work: str) -> Iterator[Team]:
+def joined(place: Place, settings: Train, device: torch.device, work: str) -> Team:
     """All processes together that do this work; one alone where there is no other.
 
     Raises Lost, or ValueError where this one has no GPU.
     """
     team = Team(shard_count(settings), place.rank, place.size, work)
     if team.size == 1:
-        yield team
-        return
+        return team
     where = {} if place.store is None else {"store": place.store}
     if place.store is not None and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -109,19 +109,26 @@ def joined(place: Place, settings: Train, device: torch.device, work: str) -> It
         distributed.init_process_group(backend, rank=team.rank, world_size=team.size, timeout=PATIENCE, **where)
     except RuntimeError as error:
         raise Lost(str(error)) from None
-    try:
-        yield team
-    finally:
+    return team
+
+
+def leave() -> None:
+    """Whoever waits for this process hears that it has gone."""
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def _size(settings: Train, quiet: bool = False) -> int:
     """How many processes have work. Raises ValueError where the environment says no number."""
-    size, shards = _number("WORLD_SIZE" if "RANK" in os.environ else VARIABLE, 1), shard_count(settings)
+    size, shards = _number("WORLD_SIZE" if _by_torchrun() else VARIABLE, 1), shard_count(settings)
     if size > shards and not quiet:
-        idle = f"{size - shards} of {size} processes have nothing to do"
+        idle = f"there is nothing to do for {size - shards} of {size} processes"
         print(f"train: a batch of {settings.batch_size} windows is work for {shards}: {idle}", file=sys.stderr)
     return min(size, shards)
+
+
+def _by_torchrun() -> bool:
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
 def _number(variable: str, otherwise: int, least: int = 1) -> int:

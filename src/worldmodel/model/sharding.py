@@ -7,8 +7,10 @@ last all receive all sums.
 """
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -24,6 +26,7 @@ from worldmodel.model.optimization import descend, learning_rate, train_step
 from worldmodel.model.tensors import Tensors, to_device
 from worldmodel.model.world_model import WorldModel
 
+LOOK = 5e-4  # seconds between two looks whether all have answered
 AGAIN = "run the same command again: it goes on from the last checkpoint"
 
 
@@ -121,10 +124,13 @@ class Team:
         return data.cpu().numpy().tobytes()
 
 
-def _together(operation: Callable[..., object], *arguments: object) -> None:
-    """Raises Lost."""
+def _together(operation: Callable[..., Any], *arguments: Tensor | int) -> None:
+    """Waits for the others, and hears Ctrl-C meanwhile. Raises Lost."""
     try:
-        operation(*arguments)
+        done = operation(*arguments, async_op=True)
+        while not done.is_completed():
+            time.sleep(LOOK)
+        done.wait()
     except RuntimeError as error:
         raise Lost(str(error)) from None
 

@@ -92,10 +92,9 @@ def _train(
 
     # From ridge to the selected, calibrated weights
     model = initial_model(data.packed, settings, device)
-    with processes.joined(place, settings, device, _work(data, settings, device)) as team:
-        run = fit(
-            model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots, team=team
-        )
+    team = processes.joined(place, settings, device, _work(data, settings, device))
+    run = fit(model, mixture, subsample(held_out), settings, device, checkpoints=checkpoints, plots=plots, team=team)
+    processes.leave()
 
     errors = floor_errors(data.packed, subsample(held_out))
     floors = {name: six_digits(error) for name, error in errors.items()}
@@ -211,12 +210,13 @@ def follow(normalized: Path, settings: params.Train, place: processes.Place) -> 
     """
     device, data = setup.configure(settings, quiet=True), read_packed(normalized)
     mixture, _ = training_and_val_windows(data.packed, settings)
-    with processes.joined(place, settings, device, _work(data, settings, device)) as team:
-        model = WorldModel(shape_of(data.packed, settings)).to(device)
-        optimizer = new_optimizer(model)
-        state = TrainingState.resumed(team.begun(device), model, optimizer, device)
-        for t in range(state.step, settings.steps):
-            team.step(t, model, optimizer, mixture, settings, device)
+    team = processes.joined(place, settings, device, _work(data, settings, device))
+    model = WorldModel(shape_of(data.packed, settings)).to(device)
+    optimizer = new_optimizer(model)
+    state = TrainingState.resumed(team.begun(device), model, optimizer, device)
+    for t in range(state.step, settings.steps):
+        team.step(t, model, optimizer, mixture, settings, device)
+    processes.leave()
 
 
 def _work(data: PackedData, settings: params.Train, device: torch.device) -> str:
