@@ -19,7 +19,7 @@ import engines
 from copies import ENVIRONMENT
 from factories import STAGES, make_episodes, write_logs
 from test_episodes import contents
-from worldmodel.core import jobs
+from worldmodel.core import cluster, jobs
 
 TESTS = Path(__file__).parent
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -80,6 +80,17 @@ def _built(logs, out, form):
 def test_an_address_at_which_no_cluster_answers_is_named(logs, tmp_path):
     done = _python(TESTS / "engines.py", logs, tmp_path / "out", RAY_ADDRESS="somewhere")
     assert "\nValueError: RAY_ADDRESS=somewhere: no cluster of Ray answers there (" in done.stderr
+
+
+def test_a_node_with_other_versions_or_without_the_disk_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv(jobs.VARIABLE, "1")
+    own, nowhere = cluster._versions(), str(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError, match=r"^node .* has numpy .*; install what is here on every node: .*'numpy': '1.0'"
+    ):
+        cluster._called(engines.square, None, nowhere, own | {"numpy": "1.0"}, 3)
+    with pytest.raises(ValueError, match=rf"^node .* does not see {nowhere}, and .*/gone neither; put the project on"):
+        cluster._called(Path.read_bytes, None, nowhere, own, tmp_path / "gone")
 
 
 @pytest.mark.slow

@@ -79,9 +79,17 @@ def _called(
             f"{name} {own[name]} (here {versions.get(name)})" for name in own if own[name] != versions.get(name)
         )
         raise ValueError(f"node {platform.node()} has {differ}; install what is here on every node: {versions}")
-    if Path(folder).is_dir():
+    if here := Path(folder).is_dir():
         os.chdir(folder)
-    return pickle.dumps(jobs.called(function, call, before))
+    try:
+        return pickle.dumps(jobs.called(function, call, before))
+    except FileNotFoundError as error:
+        if here:
+            raise
+        raise ValueError(
+            f"node {platform.node()} does not see {folder}, and {error.filename} neither; put the project on a file "
+            "system that all nodes share, at one path"
+        ) from None
 
 
 def _versions() -> dict[str, str]:
