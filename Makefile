@@ -6,7 +6,7 @@ MAKE_VENV = set -f; test -x "$$VENV/bin/python" || $$PYTHON -m venv "$$VENV"
 PIP      := bin/pip install --quiet --disable-pip-version-check
 LOGS     ?= data/worldmodel/offline
 BASE     ?= origin/main
-JOBS     ?= 1
+JOBS     ?=
 TEXTS    := PYTHON VENV LOGS BASE JOBS SIZE S KEYS URL ENDPOINT OUT TO
 export $(TEXTS)
 # What a user or a branch's name puts there is text: make looks into it as little as the shell does.
@@ -86,7 +86,7 @@ pr-report: $(VENV)/pipeline  ## what changes against the merge base with BASE=or
 	@worldmodel pr-report --base "$$BASE" $${OUT:+--out "$$OUT"}
 
 sweep: $(VENV)/pipeline  ## every combination of S="train.rho=0,0.3 train.seed=0,1,2", or a search in S="train.rho=0..1", JOBS=2 at once
-	set -f; worldmodel sweep $$S --jobs "$$JOBS"
+	set -f; worldmodel sweep $$S $${JOBS:+--jobs "$$JOBS"}
 
 export-mlflow: $(TRACKERS)/ready  ## runs and results into runs/mlflow.db, or TO=an address of MLflow
 	$(TRACKERS)/bin/worldmodel track mlflow $${TO:+--to "$$TO"}
@@ -116,7 +116,7 @@ peers: $(VENV)/pipeline  ## ours beside five published models on each log file o
 control-study: $(VENV)/dev  ## the planner in simulators, beside whatever else could drive (days; call it again to go on)
 	"$$VENV"/$(PIP) --editable '.[research]' -c constraints.txt
 	"$$VENV"/$(PIP) --no-deps 'd3rlpy>=2.8,<3'
-	python -m research.control --jobs "$$JOBS"
+	python -m research.control --jobs "$${JOBS:-1}"
 
 hooks: $(VENV)/dev  ## let git call `make check` before each commit
 	pre-commit install

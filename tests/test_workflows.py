@@ -79,7 +79,7 @@ CALLS = {  # target, variable -> arguments, in which HOSTILE stands for its valu
     ("remote", "URL"): ["remote", "--", HOSTILE],
     ("remote", "ENDPOINT"): ["remote", "--endpoint", HOSTILE, "--", ""],
     ("remote", "KEYS"): ["remote", "--", ""],
-    ("sweep", "S"): ["sweep", *HOSTILE.split(), "--jobs", "1"],
+    ("sweep", "S"): ["sweep", *HOSTILE.split()],
     ("sweep", "JOBS"): ["sweep", "--jobs", HOSTILE],
     ("bench-scale", "SIZE"): ["-m", "research.bench_scale", "--megabytes", HOSTILE],
     ("peers", "LOGS"): ["-m", "research.peers.table", "--logs", HOSTILE],

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from worldmodel.core import jobs
 from worldmodel.core.terminal import variables
 from worldmodel.core.versions import installed
-from worldmodel.numerics.pinning import AVX2, can_be_pinned
 
 LIBRARIES = ("numpy", "torch")  # whose version decides bits
+PASSED = ("ATEN_", "CUBLAS_", "MKL_", "NPY_", "ONEDNN_", "OPENBLAS_", "WORLDMODEL_PINNED")  # how this process computes
 AHEAD = 2  # calls for each worker that are handed over before they are asked for
 SMALL = (str, bytes, int, float, bool, type(None), Path, tuple)
 
@@ -123,7 +123,8 @@ def _connected() -> Any:
     if ray.is_initialized():
         return ray
     package = str(Path(__file__).parents[1])
-    environment = variables() | (AVX2 if can_be_pinned() else {}) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _own_path()}
+    environment = {name: text for name, text in os.environ.items() if name.startswith(PASSED)} | variables()
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": _own_path()}
     try:
         ray.init(
             address=address,
