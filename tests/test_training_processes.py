@@ -22,7 +22,7 @@ from worldmodel.model.processes import VARIABLE, Place, joined
 from worldmodel.model.sharding import Team
 
 FIVE_SHARDS = {"batch_size": 1300, "hidden_dim": 8}
-TWO_SHARDS = {"batch_size": 512, "hidden_dim": 8, "steps": 150}
+TWO_SHARDS = {"batch_size": 512, "hidden_dim": 8, "steps": 70}
 AT_WORK = """
 import sys
 from pathlib import Path
