@@ -40,6 +40,9 @@ def logs(tmp_path):
 def test_results_come_in_order_and_what_a_call_raises_reaches_the_caller(monkeypatch, count):
     monkeypatch.setenv(jobs.VARIABLE, count)
     assert list(jobs.run_all(engines.square, [(number,) for number in range(5)])) == [(n * n, "1") for n in range(5)]
+    few = jobs.run_all(engines.square, [(number,) for number in range(50)])
+    assert next(few)[0] == 0
+    few.close()  # in silence
     with pytest.raises(ValueError, match=r"^two is wrong$"):
         list(jobs.run_all(engines.failing, [(number,) for number in range(4)]))
 

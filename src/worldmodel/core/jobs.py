@@ -6,6 +6,7 @@ that dies takes no result with it: its calls are made again, and each result is 
 
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -113,7 +114,13 @@ def _started(
     )
     with _deaf_children():
         results = parallel(delayed(called)(function, call, before) for call in calls)
-    yield from results
+    try:
+        for result in results:  # not `yield from`, which would close them outside of what follows
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # calls are cancelled that nobody asks for any more
+            results.close()
 
 
 def _begin(holder: int) -> None:
