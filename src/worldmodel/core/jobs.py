@@ -7,7 +7,7 @@ that dies takes no result with it: its calls are made again, and each result is 
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -88,19 +88,24 @@ def _side_by_side(
 
     done = deaths = 0
     while done < len(calls):
+        results = _started(function, calls[done:], before, count)
         try:
-            for result in _started(function, calls[done:], before, count):
+            for result in results:
                 yield result
                 done, deaths = done + 1, 0
         except TerminatedWorkerError as error:
             deaths += 1
             if deaths == ATTEMPTS:
                 give_up(function, str(error).partition("\n")[0])
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # calls are cancelled that nobody asks for any more
+                results.close()
 
 
 def _started(
     function: Callable[..., Result], calls: Calls, before: Callable[[], object] | None, count: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     from joblib import Parallel, delayed
 
     parallel = Parallel(
@@ -113,14 +118,8 @@ def _started(
         initargs=(os.getpid(),),
     )
     with _deaf_children():
-        results = parallel(delayed(called)(function, call, before) for call in calls)
-    try:
-        for result in results:  # not `yield from`, which would close them outside of what follows
-            yield result
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # calls are cancelled that nobody asks for any more
-            results.close()
+        results: Generator[Result, None, None] = parallel(delayed(called)(function, call, before) for call in calls)
+    return results
 
 
 def _begin(holder: int) -> None:
