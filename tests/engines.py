@@ -1,4 +1,4 @@
-"""Work for the engines that tests compare: run as `python tests/engines.py LOGS OUT`, prints results.
+"""Work for the engines that tests compare: run as `python tests/engines.py LOGS OUT [BEGUN]`, prints results.
 
 Logs are prepared and normalized in as many pieces as can be, one call for each file, episode or batch.
 """
@@ -18,7 +18,7 @@ from worldmodel.logs import reader
 from worldmodel.stages import normalize, prepare
 from worldmodel.store import prepared
 
-CALLS = 12
+CALLS = 24
 
 
 def in_small_pieces() -> None:
@@ -38,8 +38,8 @@ def square(number: int) -> tuple[int, str | None]:
 
 
 def slow(folder: Path, number: int) -> int:
-    """Tells that it has begun."""
-    (folder / f"{number}-{time.monotonic_ns()}").touch()
+    """Tells that it has begun, and who started its process."""
+    (folder / f"{os.getppid()}-{number}-{time.monotonic_ns()}").touch()
     time.sleep(0.4)
     return number
 
@@ -60,7 +60,6 @@ def failing(number: int) -> int:
 
 if __name__ == "__main__":
     given = [Path(each) for each in sys.argv[1:]]
-    built(*given)
-    begun = given[1].with_name("begun")
-    begun.mkdir(exist_ok=True)
-    print(list(run_all(slow, [(begun, number) for number in range(CALLS)])), flush=True)
+    built(*given[:2])
+    for begun in given[2:]:
+        print(list(run_all(slow, [(begun, number) for number in range(CALLS)])), flush=True)

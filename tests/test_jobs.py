@@ -17,7 +17,7 @@ from ray._private import services
 
 import engines
 from copies import ENVIRONMENT
-from factories import STAGES, make_episodes, write_logs
+from factories import make_episodes, write_logs
 from test_episodes import contents
 from worldmodel.core import cluster, jobs
 
@@ -102,19 +102,19 @@ def test_a_cluster_reaches_the_bits_of_one_process_though_a_node_is_killed(logs,
     assert not engines_alone.returncode, engines_alone.stderr
     whole, lock = contents(tmp_path / "one"), copy.read("dvc.lock")
     with _cluster() as (address, second):
-        out = tmp_path / "two"
-        command = [sys.executable, str(TESTS / "engines.py"), str(logs), str(out)]
+        out, begun = tmp_path / "two", tmp_path / "begun"
+        begun.mkdir()
+        command = [sys.executable, str(TESTS / "engines.py"), str(logs), str(out), str(begun)]
         driver = subprocess.Popen(command, env=_environment(RAY_ADDRESS=address), stdout=subprocess.PIPE, text=True)
-        begun = tmp_path / "begun"
-        while len(list(begun.glob("*"))) < engines.CALLS + 4:  # those of the first process are there
+        while not {path.name.partition("-")[0] for path in begun.iterdir()} & _family(second):
             assert driver.poll() is None
             time.sleep(0.1)
         _kill(second)
         assert driver.communicate(timeout=120)[0].splitlines()[-1] == str(list(range(engines.CALLS)))
-        assert len(list(begun.iterdir())) > 2 * engines.CALLS  # what the killed node worked on began twice
         assert contents(out) == whole
         copy.environment = _environment(RAY_ADDRESS=address)
-        assert copy.repro("--force") == (set(STAGES), set())
+        early = {"dreams", "prepare", "normalize"}  # the others make no calls of this kind
+        assert copy.repro("--force", "normalize") == (early, set())
     assert copy.read("dvc.lock") == lock
 
 
@@ -174,10 +174,14 @@ def _node(*options):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kill(process):
-    """With all that it has started."""
+def _family(process):
+    """It and all that it has started."""
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    for each in [*family, process]:
+    return {str(each.pid) for each in [*family, process]}
+
+
+def _kill(process):
+    for pid in _family(process):
         with suppress(ProcessLookupError):
-            os.kill(each.pid, signal.SIGKILL)
+            os.kill(int(pid), signal.SIGKILL)
     process.wait()

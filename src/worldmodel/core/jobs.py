@@ -6,9 +6,12 @@ that dies takes no result with it: its calls are made again, and each result is 
 
 import os
 import signal
-import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import takewhile
+from threading import Event
+from traceback import format_exc
 from typing import Any, NoReturn, TypeVar
 
 from worldmodel.core.parent import end_with
@@ -19,6 +22,7 @@ ATTEMPTS = 3  # at a call during which processes die
 
 Result = TypeVar("Result")
 Calls = Sequence[tuple[Any, ...]]
+Outcome = tuple[Any, Exception | None, str]  # a result, or what was raised instead, and where
 
 
 def workers() -> int:
@@ -88,24 +92,33 @@ def _side_by_side(
 
     done = deaths = 0
     while done < len(calls):
-        results = _started(function, calls[done:], before, count)
+        enough = Event()
+        results = _started(function, calls[done:], before, count, enough)
         try:
-            for result in results:
+            for result, error, trace in results:
+                if error:
+                    raise error from RuntimeError(trace)
                 yield result
                 done, deaths = done + 1, 0
         except TerminatedWorkerError as error:
             deaths += 1
             if deaths == ATTEMPTS:
                 give_up(function, str(error).partition("\n")[0])
-        finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # calls are cancelled that nobody asks for any more
-                results.close()
+        except (Exception, GeneratorExit):  # joblib may break down where it is stopped in the middle
+            enough.set()
+            with suppress(TerminatedWorkerError):
+                deque(results, 0)
+            raise
 
 
 def _started(
-    function: Callable[..., Result], calls: Calls, before: Callable[[], object] | None, count: int
-) -> Generator[Result, None, None]:
+    function: Callable[..., Result],
+    calls: Calls,
+    before: Callable[[], object] | None,
+    count: int,
+    enough: Event,
+) -> Iterator[Outcome]:
+    """Results, or what was raised instead; of calls that were begun before it was `enough`."""
     from joblib import Parallel, delayed
 
     parallel = Parallel(
@@ -113,13 +126,21 @@ def _started(
         backend="loky",
         return_as="generator",
         batch_size=1,
-        pre_dispatch="all",
+        pre_dispatch=2 * count,
         initializer=_begin,
         initargs=(os.getpid(),),
     )
+    wanted = takewhile(lambda _: not enough.is_set(), calls)
     with _deaf_children():
-        results: Generator[Result, None, None] = parallel(delayed(called)(function, call, before) for call in calls)
+        results: Iterator[Outcome] = parallel(delayed(_tried)(function, call, before) for call in wanted)
     return results
+
+
+def _tried(function: Callable[..., Result], call: tuple[Any, ...], before: Callable[[], object] | None) -> Outcome:
+    try:
+        return called(function, call, before), None, ""
+    except Exception as error:
+        return None, error, format_exc()
 
 
 def _begin(holder: int) -> None:
