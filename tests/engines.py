@@ -27,7 +27,6 @@ def in_small_pieces() -> None:
 
 
 def built(logs: Path, out: Path, form: str = "npz") -> None:
-    in_small_pieces()
     prepare.prepare(logs, None, out / "prepared", make_intake(seed=0, format=form, missing="mask"))
     normalize.normalize(out / "prepared", out / "normalized", out / "normalizer.json", make_normalize())
 
@@ -60,6 +59,7 @@ def failing(number: int) -> int:
 
 if __name__ == "__main__":
     given = [Path(each) for each in sys.argv[1:]]
+    in_small_pieces()
     built(*given[:2])
     for begun in given[2:]:
         print(list(run_all(slow, [(begun, number) for number in range(CALLS)])), flush=True)
