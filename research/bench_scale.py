@@ -94,14 +94,13 @@ def costs(folder: Path, megabytes: float, names: Sequence[str]) -> dict[str, Cos
     return {name: cost_of(name, folder) for name in COMMANDS if name in names}
 
 
-def lines(name: str, found: Sequence[tuple[float, Cost]]) -> list[str]:
-    """A row for each size in MB; `linear` is the time against as many times the first one's as it is larger."""
-    first, alone = found[0]
-    return [
-        f"{name:11}{size:9g}{cost.seconds:9.1f}{cost.seconds * first / size / max(alone.seconds, 0.01):9.2f}"
+def line(name: str, size: float, cost: Cost, first: tuple[float, Cost]) -> str:
+    """A row, sizes in MB; `linear` is the time against as many times the first one's as it is larger."""
+    linear = first[1].seconds * size / first[0]
+    return (
+        f"{name:11}{size:9g}{cost.seconds:9.1f}{cost.seconds / max(linear, 0.01):9.2f}"
         f"{cost.processor:9.1f}{cost.resident:9.0f}"
-        for size, cost in found
-    ]
+    )
 
 
 @click.command()
@@ -117,13 +116,12 @@ def command(megabytes: float, times: list[float], folder: Path | None, stages: t
     WORLDMODEL_JOBS and RAY_ADDRESS say where the work runs. The disk must hold twice the largest log.
     """
     print(f"{'':11}{'MB':>9}{'s':>9}{'linear':>9}{'s of CPU':>9}{'MiB':>9}   (MiB: peak of the largest process)")
-    found = dict[str, list[tuple[float, Cost]]]()
+    first = dict[str, tuple[float, Cost]]()
     with tempfile.TemporaryDirectory(dir=folder) as made:
         for each in times:
             size = megabytes * each
             for name, cost in costs(Path(made) / "made", size, stages or list(COMMANDS)).items():
-                found.setdefault(name, []).append((size, cost))
-                print(lines(name, found[name])[-1], flush=True)
+                print(line(name, size, cost, first.setdefault(name, (size, cost))), flush=True)
 
 
 if __name__ == "__main__":

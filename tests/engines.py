@@ -19,11 +19,14 @@ from worldmodel.stages import normalize, prepare
 from worldmodel.store import prepared
 
 CALLS = 24
-
-
-def in_small_pieces() -> None:
-    """As if each small file, episode and batch were a large one."""
-    reader.PARALLEL_BYTES = prepared.PARALLEL_BYTES = prepared.BATCH_BYTES = normalize.BATCH_BYTES = normalize.MANY = 0
+# As if each small file, episode and batch were a large one, where these are 0.
+LEAST = (
+    (reader, "PARALLEL_BYTES"),
+    (prepared, "PARALLEL_BYTES"),
+    (prepared, "BATCH_BYTES"),
+    (normalize, "BATCH_BYTES"),
+    (normalize, "MANY"),
+)
 
 
 def built(logs: Path, out: Path, form: str = "npz") -> None:
@@ -59,7 +62,8 @@ def failing(number: int) -> int:
 
 if __name__ == "__main__":
     given = [Path(each) for each in sys.argv[1:]]
-    in_small_pieces()
+    for module, name in LEAST:
+        setattr(module, name, 0)
     built(*given[:2])
     for begun in given[2:]:
         print(list(run_all(slow, [(begun, number) for number in range(CALLS)])), flush=True)

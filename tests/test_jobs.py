@@ -27,7 +27,7 @@ RAY = str(Path(sys.executable).with_name("ray"))
 
 @pytest.fixture
 def logs(tmp_path):
-    """Files of unlike episodes, one row wrong, the first file without a frame that counts."""
+    """Files whose episodes share their names; one row lacks a reading."""
     (tmp_path / "logs").mkdir()
     for number in range(3):
         write_logs(tmp_path / "logs", make_episodes(6, 9, seed=number, agents=3), f"log-{number}.jsonl")
@@ -61,10 +61,8 @@ def test_what_a_killed_process_worked_on_is_made_again_and_handed_out_once(monke
 
 @pytest.mark.parametrize("form", ["npz", "lmdb"])
 def test_pieces_give_the_same_bytes_as_one_process(monkeypatch, logs, tmp_path, form):
-    monkeypatch.setattr(engines.reader, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(engines.prepared, "BATCH_BYTES", 0)
-    monkeypatch.setattr(engines.prepared, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(engines.normalize, "BATCH_BYTES", 0)
+    for module, name in engines.LEAST:
+        monkeypatch.setattr(module, name, 0)
     monkeypatch.setattr(engines.normalize, "MANY", 10**9)
     monkeypatch.setenv(jobs.VARIABLE, "1")
     engines.built(logs, tmp_path / "one", form)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from worldmodel.store.npz import npz_bytes, read_npz
+from worldmodel.store.npz import npz_bytes, npz_size, read_npz
 
 members = st.dictionaries(
     st.sampled_from(["timestamps", "features", "actions", "rewards", "confidence"]),
@@ -22,6 +22,12 @@ def test_the_bytes_are_those_of_numpy(found):
     stream = io.BytesIO()
     np.savez(stream, **found)
     assert npz_bytes(found) == stream.getvalue()
+
+
+@given(members)
+def test_the_size_is_known_from_types_and_shapes(found):
+    shapes = {name: (array.dtype.str, array.shape) for name, array in found.items()}
+    assert npz_size(shapes) == len(npz_bytes(found))
 
 
 @given(members)

@@ -1,7 +1,7 @@
 import pytest
 
 from research import bench_logs, bench_scale
-from research.bench_scale import Cost, costs, lines
+from research.bench_scale import Cost, costs, line
 from worldmodel.core.jobs import VARIABLE
 
 
@@ -18,7 +18,8 @@ def test_a_stage_that_fails_ends_with_its_own_complaint(tmp_path):
 
 
 def test_a_line_says_what_a_size_took_and_how_far_that_is_from_linear():
-    found = [line.split() for line in lines("train", [(50, Cost(1, 2, 100)), (500, Cost(11, 20, 110))])]
+    one, many = (50, Cost(1, 2, 100)), (500, Cost(11, 20, 110))
+    found = [line("train", *each, first=one).split() for each in (one, many)]
     assert [name for name, *_ in found] == ["train"] * 2
     assert [list(map(float, numbers)) for _, *numbers in found] == [[50, 1, 1, 2, 100], [500, 11, 1.1, 20, 110]]
 
